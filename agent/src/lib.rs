@@ -1,0 +1,53 @@
+//! A small SSH server for job machines that have none.
+//!
+//! One ed25519 key may log in, under any user name, and may do one thing: run commands. Passwords,
+//! shells, terminals, subsystems and forwarding of any kind are refused. A command sees what it would
+//! see under a plain SSH daemon without a terminal: `SHELL -c COMMAND`, three pipes, default signal
+//! dispositions and no other descriptors, except that the environment is the server's own, which is
+//! what a container image has set up.
+//!
+//! This room is responsible for the settings and the way in; [`serve`] does the work.
+
+mod channel;
+mod client;
+mod error;
+mod exec;
+mod keys;
+mod server;
+mod signals;
+mod valve;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use error::Error;
+pub use keys::{AuthorizedKey, HostKey};
+pub use server::serve;
+
+/// What a server offers and to whom.
+#[derive(Debug)]
+pub struct Settings {
+    /// The one key that may log in, as a line of `authorized_keys` without options.
+    pub authorized_key: String,
+    /// The key by which clients know this server.
+    pub host_key: HostKey,
+    /// The program that runs every command, given `-c` and the command.
+    pub shell: PathBuf,
+    /// The directory in which commands start, and their `HOME`.
+    pub home: PathBuf,
+    /// Variables on top of the server's own environment; they win over it.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+impl Settings {
+    /// Checks what can be checked before there is a listener; [`serve`] checks the same.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the key, the shell or the home directory cannot be used.
+    pub fn check(&self) -> Result<(), Error> {
+        AuthorizedKey::parse(&self.authorized_key)?;
+        exec::Launcher::new(self, signals::Commands::default())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! Accepts connections and keeps each within its limits.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::Algorithm;
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::client::Client;
+use crate::exec::Launcher;
+use crate::keys::AuthorizedKey;
+use crate::signals::{self, Commands, Orphans};
+use crate::valve::{Valve, Valved};
+use crate::{Error, Settings};
+
+/// How long a client may take to log in.
+const LOGIN_GRACE: Duration = Duration::from_secs(30);
+
+/// How many clients may be logging in at once; further ones are hung up on.
+const MAX_LOGINS: usize = 64;
+
+/// How long a silent client is left alone before it is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How many such questions may stay unanswered.
+const KEEPALIVE_MAX: usize = 3;
+
+/// How long nothing at all may move. It ends connections whose client vanished while we were sending,
+/// when no question can be asked; the answers to questions count as movement.
+const INACTIVITY: Duration = Duration::from_secs(300);
+
+/// What a client may send on a channel before it must wait for us.
+const WINDOW: u32 = 4 << 20;
+
+/// How long to wait before accepting again when the system has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long open connections may take to close when the server ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Serves clients on `listener` until `shutdown` completes, then hangs up on all of them.
+///
+/// Commands are not killed, neither when their client is lost nor at the end. They inherit the umask and
+/// the signal mask of this process, and such descriptors as it was itself given without close-on-exec.
+/// Signals that this process was started to ignore get a handler that does nothing, since commands would
+/// inherit their being ignored; where this process is the first one of a container, it reaps all orphans.
+///
+/// # Errors
+///
+/// Fails when the settings cannot be used, or the listener breaks for good.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    signals::shed_ignored_signals();
+    let key = AuthorizedKey::parse(&settings.authorized_key)?;
+    let commands = Commands::default();
+    let mut orphans = Orphans::new(commands.clone()).map_err(Error::Signals)?;
+    let launcher = Arc::new(Launcher::new(&settings, commands)?);
+    let config = Arc::new(config(&settings));
+    let logins = Arc::new(Semaphore::new(MAX_LOGINS));
+    let (end, ending) = watch::channel(false);
+
+    let mut shutdown = pin!(shutdown);
+    let mut connections = JoinSet::new();
+    let mut reaping = pin!(orphans.reap());
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = &mut reaping => {}
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let Ok(login) = Arc::clone(&logins).try_acquire_owned() else {
+                        continue;
+                    };
+                    let connection = Connection {
+                        config: Arc::clone(&config),
+                        key: key.clone(),
+                        launcher: Arc::clone(&launcher),
+                        login,
+                    };
+                    connections.spawn(connection.serve(stream, ending.clone()));
+                }
+                Err(error) if is_fatal(&error) => return Err(Error::Accept(error)),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+    drop(listener);
+    // Nobody listens when there are no connections.
+    let _ = end.send(true);
+    let farewell = async { while connections.join_next().await.is_some() {} };
+    // Those that do not manage in time are dropped with their set.
+    drop(timeout(FAREWELL, farewell).await);
+    Ok(())
+}
+
+/// Tells whether accepting can never work again, as opposed to a client that went away or a shortage.
+fn is_fatal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
+struct Connection {
+    config: Arc<Config>,
+    key: AuthorizedKey,
+    launcher: Arc<Launcher>,
+    login: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Serves one connection until it ends or the server does.
+    async fn serve(self, stream: TcpStream, mut ending: watch::Receiver<bool>) {
+        let valve = Arc::new(Valve::default());
+        let mut session = pin!(self.run(stream, Arc::clone(&valve)));
+        tokio::select! {
+            () = &mut session => {}
+            () = told(&mut ending) => {
+                valve.cut();
+                session.await;
+            }
+        }
+    }
+
+    async fn run(self, stream: TcpStream, valve: Arc<Valve>) {
+        let deadline = Instant::now() + LOGIN_GRACE;
+        // Only speed depends on it.
+        drop(stream.set_nodelay(true));
+        let (tell, mut logged_in) = oneshot::channel();
+        let client = Client::new(self.key, self.launcher, Arc::clone(&valve), tell);
+        let stream = Valved::new(stream, Arc::clone(&valve));
+        let greeting = russh::server::run_stream(self.config, stream, client);
+        let Ok(Ok(mut session)) = timeout_at(deadline, greeting).await else {
+            return;
+        };
+        tokio::select! {
+            _ = &mut session => return,
+            _ = &mut logged_in => {}
+            () = sleep_until(deadline) => valve.cut(),
+        }
+        drop(self.login);
+        // How a connection ends concerns nobody here.
+        drop(session.await);
+    }
+}
+
+/// Waits for the server's end.
+async fn told(ending: &mut watch::Receiver<bool>) {
+    // An error means that the server has gone without a word.
+    drop(ending.wait_for(|ending| *ending).await);
+}
+
+fn config(settings: &Settings) -> Config {
+    Config {
+        server_id: SshId::Standard(Cow::Borrowed(concat!(
+            "SSH-2.0-",
+            env!("CARGO_PKG_NAME"),
+            "_",
+            env!("CARGO_PKG_VERSION")
+        ))),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // There is no password to be guessed by the clock.
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![settings.host_key.private()],
+        window_size: WINDOW,
+        inactivity_timeout: Some(INACTIVITY),
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVE_MAX,
+        nodelay: true,
+        preferred: Preferred {
+            // The post-quantum exchange costs OpenSSH clients a tenth of a second, which every step of a
+            // job would pay; it comes second for clients that insist.
+            kex: Cow::Borrowed(&[
+                kex::CURVE25519,
+                kex::CURVE25519_PRE_RFC_8731,
+                kex::MLKEM768X25519_SHA256,
+                kex::EXTENSION_SUPPORT_AS_SERVER,
+                kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+            ]),
+            key: Cow::Borrowed(&[Algorithm::Ed25519]),
+            host_key_certificates: Cow::Borrowed(&[]),
+            cipher: Cow::Borrowed(&[
+                cipher::AES_128_GCM,
+                cipher::AES_256_GCM,
+                cipher::CHACHA20_POLY1305,
+            ]),
+            mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA256]),
+            compression: Cow::Borrowed(&[compression::NONE]),
+        },
+        ..Config::default()
+    }
+}

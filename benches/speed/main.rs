@@ -1,0 +1,129 @@
+//! How fast the driver is, beside what else does the same on the same machine in the same run.
+//!
+//! `cargo bench --bench speed` builds the release binary, starts an OpenSSH server as the job's machine (Debian's, run as
+//! `[local] command`), takes every figure several times, the peers in turn, and prints medians with the targets
+//! and the Go driver's figures beside them. It passes no verdict on a build: a figure that is missed is printed as
+//! missed, and the exit code is 0 unless nothing could be measured at all.
+//!
+//! ```text
+//! cargo bench --bench speed                          everything
+//! cargo bench --bench speed -- config output         only the figures whose names begin so
+//! cargo bench --bench speed -- --rounds 5 sub-stage  more or fewer rounds
+//! ```
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints figures"
+)]
+
+mod figures;
+mod machine;
+mod measure;
+mod table;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use machine::Bench;
+use table::Table;
+
+/// Whatever keeps a figure from being taken, in words.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// One thing to measure.
+struct Figure {
+    name: &'static str,
+    measure: fn(&mut Table, &mut Bench, u32) -> Result<()>,
+    /// How often, unless the command line says otherwise.
+    rounds: u32,
+}
+
+const FIGURES: [Figure; 6] = [
+    Figure {
+        name: "config",
+        measure: figures::config,
+        rounds: 60,
+    },
+    Figure {
+        name: "sub-stage",
+        measure: figures::sub_stage,
+        rounds: 25,
+    },
+    Figure {
+        name: "cpu",
+        measure: figures::cpu,
+        rounds: 5,
+    },
+    Figure {
+        name: "output",
+        measure: figures::output,
+        rounds: 5,
+    },
+    Figure {
+        name: "login",
+        measure: figures::login,
+        rounds: 9,
+    },
+    Figure {
+        name: "line",
+        measure: figures::line,
+        rounds: 40,
+    },
+];
+
+/// What the command line asks for.
+struct Wanted {
+    names: Vec<String>,
+    rounds: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo test --all-targets` starts benches too, and says nothing; `cargo bench` says this.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    match wanted(&arguments).and_then(|wanted| run(&wanted)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("speed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wanted(arguments: &[String]) -> Result<Wanted> {
+    let mut wanted = Wanted {
+        names: Vec::new(),
+        rounds: None,
+    };
+    let mut words = arguments.iter().filter(|a| *a != "--bench");
+    while let Some(word) = words.next() {
+        if word == "--rounds" {
+            let number = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
+            wanted.rounds = Some(number.ok_or("--rounds wants a number")?);
+        } else if FIGURES.iter().any(|f| f.name.starts_with(word)) {
+            wanted.names.push(word.clone());
+        } else {
+            let names: Vec<&str> = FIGURES.iter().map(|f| f.name).collect();
+            return Err(format!("{word:?} is no figure; there are {}", names.join(", ")).into());
+        }
+    }
+    Ok(wanted)
+}
+
+fn run(wanted: &Wanted) -> Result<()> {
+    let mut bench = Bench::new()?;
+    let mut table = Table::begin()?;
+    for figure in &FIGURES {
+        if !wanted.names.is_empty() && !wanted.names.iter().any(|n| figure.name.starts_with(n)) {
+            continue;
+        }
+        let rounds = wanted.rounds.unwrap_or(figure.rounds);
+        if let Err(error) = (figure.measure)(&mut table, &mut bench, rounds) {
+            table.failed(figure.name, &*error);
+        }
+    }
+    table.end()
+}

@@ -1,0 +1,139 @@
+//! From a parsed command line to an exit code: logging, dispatch, outcome.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, Stage};
+use crate::compute::keeper;
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::logging;
+use crate::ops::{check, try_job};
+use crate::runner::exit::{ExitCodes, Outcome};
+use crate::runner::{Call, Environment};
+use crate::stage::{self, Context};
+use crate::ui::Ui;
+
+/// What commands for people end with where they fail; clap's own is 2.
+const FAILURE: u8 = 1;
+
+/// Runs a command and returns the code to end with.
+#[must_use]
+pub fn run(cli: Cli, env: &Environment) -> ExitCode {
+    let config = cli.config.as_deref();
+    let ui = Ui::for_people(env.no_color());
+    let mut failure = FAILURE;
+    let done = match cli.command {
+        Command::Custom { stage } => return custom(config, env, &stage),
+        Command::Try(args) => {
+            failure = try_job::EXIT_SYSTEM;
+            try_job::run(&args, configured(config).as_deref(), env.no_color())
+        }
+        Command::Check(args) => check::run(&args, config, ui).map(|()| 0),
+        Command::LocalMachine { directory, token } => keeper::run(&directory, &token).map(|()| 0),
+        Command::LocalGuard { directory, token } => keeper::guard(&directory, &token).map(|()| 0),
+        Command::LocalServer { keeper } => keeper::serve(keeper, env).map(|()| 0),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => {
+            ui.error(&error);
+            failure.into()
+        }
+    }
+}
+
+/// Tells what is wrong with the command line (or the help that was asked for) and returns the code to end with: the
+/// Runner's own for a failure of the machinery, where it said one.
+#[must_use]
+pub fn refuse(error: &clap::Error, env: &Environment) -> ExitCode {
+    // Nobody reads it: no reason to fail in another way.
+    error.print().ok();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    match ExitCodes::read(env) {
+        Ok(codes) => codes.system(),
+        Err((code, _)) => code,
+    }
+    .into()
+}
+
+/// Returns the configuration that `try` uses: the one named, else one in the usual places, else none.
+fn configured(explicit: Option<&Path>) -> Option<PathBuf> {
+    explicit.map(Path::to_owned).or_else(config::find_default)
+}
+
+/// Runs a stage for GitLab Runner.
+fn custom(config: Option<&Path>, env: &Environment, stage: &Stage) -> ExitCode {
+    let ui = Ui::for_job_log(env.no_color());
+    let (codes, broken) = match ExitCodes::read(env) {
+        Ok(codes) => (codes, None),
+        // Where the contract is broken no script may run, but what it left must still be ended.
+        Err((code, error)) => (ExitCodes::only_system(code), Some(error)),
+    };
+    if matches!(stage, Stage::Run { .. }) {
+        codes.forget_script_code();
+    }
+    let outcome = match broken {
+        None => run_stage(config, env, stage, &codes, ui),
+        Some(error) if matches!(stage, Stage::Cleanup) => {
+            run_stage(config, env, stage, &codes, ui).and(Err(error))
+        }
+        Some(error) => Err(error),
+    };
+    let outcome = outcome.unwrap_or_else(Outcome::Failed);
+    if let Outcome::Failed(error) = &outcome {
+        ui.error(error);
+    }
+    let (code, problem) = codes.settle(&outcome);
+    if let Some(problem) = problem {
+        ui.error(&problem);
+    }
+    code.into()
+}
+
+fn run_stage(
+    config: Option<&Path>,
+    env: &Environment,
+    stage: &Stage,
+    codes: &ExitCodes,
+    ui: Ui,
+) -> Result<Outcome> {
+    let loaded = config::load(config)?;
+    logging::start(&loaded.settings.log)?;
+    let call = Call::read(env, codes.clone())?;
+    let context = Context {
+        settings: loaded.settings,
+        call,
+        ui,
+    };
+    // Once a job: the other stages would only say it again.
+    if matches!(stage, Stage::Prepare) {
+        for warning in &loaded.warnings {
+            ui.warn(warning);
+        }
+    }
+    if matches!(stage, Stage::Config) {
+        return stage::config::run(&context).map(|()| Outcome::Success);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
+    let outcome = runtime.block_on(async {
+        match stage {
+            Stage::Config => stage::config::run(&context).map(|()| Outcome::Success),
+            Stage::Prepare => stage::prepare::run(&context)
+                .await
+                .map(|()| Outcome::Success),
+            Stage::Run { script, name } => stage::run::run(&context, script, name).await,
+            Stage::Cleanup => stage::cleanup::run(&context)
+                .await
+                .map(|()| Outcome::Success),
+        }
+    });
+    // A name look-up or a dead connection may still hold a thread; nothing waits for it.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,221 @@
+//! The far side of `local`: three small processes that are the machine.
+//!
+//! The *keeper* leads a session, adopts the orphans of everything below it, collects what ends, and is the process
+//! whose life is the machine's. The *guard* below it does the same, so that each of the two ends all that runs
+//! there when the other is killed: sessions of an SSH server like OpenSSH's carry no mark, and once nobody adopts
+//! them they cannot be told from others. Below the guard runs the SSH server: the project's own, or the program
+//! that the configuration names; whoever waits for every child would take the exit codes of its children.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+use rustix::process::{Signal, WaitOptions, getpid, getppid, set_child_subreaper, setsid, wait};
+
+use super::Request;
+use super::local::{LocalRequest, Ready, descendants};
+use crate::error::{Error, Kind, Result};
+use crate::process::Process;
+use crate::runner::Environment;
+use crate::state::Store;
+
+/// Runs the keeper until the guard ends.
+///
+/// # Errors
+/// Where the launch it belongs to was given up, or the server ended.
+pub fn run(job_directory: &Path, token: &str) -> Result<()> {
+    // No group leader: `prepare` started it as a plain child.
+    setsid().map_err(|e| fail("cannot start a session").because(e))?;
+    let mut guard = own_program()?;
+    guard.arg("local-guard").arg(job_directory).arg(token);
+    mind(&mut guard, |_| hush())
+}
+
+/// Runs the guard until the server ends, or the keeper.
+///
+/// # Errors
+/// Where the launch it belongs to was given up, or the server does not start or ended.
+pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
+    let keeper = parent()?;
+    let request = still_wanted(job_directory, token)?;
+    std::thread::spawn(move || {
+        keeper.wait();
+        end_children();
+        // All that is left of the machine is this process.
+        if let Some(this) = Process::this() {
+            this.signal(Signal::KILL);
+        }
+    });
+    let own = request.command.is_empty();
+    let mut server = match request.command.split_first() {
+        None => {
+            let mut server = own_program()?;
+            server.arg("local-server").arg(keeper.pid.to_string());
+            server
+        }
+        Some((program, arguments)) => {
+            let mut server = Command::new(program);
+            server.args(arguments).stdout(io::stderr());
+            server
+        }
+    };
+    server.env("SSH_PUBLIC_KEY", &request.public_key);
+    mind(&mut server, |_| {
+        if !own {
+            tell(&Ready {
+                keeper,
+                port: request.port,
+                host_key: None,
+            })?;
+        }
+        hush()
+    })
+}
+
+/// Starts a child and collects everything that ends until it does; then ends the rest.
+fn mind(command: &mut Command, started: impl FnOnce(&Child) -> Result<()>) -> Result<()> {
+    set_child_subreaper(Some(getpid())).map_err(|e| fail("cannot adopt orphans").because(e))?;
+    let child = command
+        .spawn()
+        .map_err(|e| fail(&format!("cannot start {:?}", command.get_program())).because(e))?;
+    started(&child)?;
+    let minded = child.id().cast_signed();
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_pid() == minded => {
+                let status = ExitStatus::from_raw(status.as_raw());
+                end_children();
+                return Err(fail(&format!(
+                    "the SSH server of the machine ended: {status}"
+                )));
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(fail("cannot wait for the SSH server").because(e)),
+        }
+    }
+}
+
+fn fail(what: &str) -> Error {
+    Error::new(Kind::Launch, what.to_owned())
+}
+
+fn own_program() -> Result<Command> {
+    std::env::current_exe()
+        .map(Command::new)
+        .map_err(|e| fail("cannot find this program").because(e))
+}
+
+fn parent() -> Result<Process> {
+    Process::of(getppid().map_or(0, rustix::process::Pid::as_raw_pid))
+        .ok_or_else(|| fail("who started this is gone"))
+}
+
+/// Ends all that is below this process.
+fn end_children() {
+    let Some(this) = Process::this() else { return };
+    loop {
+        let left = descendants(&[this]);
+        for process in &left {
+            process.signal(Signal::KILL);
+        }
+        if left.is_empty() {
+            return;
+        }
+        // Whatever ends falls to this process at last.
+        match wait(WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Serves SSH on a free loopback port for as long as the keeper lives.
+///
+/// # Errors
+/// Where no port can be had or the settings are wrong.
+pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
+    let keeper = Process::of(keeper).ok_or_else(|| fail("the keeper is gone"))?;
+    let key = env.get("SSH_PUBLIC_KEY").and_then(|k| k.to_str());
+    let authorized_key = key
+        .ok_or_else(|| fail("SSH_PUBLIC_KEY is not set"))?
+        .to_owned();
+    let home = env
+        .get("HOME")
+        .map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| fail("cannot start the runtime").because(e))?;
+    runtime.block_on(async {
+        let host_key = gitlab_aws_agent::HostKey::generate()
+            .map_err(|e| fail("cannot make a host key").because(e))?;
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .map_err(|e| fail("cannot listen on 127.0.0.1").because(e))?;
+        let port = listener
+            .local_addr()
+            .map_err(|e| fail("cannot listen on 127.0.0.1").because(e))?
+            .port();
+        let host_line = host_key
+            .public_line()
+            .map_err(|e| fail("cannot make a host key").because(e))?;
+        tell(&Ready {
+            keeper,
+            port,
+            host_key: Some(host_line),
+        })?;
+        hush()?;
+        let settings = gitlab_aws_agent::Settings {
+            authorized_key,
+            host_key,
+            shell: "/bin/sh".into(),
+            home,
+            env: Vec::new(),
+        };
+        gitlab_aws_agent::serve(listener, settings, keeper.gone())
+            .await
+            .map_err(|e| fail("the SSH server failed").because(e))
+    })
+}
+
+/// Reads the request from the intent. A `cleanup` that came before this process was up has removed it, and
+/// nobody would ever end what started now.
+fn still_wanted(job_directory: &Path, token: &str) -> Result<LocalRequest> {
+    let gone = || Error::new(Kind::Cancelled, "the launch of this machine was given up");
+    let key = job_directory
+        .file_name()
+        .ok_or_else(gone)?
+        .to_string_lossy();
+    let root = job_directory
+        .parent()
+        .and_then(Path::parent)
+        .ok_or_else(gone)?;
+    let job = Store::new(root.to_owned()).job(&key);
+    let locked = job.lock_existing()?.ok_or_else(gone)?;
+    match locked.intent()?.ok_or_else(gone)?.request {
+        Request::Local(request) if request.token == token => Ok(request),
+        Request::Local(_) => Err(gone()),
+    }
+}
+
+fn tell(ready: &Ready) -> Result<()> {
+    let fail = || Error::new(Kind::Launch, "nobody waits for this machine any more");
+    let mut line = serde_json::to_vec(ready).map_err(|e| fail().because(e))?;
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)
+        .and_then(|()| out.flush())
+        .map_err(|e| fail().because(e))
+}
+
+/// Lets go of standard output: `prepare` reads it to its end, and so would whatever started us by hand.
+fn hush() -> Result<()> {
+    let null = File::options()
+        .write(true)
+        .open("/dev/null")
+        .map_err(|e| Error::new(Kind::Launch, "cannot open /dev/null").because(e))?;
+    rustix::stdio::dup2_stdout(&null)
+        .map_err(|e| Error::new(Kind::Launch, "cannot let go of standard output").because(e))
+}

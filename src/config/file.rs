@@ -1,0 +1,200 @@
+//! The file as written: one struct per table, each value read and checked by itself.
+//!
+//! The names here are those of [`super::keys`] in lower case; `tree` has put every
+//! spelling into this form, and taken out what nobody knows, before serde sees it. A profile is
+//! read by the same struct as the file, so that what it overrides is checked the same way.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::settings::{LogFormat, LogLevel, Rung};
+use super::values;
+
+/// All keys of the file, or of one profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Keys {
+    /// A profile's name.
+    #[serde(deserialize_with = "values::profile_name")]
+    pub name: Option<String>,
+    /// Which jobs a profile holds for.
+    #[serde(rename = "match")]
+    pub matches: Option<Match>,
+    /// Rungs, in order.
+    #[serde(deserialize_with = "values::rungs")]
+    pub capacity: Option<Vec<Rung>>,
+    /// How long one rung may keep a task waiting.
+    #[serde(deserialize_with = "values::wait")]
+    pub rung_wait: Option<Duration>,
+    /// How long a job may wait for any rung.
+    #[serde(deserialize_with = "values::wait")]
+    pub capacity_wait: Option<Duration>,
+    /// Whether `local` may be used on a bastion.
+    #[serde(deserialize_with = "values::flag")]
+    pub allow_jobs_on_this_host: Option<bool>,
+    /// Answered to the Runner by `config`.
+    #[serde(deserialize_with = "values::directory")]
+    pub builds_dir: Option<String>,
+    /// Answered to the Runner by `config`.
+    #[serde(deserialize_with = "values::directory")]
+    pub cache_dir: Option<String>,
+    /// The most detailed level written.
+    #[serde(deserialize_with = "values::log_level")]
+    pub log_level: Option<LogLevel>,
+    /// The format of diagnostics.
+    #[serde(deserialize_with = "values::log_format")]
+    pub log_format: Option<LogFormat>,
+    /// A file for diagnostics.
+    #[serde(deserialize_with = "values::path")]
+    pub log_file: Option<PathBuf>,
+    /// `[state]`.
+    pub state: Directory,
+    /// The Go driver's `[TaskMetadata]`.
+    pub taskmetadata: Directory,
+    /// `[ssh]`.
+    pub ssh: Ssh,
+    /// `[local]`.
+    pub local: Local,
+    /// `[fargate]`.
+    pub fargate: Option<Fargate>,
+    /// `[ec2]`.
+    pub ec2: Option<Ec2>,
+    /// `[limits]`.
+    pub limits: Option<Limits>,
+    /// `[[profile]]`.
+    pub profile: Vec<Keys>,
+}
+
+/// Which jobs a profile holds for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Match {
+    /// A pattern of the job's name.
+    #[serde(deserialize_with = "values::text")]
+    pub job_name: Option<String>,
+    /// A pattern of the project's path.
+    #[serde(deserialize_with = "values::text")]
+    pub project: Option<String>,
+    /// Whether the job's ref is protected.
+    #[serde(deserialize_with = "values::flag")]
+    pub protected: Option<bool>,
+}
+
+/// `[state]` and `[TaskMetadata]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Directory {
+    /// Where state lives.
+    #[serde(deserialize_with = "values::path")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `[ssh]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Ssh {
+    /// The login name.
+    #[serde(deserialize_with = "values::username")]
+    pub username: Option<String>,
+    /// The port.
+    #[serde(deserialize_with = "values::port")]
+    pub port: Option<u16>,
+    /// From a running machine to the first login.
+    #[serde(deserialize_with = "values::wait")]
+    pub connect_timeout: Option<Duration>,
+    /// How long a running script may be out of reach.
+    #[serde(deserialize_with = "values::wait")]
+    pub reconnect_timeout: Option<Duration>,
+}
+
+/// `[local]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Local {
+    /// A program to start in place of the built-in SSH server.
+    #[serde(deserialize_with = "values::command")]
+    pub command: Option<Vec<String>>,
+}
+
+/// `[fargate]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Fargate {
+    /// AWS region.
+    #[serde(deserialize_with = "values::text")]
+    pub region: Option<String>,
+    /// Cluster name or ARN.
+    #[serde(deserialize_with = "values::text")]
+    pub cluster: Option<String>,
+    /// Family, family:revision or ARN.
+    #[serde(deserialize_with = "values::text")]
+    pub task_definition: Option<String>,
+    /// The Go driver's one subnet.
+    #[serde(deserialize_with = "values::text")]
+    pub subnet: Option<String>,
+    /// Subnets.
+    #[serde(deserialize_with = "values::names")]
+    pub subnets: Option<Vec<String>>,
+    /// The Go driver's one security group.
+    #[serde(deserialize_with = "values::text")]
+    pub securitygroup: Option<String>,
+    /// Security groups.
+    #[serde(deserialize_with = "values::names")]
+    pub security_groups: Option<Vec<String>>,
+    /// Asks for a public address.
+    #[serde(deserialize_with = "values::flag")]
+    pub enable_public_ip: Option<bool>,
+    /// Dials the public address.
+    #[serde(deserialize_with = "values::flag")]
+    pub use_public_ip: Option<bool>,
+    /// Fargate platform version.
+    #[serde(deserialize_with = "values::text")]
+    pub platform_version: Option<String>,
+    /// ECS Exec.
+    #[serde(deserialize_with = "values::flag")]
+    pub enable_execute_command: Option<bool>,
+}
+
+/// `[ec2]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Ec2 {
+    /// AWS region.
+    #[serde(deserialize_with = "values::text")]
+    pub region: Option<String>,
+    /// AMI id or the name of an SSM parameter.
+    #[serde(deserialize_with = "values::text")]
+    pub image_id: Option<String>,
+    /// Instance types.
+    #[serde(deserialize_with = "values::names")]
+    pub instance_types: Option<Vec<String>>,
+    /// Subnets.
+    #[serde(deserialize_with = "values::names")]
+    pub subnets: Option<Vec<String>>,
+    /// Security groups.
+    #[serde(deserialize_with = "values::names")]
+    pub security_groups: Option<Vec<String>>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct Limits {
+    /// Patterns of task definitions.
+    #[serde(deserialize_with = "values::patterns")]
+    pub task_definitions: Option<Vec<String>>,
+    /// Patterns of role ARNs.
+    #[serde(deserialize_with = "values::patterns")]
+    pub roles: Option<Vec<String>>,
+    /// Patterns of images.
+    #[serde(deserialize_with = "values::patterns")]
+    pub images: Option<Vec<String>>,
+    /// vCPU, in thousandths.
+    #[serde(deserialize_with = "values::cpu")]
+    pub max_cpu: Option<u32>,
+    /// Bytes.
+    #[serde(deserialize_with = "values::size")]
+    pub max_memory: Option<u64>,
+}

@@ -1,0 +1,241 @@
+//! Checked settings: what the rest of the program works with, whatever the file's spelling.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::Keys;
+
+/// Which family of spellings the file uses; some defaults follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Only keys that GitLab's Go Fargate driver knows: behaves as that driver did.
+    GoDriver,
+    /// At least one key of this driver's own.
+    New,
+}
+
+/// One place where a job may run; tried in the order in which the file lists them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// Fargate Spot.
+    FargateSpot,
+    /// Fargate on demand.
+    Fargate,
+    /// Any other capacity provider of the cluster, by its name.
+    Ecs(String),
+    /// A Spot EC2 instance.
+    Ec2Spot,
+    /// An on-demand EC2 instance.
+    Ec2,
+    /// This host itself, as the Runner's own user; isolates nothing.
+    Local,
+}
+
+impl fmt::Display for Rung {
+    /// Writes the rung as the file names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FargateSpot => f.write_str("fargate-spot"),
+            Self::Fargate => f.write_str("fargate"),
+            Self::Ecs(provider) => write!(f, "ecs:{provider}"),
+            Self::Ec2Spot => f.write_str("ec2-spot"),
+            Self::Ec2 => f.write_str("ec2"),
+            Self::Local => f.write_str("local"),
+        }
+    }
+}
+
+/// All that the file says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The family of spellings found in the file.
+    pub style: Style,
+    /// Rungs, tried in order; empty with a Go-driver file (the cluster's own default decides).
+    pub capacity: Vec<Rung>,
+    /// How long one rung may keep a task waiting before the next is tried.
+    pub rung_wait: Duration,
+    /// How long a job may wait for any rung, all prepare tries together.
+    pub capacity_wait: Duration,
+    /// Whether `local` may be used on a bastion.
+    pub allow_jobs_on_this_host: bool,
+    /// Answered to the Runner by `config`; a Go-driver file leaves it alone.
+    pub builds_dir: Option<String>,
+    /// Answered to the Runner by `config`; a Go-driver file leaves it alone.
+    pub cache_dir: Option<String>,
+    /// Where and how diagnostics are written.
+    pub log: Log,
+    /// Where intents, records and tombstones live.
+    pub state_directory: PathBuf,
+    /// How machines are logged in to.
+    pub ssh: Ssh,
+    /// The machine that `local` starts.
+    pub local: Local,
+    /// ECS settings.
+    pub fargate: Option<Fargate>,
+    /// EC2 settings.
+    pub ec2: Option<Ec2>,
+    /// What a job may choose; `None` with a Go-driver file (open), closed where a new file says nothing.
+    pub limits: Option<Limits>,
+    /// Overrides for some jobs, first match wins.
+    pub profiles: Vec<Profile>,
+}
+
+/// Diagnostics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The most detailed level written.
+    pub level: LogLevel,
+    /// The format.
+    pub format: LogFormat,
+    /// A file to append to (mode 0600) in place of standard error.
+    pub file: Option<PathBuf>,
+}
+
+/// Levels, by the Go driver's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// `panic`, `fatal` and `error`.
+    Error,
+    /// `warn`, `warning`.
+    Warn,
+    /// `info`.
+    Info,
+    /// `debug`.
+    Debug,
+    /// `trace`.
+    Trace,
+}
+
+impl LogLevel {
+    /// Returns the name that the file would use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// Formats, by the Go driver's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `text`.
+    Text,
+    /// `text-simple`: no time stamps.
+    TextSimple,
+    /// `json`.
+    Json,
+}
+
+impl LogFormat {
+    /// Returns the name that the file would use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::TextSimple => "text-simple",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// How machines are logged in to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ssh {
+    /// The login name on the machine.
+    pub username: String,
+    /// The port.
+    pub port: u16,
+    /// From a running machine to the first login.
+    pub connect_timeout: Duration,
+    /// How long a running script may be out of reach.
+    pub reconnect_timeout: Duration,
+}
+
+/// The machine that `local` starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// A program to start in place of the built-in SSH server: a job image's entrypoint, say. It gets
+    /// the job's key in `SSH_PUBLIC_KEY` and must listen on 127.0.0.1 at `[ssh] port`.
+    pub command: Vec<String>,
+}
+
+/// ECS settings, as far as they are read today.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fargate {
+    /// AWS region.
+    pub region: Option<String>,
+    /// Cluster name or ARN.
+    pub cluster: Option<String>,
+    /// Family, family:revision or ARN.
+    pub task_definition: Option<String>,
+    /// Subnets.
+    pub subnets: Vec<String>,
+    /// Security groups.
+    pub security_groups: Vec<String>,
+    /// Asks for a public address.
+    pub enable_public_ip: bool,
+    /// Dials the public address; absent means that `enable_public_ip` decides.
+    pub use_public_ip: Option<bool>,
+    /// Fargate platform version.
+    pub platform_version: Option<String>,
+    /// ECS Exec.
+    pub enable_execute_command: bool,
+}
+
+/// EC2 settings, as far as they are read today.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ec2 {
+    /// AWS region.
+    pub region: Option<String>,
+    /// AMI id or the name of an SSM parameter.
+    pub image_id: Option<String>,
+    /// Instance types.
+    pub instance_types: Vec<String>,
+    /// Subnets.
+    pub subnets: Vec<String>,
+    /// Security groups.
+    pub security_groups: Vec<String>,
+}
+
+/// What a job may choose by CI/CD variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Patterns of task definitions.
+    pub task_definitions: Vec<String>,
+    /// Patterns of role ARNs.
+    pub roles: Vec<String>,
+    /// Patterns of images.
+    pub images: Vec<String>,
+    /// vCPU, in thousandths.
+    pub max_cpu_millis: Option<u32>,
+    /// Bytes.
+    pub max_memory: Option<u64>,
+}
+
+/// Overrides for the jobs that it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// Which jobs it holds for.
+    pub matches: Match,
+    /// What it says in place of the file's own, as written (`name` and `match` taken out).
+    pub overrides: Keys,
+}
+
+/// Which jobs a profile holds for: all that is named must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// A pattern of the job's name.
+    pub job_name: Option<String>,
+    /// A pattern of the project's path.
+    pub project: Option<String>,
+    /// Whether the job's ref is protected.
+    pub protected: Option<bool>,
+}

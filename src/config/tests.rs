@@ -1,0 +1,267 @@
+//! Tests of whole files: what they mean, and how their errors read.
+
+use std::path::Path;
+use std::time::Duration;
+
+mod errors;
+mod reading;
+
+use super::keys::{Holds, Key, ROOT};
+use super::settings::{LogFormat, LogLevel, Rung, Style};
+use super::*;
+
+fn parsed(text: &str) -> Loaded {
+    match parse(text, Path::new("f.toml")) {
+        Ok(loaded) => loaded,
+        Err(e) => panic!("{e}\n{text}"),
+    }
+}
+
+fn failed(text: &str) -> (String, String) {
+    let e = parse(text, Path::new("f.toml")).expect_err(text);
+    assert_eq!(e.kind(), Kind::Config);
+    (e.to_string(), e.remedy().unwrap_or_default().to_owned())
+}
+
+const EXAMPLES: [(&str, &str); 3] = [
+    (
+        "local.toml",
+        include_str!("../../config-examples/local.toml"),
+    ),
+    (
+        "fargate-spot.toml",
+        include_str!("../../config-examples/fargate-spot.toml"),
+    ),
+    (
+        "go-driver.toml",
+        include_str!("../../config-examples/go-driver.toml"),
+    ),
+];
+
+const RUNNER_EXAMPLE: &str = include_str!("../../config-examples/gitlab-runner-config.toml");
+const DOCUMENTATION: &str = include_str!("../../docs/configuration.md");
+
+#[test]
+fn the_style_follows_from_the_spellings() {
+    for (text, style) in [
+        ("", Style::GoDriver),
+        ("LOGLEVEL = \"info\"", Style::GoDriver),
+        ("log_level = \"info\"", Style::New),
+        (
+            "[fargate]\ncluster = \"a\"\ntaskdefinition = \"b\"\nsubnet = \"c\"",
+            Style::GoDriver,
+        ),
+        (
+            "[fargate]\ncluster = \"a\"\ntask_definition = \"b\"",
+            Style::New,
+        ),
+        ("[ssh]\nusername = \"a\"\nPORT = 22", Style::GoDriver),
+        ("[ssh]\nconnect_timeout = \"1m\"", Style::New),
+        ("[limits]", Style::New),
+        ("[State]\nDIRECTORY = \"/a\"", Style::New),
+        ("something_else = 1", Style::GoDriver),
+    ] {
+        assert_eq!(parsed(text).settings.style, style, "{text}");
+    }
+}
+
+#[test]
+fn a_go_driver_file_behaves_as_there() {
+    let Loaded {
+        settings, warnings, ..
+    } = parsed(
+        "[fargate]\nCLUSTER = \"ci\"\nsubnet = \"s\"\nSecurityGroup = \"g\"\nPlatformVersion = \"\"\nenablepublicip = true\n[SSH]\nUserName = \"\"",
+    );
+    assert_eq!(settings.limits, None);
+    assert!(settings.capacity.is_empty());
+    assert_eq!(settings.builds_dir, None);
+    assert_eq!(settings.log.level, LogLevel::Info);
+    assert_eq!(settings.ssh.username, "root");
+    assert_eq!(
+        settings.state_directory,
+        Path::new("/var/lib/gitlab-aws-driver")
+    );
+    let fargate = settings.fargate.expect("[fargate]");
+    assert_eq!(fargate.cluster.as_deref(), Some("ci"));
+    assert_eq!(fargate.subnets, ["s"]);
+    assert_eq!(fargate.security_groups, ["g"]);
+    assert_eq!(fargate.platform_version, None);
+    assert!(fargate.enable_public_ip);
+    assert_eq!(fargate.use_public_ip, None);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("there is no [limits]"));
+
+    let relative = parsed("[TaskMetadata]\nDirectory = \"meta\"");
+    assert_eq!(
+        relative.settings.state_directory,
+        Path::new("/var/lib/gitlab-aws-driver")
+    );
+    assert!(
+        relative.warnings[0]
+            .contains("f.toml:2: TaskMetadata.Directory \"meta\" is no absolute path"),
+        "{:?}",
+        relative.warnings
+    );
+}
+
+#[test]
+fn a_new_file_is_closed_and_has_defaults() {
+    let Loaded {
+        settings, warnings, ..
+    } = parsed("capacity = [\"fargate-spot\", \"ecs:asg\", \"ec2\"]");
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(
+        settings.capacity,
+        [Rung::FargateSpot, Rung::Ecs("asg".to_owned()), Rung::Ec2]
+    );
+    assert_eq!(settings.limits, Some(settings::Limits::default()));
+    assert_eq!(settings.builds_dir.as_deref(), Some("/builds"));
+    assert_eq!(settings.cache_dir.as_deref(), Some("/cache"));
+    assert_eq!(settings.rung_wait, Duration::from_secs(300));
+    assert_eq!(settings.capacity_wait, Duration::from_secs(600));
+    assert_eq!(settings.ssh.port, 22);
+    assert_eq!(settings.ssh.connect_timeout, Duration::from_secs(180));
+    assert_eq!(settings.ssh.reconnect_timeout, Duration::from_secs(600));
+    assert_eq!(settings.log.level, LogLevel::Warn);
+    assert_eq!(settings.log.format, LogFormat::Text);
+}
+
+#[test]
+fn local_needs_to_be_meant() {
+    let loaded = parsed(
+        "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n[local]\ncommand = [\"/bin/x\", \"\"]",
+    );
+    assert_eq!(loaded.settings.capacity, [Rung::Local]);
+    assert_eq!(loaded.settings.local.command, ["/bin/x", ""]);
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    let idle = parsed("allow_jobs_on_this_host = true");
+    assert!(idle.warnings[0].starts_with("f.toml:1: allow_jobs_on_this_host changes nothing"));
+    assert_eq!(loaded.settings.builds_dir, None);
+}
+
+#[test]
+fn profiles_keep_what_they_override() {
+    let text = "[[profile]]\nname = \"docker\"\nmatch = { job_name = \"docker-*\", project = \"group/**\", protected = true }\ncapacity = [\"ec2-spot\", \"ec2\"]\n[profile.ssh]\nport = 2222\n[profile.limits]\nmax_cpu = \"0.5\"\nmax_memory = \"8GiB\"\n[[profile]]\nname = \"b\"\nmatch.project = \"x\"\n";
+    let profiles = parsed(text).settings.profiles;
+    assert_eq!(profiles.len(), 2);
+    let docker = &profiles[0];
+    assert_eq!(docker.matches.job_name.as_deref(), Some("docker-*"));
+    assert_eq!(docker.matches.protected, Some(true));
+    assert_eq!(
+        docker.overrides.capacity,
+        Some(vec![Rung::Ec2Spot, Rung::Ec2])
+    );
+    assert_eq!(docker.overrides.ssh.port, Some(2222));
+    let limits = docker.overrides.limits.clone().expect("limits");
+    assert_eq!(limits.max_cpu, Some(500));
+    assert_eq!(limits.max_memory, Some(8 << 30));
+    assert_eq!(profiles[1].overrides, Keys::default());
+}
+
+/// Every key with its example, each in a file of its own: header, the key as written, example.
+fn every_key() -> Vec<(String, String, String)> {
+    fn walk(keys: &[Key], header: &str, out: &mut Vec<(String, String, String)>) {
+        for key in keys {
+            let dot = if header.is_empty() { "" } else { "." };
+            for name in [Some(key.name), key.go].into_iter().flatten() {
+                let path = format!("{header}{dot}{name}");
+                match key.holds {
+                    Holds::Value(example) => {
+                        out.push((header.to_owned(), name.to_owned(), example.to_owned()));
+                    }
+                    Holds::Table(keys) | Holds::Tables(keys) => walk(keys, &path, out),
+                }
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(ROOT, "", &mut out);
+    out
+}
+
+#[test]
+fn every_key_is_known_to_the_raw_structs_and_its_example_is_right() {
+    for (header, name, example) in every_key() {
+        let mut text = String::new();
+        if header.starts_with("profile") {
+            text.push_str("[[profile]]\n");
+            if (header.as_str(), name.as_str()) != ("profile", "name") {
+                text.push_str("name = \"a\"\n");
+            }
+            if !header.ends_with("match") {
+                text.push_str("match.protected = true\n");
+            }
+        }
+        if !header.is_empty() && header != "profile" {
+            text.push_str(&format!("[{header}]\n"));
+        }
+        text.push_str(&format!("{name} = {example}\n"));
+        let warnings = parsed(&text).warnings;
+        assert!(
+            !warnings.iter().any(|w| w.contains("unknown")),
+            "{text}{warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    fn walk(keys: &[Key]) {
+        for key in keys {
+            let own = format!("`{}`", key.name);
+            let go = key.go.map(|go| format!("`{go}`"));
+            assert!(
+                key.only_go()
+                    || DOCUMENTATION.contains(&own)
+                    || DOCUMENTATION.contains(&format!("`[{}]`", key.name))
+                    || DOCUMENTATION.contains(&format!("`[[{}]]`", key.name)),
+                "{own}"
+            );
+            if let Some(go) = go {
+                assert!(
+                    DOCUMENTATION.contains(&go) || DOCUMENTATION.contains(&go.replace('`', "")),
+                    "{go}"
+                );
+            }
+            walk(key.children());
+        }
+    }
+    walk(ROOT);
+}
+
+#[test]
+fn the_examples_load_without_a_warning() {
+    for (name, text) in EXAMPLES {
+        let Loaded {
+            settings, warnings, ..
+        } = parsed(text);
+        if name == "go-driver.toml" {
+            assert_eq!(settings.style, Style::GoDriver);
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].contains("there is no [limits]"));
+        } else {
+            assert_eq!(warnings, Vec::<String>::new(), "{name}");
+        }
+    }
+    // No example is forgotten.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-examples");
+    let mut there: Vec<_> = std::fs::read_dir(folder)
+        .expect("config-examples")
+        .map(|entry| {
+            entry
+                .expect("entry")
+                .file_name()
+                .into_string()
+                .expect("name")
+        })
+        .collect();
+    there.sort();
+    let mut known: Vec<_> = EXAMPLES
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    known.push("gitlab-runner-config.toml".to_owned());
+    known.sort();
+    assert_eq!(there, known);
+    assert!(DeTable::parse(RUNNER_EXAMPLE).is_ok());
+}

@@ -1,0 +1,19 @@
+//! The GitLab Runner custom-executor driver that runs each CI job on compute of its own on AWS.
+//!
+//! The library exists for the binary, the tests and the fuzz targets; it promises no stable interface.
+
+pub mod app;
+pub mod cli;
+pub mod compute;
+pub mod config;
+pub mod error;
+mod hash;
+mod logging;
+pub mod ops;
+pub mod process;
+pub mod runner;
+pub mod script;
+pub mod ssh;
+pub mod stage;
+pub mod state;
+pub mod ui;

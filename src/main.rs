@@ -1,0 +1,18 @@
+//! Parses, dispatches, ends with the outcome's code; nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use gitlab_aws_driver::{app, cli::Cli, runner::Environment};
+
+fn main() -> ExitCode {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the environment is read"
+    )]
+    let env = Environment::from_pairs(std::env::vars_os());
+    match Cli::try_parse() {
+        Ok(cli) => app::run(cli, &env),
+        Err(error) => app::refuse(&error, &env),
+    }
+}

@@ -1,0 +1,62 @@
+//! The driver's answer to `config`, as the Runner reads it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// What the driver may settle for the job; keys that are absent leave things as they are.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub(super) struct Answer {
+    pub(super) builds_dir: Option<PathBuf>,
+    /// Taken for its type alone: the jobs of `try` have no caches.
+    pub(super) cache_dir: Option<PathBuf>,
+    pub(super) builds_dir_is_shared: Option<bool>,
+    pub(super) hostname: Option<String>,
+    pub(super) driver: Option<Driver>,
+    pub(super) job_env: Option<BTreeMap<String, String>>,
+    pub(super) shell: Option<String>,
+}
+
+/// Who the driver says that it is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub(super) struct Driver {
+    pub(super) name: Option<String>,
+    pub(super) version: Option<String>,
+}
+
+impl Answer {
+    /// Reads what `config` printed: nothing at all, or one JSON object.
+    pub(super) fn read(stdout: &[u8]) -> Result<Self, String> {
+        if stdout.is_empty() {
+            return Ok(Self::default());
+        }
+        // By way of a map: an array would do for a struct as well.
+        let answer: Self = serde_json::from_slice::<Map<String, Value>>(stdout)
+            .and_then(|object| serde_json::from_value(object.into()))
+            .map_err(|e| format!("the answer of config is not the expected JSON: {e}"))?;
+        match answer.shell.as_deref() {
+            None | Some("" | "bash" | "sh") => Ok(answer),
+            Some(other) => Err(format!(
+                "config asks for the shell {other:?}; try writes scripts for bash and sh only"
+            )),
+        }
+    }
+
+    /// Returns the line with which the Runner names the driver in the job log.
+    pub(super) fn introduction(&self) -> String {
+        let mut line = "Using Custom executor".to_owned();
+        if let Some(driver) = &self.driver {
+            line.push_str(" with driver");
+            for part in [&driver.name, &driver.version].into_iter().flatten() {
+                line.push(' ');
+                line.push_str(part);
+            }
+        }
+        line.push_str("...");
+        line
+    }
+}

@@ -1,0 +1,182 @@
+//! `try`: plays GitLab Runner, so that one command runs a whole job and shows what GitLab would show.
+//!
+//! This binary is started as the Runner starts it: each stage a process of its own in a group of its
+//! own, with the contract's environment, payload, scripts and retries. Nothing of the driver is called
+//! directly; what works here works under a Runner.
+//!
+//! - [`args`]: what was typed, checked.
+//! - [`job`]: the job as GitLab would have sent it.
+//! - [`script`]: the scripts of the sub-stages.
+//! - [`child`]: one stage's process, from its start to its last byte.
+//! - [`stage`]: one stage as the Runner runs it, cancels and time-outs included.
+//! - [`player`]: the order of the stages, and the retries.
+//! - [`verdict`]: what an exit code means, and how the job ended.
+//! - [`report`]: the table of times, and the JSON object.
+
+mod answer;
+mod args;
+mod child;
+mod job;
+mod log;
+mod player;
+mod report;
+mod script;
+mod stage;
+mod temp;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+pub use args::Args;
+
+use crate::error::{Error, Kind, Result};
+use crate::ui::Ui;
+use log::JobLog;
+use player::{Limits, Plan, Player};
+use temp::TempDir;
+
+/// The exit code when the machinery failed, as with `docker run`.
+pub const EXIT_SYSTEM: u8 = 125;
+/// The exit code when the job's time was over, as with timeout(1).
+pub const EXIT_TIMEOUT: u8 = 124;
+/// The exit code when the job was cancelled.
+pub const EXIT_CANCELLED: u8 = 130;
+
+/// Runs one job through all stages of this same binary and returns the exit code to end with.
+///
+/// `config` is the settings file that the stages get; without one they get a temporary file that allows
+/// the job on this host. An error means that no stage was started.
+pub fn run(args: &Args, config: Option<&Path>, no_color: bool) -> Result<u8> {
+    let program = std::env::current_exe()
+        .map_err(|e| Error::new(Kind::Launch, "cannot find this program's own file").because(e))?;
+    let job = args.job()?;
+    // The Runner's own, whatever this shell's is: files that a stage makes must not depend on it.
+    let _old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let temp = TempDir::create(&std::env::temp_dir(), "gitlab-aws-driver-try-")?;
+    let mut plan = Plan {
+        program: vec![program.into()],
+        forget: inherited_job_variables(),
+        job,
+        attempts: args.stage_attempts,
+        timeout: args.timeout,
+        builds_dir: args.builds_dir.clone(),
+        temp: temp.path().to_owned(),
+        limits: Limits::default(),
+    };
+    let config = match config {
+        // Stages have another working directory than this process.
+        Some(file) => std::path::absolute(file).map_err(|e| {
+            Error::new(Kind::Config, "cannot tell the settings file's full path").because(e)
+        })?,
+        None => built_in_config(&mut plan)?,
+    };
+    plan.program.extend(["--config".into(), config.into()]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Kind::Launch, "cannot start the event loop").because(e))?;
+    let report = runtime.block_on(async {
+        let cancel = signals()?;
+        let colour = |terminal: bool| terminal && !no_color;
+        // What the Runner keeps in a log of its own stands beside the job's, not in it.
+        let (console, notes) = JobLog::start(io::stderr(), colour(io::stderr().is_terminal()));
+        let (log, writer) = if args.json {
+            (console.clone(), None)
+        } else {
+            let (log, writer) = JobLog::start(io::stdout(), colour(io::stdout().is_terminal()));
+            (log, Some(writer))
+        };
+        let report = Player::new(plan, log, console, cancel).play().await;
+        // The writers end once the player, who held the logs, is gone.
+        drop(notes.await);
+        if let Some(writer) = writer {
+            drop(writer.await);
+        }
+        Ok(report)
+    })?;
+    let ui = Ui::for_people(no_color);
+    for line in report.table() {
+        ui.progress(&line);
+    }
+    if args.json {
+        // A reader that went away is no reason to end otherwise than the job did.
+        drop(writeln!(io::stdout().lock(), "{}", report.json()));
+    }
+    if let Err(error) = temp.remove() {
+        ui.warn(&format!("some temporary files stay: {error}"));
+    }
+    Ok(report.exit_code())
+}
+
+/// Writes the settings of a job on this very host, and makes its directories temporary.
+fn built_in_config(plan: &mut Plan) -> Result<PathBuf> {
+    let state = plan.temp.join("state");
+    plan.builds_dir = plan.temp.join("builds");
+    let text = format!(
+        "capacity = [\"local\"]\nallow_jobs_on_this_host = true\nbuilds_dir = {}\ncache_dir = {}\n\n[state]\ndirectory = {}\n",
+        toml_string(&plan.builds_dir)?,
+        toml_string(&plan.temp.join("cache"))?,
+        toml_string(&state)?,
+    );
+    let file = plan.temp.join("config.toml");
+    temp::private_directory(&state)
+        .and_then(|()| fs::write(&file, text))
+        .map_err(|e| Error::new(Kind::State, "cannot write the temporary settings").because(e))?;
+    Ok(file)
+}
+
+/// Returns the path as a TOML string; JSON's escapes are TOML's too.
+fn toml_string(path: &Path) -> Result<String> {
+    let unfit = || {
+        Error::new(
+            Kind::State,
+            format!("the temporary directory {} is not UTF-8", path.display()),
+        )
+        .hint("Set TMPDIR to a directory with a plain name.")
+    };
+    let text = path.to_str().ok_or_else(unfit)?;
+    serde_json::to_string(text).map_err(|_| unfit())
+}
+
+/// Returns the names of job variables that this process has itself, as under another `try`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "names only, to leave them out; what they say is not read"
+)]
+fn inherited_job_variables() -> Vec<OsString> {
+    std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.as_encoded_bytes().starts_with(b"CUSTOM_ENV_"))
+        .collect()
+}
+
+/// Counts the signals that ask for an end: the first asks, the second insists, a lost terminal does both.
+fn signals() -> Result<watch::Receiver<u32>> {
+    let listen = |kind| {
+        signal(kind).map_err(|e| Error::new(Kind::Launch, "cannot listen for signals").because(e))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let (sender, receiver) = watch::channel(0);
+    drop(tokio::spawn(async move {
+        loop {
+            let weight = tokio::select! {
+                _ = interrupt.recv() => 1,
+                _ = terminate.recv() => 1,
+                _ = hangup.recv() => 2,
+            };
+            sender.send_modify(|count| *count += weight);
+        }
+    }));
+    Ok(receiver)
+}

@@ -1,0 +1,259 @@
+//! One stage as the Runner runs it: started, watched for what may end it, judged.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::child::{Ended, Invocation, Running, Sink};
+use super::log::{JobLog, Look};
+use super::player::{Player, Scene};
+use super::report::StageTime;
+use super::verdict::{BUILD_FAILURE, Failure, SYSTEM_FAILURE, judge};
+
+/// How far a stop reaches into a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// `config` and `prepare`: any cancel is a hard one.
+    SetUp,
+    /// The job's sub-stages up to its script: a first cancel ends the stage, a second one the job.
+    Script,
+    /// What follows a cancel too: only a second one ends it.
+    Last,
+    /// `cleanup`: nothing but its own limit.
+    Cleanup,
+}
+
+/// What stopped a stage, if anything did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// It ended by itself.
+    No,
+    /// The job ends, for this reason.
+    Job(Failure),
+    /// Its own time was over.
+    Limit,
+}
+
+/// One stage to be started.
+pub(super) struct Call<'a> {
+    pub(super) name: &'static str,
+    pub(super) attempt: u32,
+    pub(super) args: Vec<OsString>,
+    pub(super) reach: Reach,
+    pub(super) limit: Option<Duration>,
+    pub(super) stdout: Sink,
+    pub(super) stderr: Sink,
+    pub(super) scene: &'a Scene,
+}
+
+impl Player {
+    /// Returns a call whose only argument is its name and whose output is the job's.
+    pub(super) fn call<'a>(
+        &self,
+        name: &'static str,
+        attempt: u32,
+        reach: Reach,
+        scene: &'a Scene,
+    ) -> Call<'a> {
+        Call {
+            name,
+            attempt,
+            args: vec![name.into()],
+            reach,
+            limit: None,
+            stdout: Sink::Log(self.log.clone()),
+            stderr: Sink::Log(self.log.clone()),
+            scene,
+        }
+    }
+
+    /// Runs a stage and returns what it printed if it was kept, or what the Runner makes of its end.
+    pub(super) async fn passed(&mut self, call: Call<'_>) -> Result<Vec<u8>, Failure> {
+        if let Some(failure) = self.stop_before(call.reach) {
+            return Err(failure);
+        }
+        let (name, exit_code_file) = (call.name, call.scene.build_exit_code_file());
+        let (ended, stopped) = self.stage(call).await;
+        match stopped {
+            Stopped::Job(failure) => return Err(failure),
+            Stopped::Limit => return Err(Failure::System(format!("{name} took too long"))),
+            Stopped::No => {}
+        }
+        let ended = ended.map_err(|e| Failure::System(format!("failed to start {name}: {e}")))?;
+        match judge(ended.code, &exit_code_file) {
+            None => Ok(ended.stdout),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    /// Starts a stage and waits for its end, or for whatever ends it.
+    pub(super) async fn stage(&mut self, call: Call<'_>) -> (io::Result<Ended>, Stopped) {
+        let mut words = self.plan.program.clone();
+        words.push("custom".into());
+        words.extend(call.args);
+        let env = self.environment(call.scene, call.name == "config");
+        let invocation = Invocation {
+            words: &words,
+            env: &env,
+            forget: &self.plan.forget,
+            directory: call.scene.temp.path(),
+        };
+        let began = Instant::now();
+        let started = Running::start(invocation, call.stdout, call.stderr, self.plan.limits.grace);
+        let (ended, stopped) = match started {
+            Err(e) => (Err(e), Stopped::No),
+            Ok(running) => self.attend(running, call.reach, call.limit).await,
+        };
+        self.stages.push(StageTime {
+            name: call.name,
+            attempt: call.attempt,
+            took: began.elapsed(),
+            exit_code: ended.as_ref().ok().and_then(|ended| ended.code),
+        });
+        (ended, stopped)
+    }
+
+    async fn attend(
+        &mut self,
+        mut running: Running,
+        reach: Reach,
+        limit: Option<Duration>,
+    ) -> (io::Result<Ended>, Stopped) {
+        let mut stopped = Stopped::No;
+        let mut heard = heard_before(reach);
+        let mut limit = limit.map(|limit| Instant::now() + limit);
+        let mut deadline = Some(self.deadline).filter(|_| reach != Reach::Cleanup);
+        let mut patience = None;
+        loop {
+            tokio::select! {
+                ended = running.ended() => return (Ok(ended), stopped),
+                count = more_than(&mut self.cancel, heard) => {
+                    heard = Some(count);
+                    let hard = reach == Reach::SetUp || count > 1;
+                    stopped = Stopped::Job(Failure::Cancelled { hard });
+                    running.stop();
+                    if hard {
+                        // The job is over for good: no other limit matters any more.
+                        (limit, deadline) = (None, None);
+                        patience = patience.or(Some(Instant::now() + self.plan.limits.cleanup_wait));
+                    }
+                    say_cancelled(&self.log, hard).await;
+                }
+                () = reached(deadline) => {
+                    (limit, deadline) = (None, None);
+                    stopped = Stopped::Job(Failure::Timeout);
+                    running.stop();
+                    patience = Some(Instant::now() + self.plan.limits.cleanup_wait);
+                }
+                () = reached(limit) => {
+                    limit = None;
+                    if stopped == Stopped::No {
+                        stopped = Stopped::Limit;
+                    }
+                    running.stop();
+                }
+                () = reached(patience) => {
+                    self.left_over = Some(running);
+                    return (Ok(Ended { code: None, stdout: Vec::new() }), stopped);
+                }
+            }
+        }
+    }
+
+    /// Returns why a stage must not even be started.
+    fn stop_before(&self, reach: Reach) -> Option<Failure> {
+        let count = *self.cancel.borrow();
+        match reach {
+            Reach::Cleanup => None,
+            _ if Instant::now() >= self.deadline => Some(Failure::Timeout),
+            Reach::SetUp if count > 0 => Some(Failure::Cancelled { hard: true }),
+            Reach::Script if count > 0 => Some(Failure::Cancelled { hard: count > 1 }),
+            Reach::Last if count > 1 => Some(Failure::Cancelled { hard: true }),
+            Reach::SetUp | Reach::Script | Reach::Last => None,
+        }
+    }
+
+    /// Waits, unless something ends the job meanwhile.
+    pub(super) async fn pause(&mut self, time: Duration, reach: Reach) -> Result<(), Failure> {
+        let until = Instant::now() + time;
+        let cut_short = tokio::select! {
+            () = sleep_until(until) => false,
+            () = sleep_until(self.deadline) => true,
+            _ = more_than(&mut self.cancel, heard_before(reach)) => true,
+        };
+        match self.stop_before(reach) {
+            Some(failure) if cut_short => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns what the contract puts on top of this process's environment: the Runner's own variables,
+    /// then the driver's `job_env`, then the job's with their prefix.
+    fn environment(&self, scene: &Scene, config: bool) -> Vec<(OsString, OsString)> {
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("TMPDIR".into(), scene.temp.path().into()),
+            (
+                "BUILD_FAILURE_EXIT_CODE".into(),
+                BUILD_FAILURE.to_string().into(),
+            ),
+            (
+                "SYSTEM_FAILURE_EXIT_CODE".into(),
+                SYSTEM_FAILURE.to_string().into(),
+            ),
+            (
+                "BUILD_EXIT_CODE_FILE".into(),
+                scene.build_exit_code_file().into(),
+            ),
+            ("JOB_RESPONSE_FILE".into(), scene.response_file().into()),
+        ];
+        if !config {
+            let job_env = scene.answer.job_env.iter().flatten();
+            env.extend(job_env.map(|(name, value)| (name.into(), value.into())));
+        }
+        let job = self.plan.job.environment(&self.stand);
+        env.extend(
+            job.into_iter()
+                .map(|(name, value)| (format!("CUSTOM_ENV_{name}").into(), value.into())),
+        );
+        env
+    }
+}
+
+async fn say_cancelled(log: &JobLog, hard: bool) {
+    let text = if hard {
+        "WARNING: cancelled: going straight to the cleanup"
+    } else {
+        "WARNING: cancelled: the script is asked to end; a second cancel skips what follows it"
+    };
+    log.line(Look::Warning, text).await;
+}
+
+/// Returns how many cancels a stage of that reach does not mind; `None`: any number.
+fn heard_before(reach: Reach) -> Option<u32> {
+    match reach {
+        Reach::SetUp | Reach::Script => Some(0),
+        Reach::Last => Some(1),
+        Reach::Cleanup => None,
+    }
+}
+
+/// Waits until more cancels were asked for than were heard.
+async fn more_than(cancel: &mut watch::Receiver<u32>, heard: Option<u32>) -> u32 {
+    if let Some(heard) = heard
+        && let Ok(count) = cancel.wait_for(|count| *count > heard).await
+    {
+        return *count;
+    }
+    // Nobody can cancel any more.
+    std::future::pending().await
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,149 @@
+//! The job as GitLab sent it, read leniently: the trusted copy, which job variables cannot shadow.
+//!
+//! Fields come and go with server versions, and any of them may be null; what is missing is simply absent
+//! here. Only what the driver uses is read.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Kind, Result};
+
+/// The parts of the payload in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// The job's number.
+    pub id: Option<u64>,
+    /// The job's name as written in the pipeline.
+    pub job_name: Option<String>,
+    /// The pipeline's number.
+    pub pipeline_id: Option<u64>,
+    /// The project's full path.
+    pub project_path: Option<String>,
+    /// The job's time limit, in seconds.
+    pub timeout: Option<u64>,
+    /// `image:`.
+    pub image: Option<String>,
+    /// The images of `services:`.
+    pub services: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl Payload {
+    /// Reads the file that JOB_RESPONSE_FILE names.
+    ///
+    /// # Errors
+    /// Where there is no such file or it holds no JSON object.
+    pub fn read(path: &Path) -> Result<Self> {
+        let fail = |e: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(
+                Kind::Contract,
+                format!("cannot read the job's payload {}", path.display()),
+            )
+            .because(e)
+        };
+        let bytes = std::fs::read(path).map_err(|e| fail(e.into()))?;
+        Self::parse(&bytes).map_err(|e| fail(e.into()))
+    }
+
+    /// Parses the payload.
+    ///
+    /// # Errors
+    /// Where it is no JSON.
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
+        let json: Value = serde_json::from_slice(bytes)?;
+        let variables: Vec<(String, String)> = list(&json["variables"])
+            .filter_map(|v| Some((text(&v["key"])?, string(&v["value"]).unwrap_or_default())))
+            .collect();
+        let info = &json["job_info"];
+        let mut payload = Self {
+            id: number(&json["id"]),
+            job_name: text(&info["name"]),
+            pipeline_id: number(&info["pipeline_id"]),
+            project_path: text(&info["project_full_path"]),
+            timeout: number(&json["runner_info"]["timeout"]),
+            image: text(&json["image"]["name"]),
+            services: list(&json["services"])
+                .filter_map(|s| text(&s["name"]))
+                .collect(),
+            variables,
+        };
+        // Recent fields: older servers say the same in the first occurrence of a predefined variable.
+        let first = |name: &str| {
+            payload
+                .first(name)
+                .filter(|v| !v.is_empty())
+                .map(str::to_owned)
+        };
+        let (path, pipeline) = (first("CI_PROJECT_PATH"), first("CI_PIPELINE_ID"));
+        payload.project_path = payload.project_path.or(path);
+        payload.pipeline_id = payload.pipeline_id.or_else(|| pipeline?.parse().ok());
+        Ok(payload)
+    }
+
+    /// Returns the first occurrence of a variable: GitLab puts its own before the user's.
+    #[must_use]
+    pub fn first(&self, name: &str) -> Option<&str> {
+        self.variables
+            .iter()
+            .find(|(k, _)| k == name)
+            .map(|(_, v)| v.as_str())
+    }
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn string(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn text(value: &Value) -> Option<String> {
+    string(value).filter(|v| !v.is_empty())
+}
+
+/// A number, also where a server wrote it as a string; 0 means "not known" in every field read here.
+fn number(value: &Value) -> Option<u64> {
+    value
+        .as_u64()
+        .or_else(|| value.as_str()?.parse().ok())
+        .filter(|n| *n != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn null_and_missing_fields_are_absent() {
+        for text in [
+            "{}",
+            "null",
+            "[]",
+            r#"{"id":null,"job_info":null,"variables":null,"services":null,"image":null}"#,
+            r#"{"variables":[null,1,{"key":null},{"value":"x"}],"services":[null,{}],"image":"x"}"#,
+        ] {
+            assert_eq!(Payload::parse(text.as_bytes()).unwrap(), Payload::default());
+        }
+    }
+
+    #[test]
+    fn a_shadowed_variable_does_not_count() {
+        let p = Payload::parse(
+            br#"{"id":7,"variables":[{"key":"CI_PROJECT_PATH","value":"g/p"},{"key":"CI_PROJECT_PATH","value":"evil"},
+                 {"key":"CI_PIPELINE_ID","value":"9"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(p.project_path.as_deref(), Some("g/p"));
+        assert_eq!((p.id, p.pipeline_id), (Some(7), Some(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes: Vec<u8>) {
+            drop(Payload::parse(&bytes));
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! Runs one script on a machine, over as many connections as it takes, and returns its exit code.
+//!
+//! ```text
+//! connect ─▶ start (or follow from the counted byte) ─▶ bytes to stdout, receipts back ─▶ end marker ─▶ done
+//!    ▲                                                     │ lost
+//!    └─────────────────────────────────────────────────────┘
+//! ```
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::forget::{drop_script, forget, heed_left};
+use super::frames::{Frame, Item, Malformed, Scanner};
+use super::output::{self, Output};
+use super::world::{Interruption, Stopped, World};
+use super::{Nonce, Verb};
+use crate::compute::{self, Endpoint, Machine};
+use crate::error::{Error, Kind, one_line};
+use crate::process::Process;
+use crate::ssh::connect::connect;
+use crate::ssh::keys::JobKey;
+use crate::ssh::session::{Event, Receiver, Sender, Session};
+use crate::ui::Ui;
+
+/// A loss that is over sooner is nobody's business.
+const TELL_LOSS: Duration = Duration::from_secs(60);
+/// The far side ends before it says anything: after that many times in a row it is not the connection.
+const SILENT_ENDS: u32 = 3;
+/// Between a connection that was lost as soon as it stood and the next.
+const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
+/// What is kept of the far side's standard error for an error message.
+const STDERR_TAIL: usize = 1024;
+
+type Result<T> = std::result::Result<T, Stopped>;
+
+/// One script to run.
+#[derive(Debug)]
+pub struct Script<'a> {
+    /// Its text, as the Runner wrote it.
+    pub text: Bytes,
+    /// Names this run on the far side.
+    pub nonce: Nonce,
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The way in.
+    pub endpoint: &'a Endpoint,
+    /// The job's key.
+    pub key: &'a JobKey,
+    /// How long the script may be out of reach.
+    pub reconnect_timeout: Duration,
+    /// The Runner process.
+    pub owner: Option<Process>,
+    /// For the rare line in the job log.
+    pub ui: Ui,
+}
+
+/// What is known of the script so far, over all connections.
+#[derive(Debug, Default)]
+struct Progress {
+    /// A start was sent: it may have taken effect.
+    sent: bool,
+    /// The far side said that it follows: the start took effect.
+    opened: bool,
+    /// Bytes of output received.
+    offset: u64,
+    /// Connections on which the far side ended without a word.
+    silent_ends: u32,
+    /// The end of what the far side wrote to standard error.
+    stderr: Vec<u8>,
+}
+
+impl Progress {
+    fn keep_stderr(&mut self, data: &[u8]) {
+        self.stderr.extend_from_slice(data);
+        let excess = self.stderr.len().saturating_sub(STDERR_TAIL);
+        self.stderr.drain(..excess);
+    }
+}
+
+/// How one connection ended.
+enum Connection {
+    /// The script ended with that code, and the connection is still there to say so.
+    Ended(u8, Line),
+    /// It was lost, after the far side followed on it or before.
+    Lost {
+        /// Whether the far side spoke on it.
+        followed: bool,
+    },
+}
+
+/// A connection with a command on it.
+pub(super) struct Line {
+    /// Ends the connection when dropped: the last handle to it.
+    _session: Session,
+    pub(super) receiver: Receiver,
+    orders: mpsc::UnboundedSender<Bytes>,
+    sender: JoinHandle<()>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // It may wait for ever for a window that a dead peer does not open.
+        self.sender.abort();
+    }
+}
+
+impl Line {
+    pub(super) async fn open(
+        session: Session,
+        command: Vec<u8>,
+        script: Option<Bytes>,
+    ) -> Option<Self> {
+        let (sender, receiver) = session.exec(command).await?;
+        let (orders, queue) = mpsc::unbounded_channel();
+        Some(Self {
+            _session: session,
+            receiver,
+            orders,
+            sender: tokio::spawn(send(sender, script, queue)),
+        })
+    }
+
+    pub(super) fn order(&self, text: String) {
+        // A sender that is gone means a lost connection, which the receiver tells.
+        drop(self.orders.send(text.into()));
+    }
+}
+
+async fn send(sender: Sender, script: Option<Bytes>, mut queue: mpsc::UnboundedReceiver<Bytes>) {
+    if let Some(script) = script
+        && !sender.send(script).await
+    {
+        return;
+    }
+    while let Some(order) = queue.recv().await {
+        if !sender.send(order).await {
+            return;
+        }
+    }
+}
+
+/// Runs a script and returns its exit code, every byte of its output being written.
+///
+/// # Errors
+/// Whatever keeps its result from being known.
+pub async fn run(script: Script<'_>) -> Result<u8> {
+    let (output, written) = output::start();
+    let place = script.machine.place.clone();
+    let gone = async move { compute::gone(&place).await };
+    let mut world = World::watch(gone, script.owner, written)?;
+    let mut progress = Progress::default();
+    let mut lost_since = Instant::now();
+    let code = loop {
+        let began = Instant::now();
+        let session = reach(&script, &mut world, &progress, lost_since).await?;
+        match follow(&script, &mut world, &mut progress, &output, session).await? {
+            Connection::Ended(code, line) => {
+                forget(&script, &mut world, progress.offset, line).await;
+                break code;
+            }
+            Connection::Lost { followed } => {
+                tracing::debug!(offset = progress.offset, followed, "connection lost");
+                // A machine that lets in and does no more is as far out of reach as one that does not answer.
+                if followed {
+                    lost_since = Instant::now();
+                }
+                if began.elapsed() < SHORT_LIFE_PAUSE {
+                    guarded(&mut world, sleep(SHORT_LIFE_PAUSE)).await?;
+                }
+            }
+        }
+    };
+    drop(output);
+    if world.all_written().await? {
+        Ok(code)
+    } else {
+        Err(Stopped::RunnerGone(Error::new(
+            Kind::Cancelled,
+            "GitLab Runner does not read this job's output any more",
+        )))
+    }
+}
+
+/// Connects, within what is left of the time out of reach.
+async fn reach(
+    script: &Script<'_>,
+    world: &mut World,
+    progress: &Progress,
+    since: Instant,
+) -> Result<Session> {
+    // Told once for each loss, however many connections come to nothing in it.
+    let tell = since + TELL_LOSS;
+    world.tell_loss_at = (world.told_loss_of != Some(since)).then_some(tell);
+    let mut connecting = pin!(connect(
+        script.endpoint,
+        script.key,
+        since + script.reconnect_timeout
+    ));
+    let session = loop {
+        tokio::select! {
+            biased;
+            interruption = world.next() => match interruption? {
+                Interruption::Machine(error) => return Err(error.into()),
+                Interruption::Cancel if !progress.sent => return Err(cancelled_before_start().into()),
+                Interruption::Cancel => {}
+                Interruption::OutOfReach => {
+                    world.told_loss_of = Some(since);
+                    script.ui.warn(&format!(
+                        "no connection to the machine for {} s; its script goes on, and so do attempts to reach it \
+                         for {} in all",
+                        TELL_LOSS.as_secs(),
+                        humantime::format_duration(script.reconnect_timeout),
+                    ));
+                }
+            },
+            session = &mut connecting => break session?,
+        }
+    };
+    world.tell_loss_at = None;
+    Ok(session)
+}
+
+/// Waits for something that the script's end does not depend on, heeding what must not wait.
+pub(super) async fn guarded<T>(world: &mut World, future: impl Future<Output = T>) -> Result<T> {
+    let mut future = pin!(future);
+    loop {
+        tokio::select! {
+            biased;
+            interruption = world.next() => {
+                if let Interruption::Machine(error) = interruption? {
+                    return Err(error.into());
+                }
+            }
+            value = &mut future => return Ok(value),
+        }
+    }
+}
+
+/// Follows the script on one connection.
+async fn follow(
+    script: &Script<'_>,
+    world: &mut World,
+    progress: &mut Progress,
+    output: &Output,
+    session: Session,
+) -> Result<Connection> {
+    // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
+    let (verb, text) = match progress.opened || world.cancels > 0 {
+        true => (Verb::Follow(progress.offset), None),
+        false => (
+            Verb::Start(script.text.len() as u64),
+            Some(script.text.clone()),
+        ),
+    };
+    progress.sent = true;
+    let opening = Line::open(session, script.nonce.command(verb), text);
+    let Some(mut line) = guarded(world, opening).await? else {
+        return Ok(Connection::Lost { followed: false });
+    };
+    let mut told = 0;
+    let mut open = false;
+    let mut stdout = Scanner::new(script.nonce.as_str());
+    let mut stderr = Scanner::new(script.nonce.as_str());
+    loop {
+        if open {
+            told = tell_cancel(world, &line, told);
+        }
+        let event = tokio::select! {
+            biased;
+            interruption = world.next() => match interruption? {
+                Interruption::Machine(error) => {
+                    rest(&mut line, &mut stdout, output).await;
+                    return Err(error.into());
+                }
+                Interruption::Cancel | Interruption::OutOfReach => continue,
+            },
+            event = line.receiver.next() => event,
+        };
+        match event {
+            Event::Out(data) => stdout.push(&data),
+            Event::Err(data) => {
+                progress.keep_stderr(&data);
+                heed_left(&mut stderr, &data, script, &mut world.left);
+                continue;
+            }
+            Event::Lost => return Ok(Connection::Lost { followed: open }),
+            Event::Ended => {
+                progress.silent_ends += 1;
+                if progress.silent_ends >= SILENT_ENDS && !open {
+                    return Err(not_started(progress).into());
+                }
+                return Ok(Connection::Lost { followed: open });
+            }
+        }
+        while let Some(item) = stdout.take().map_err(malformed)? {
+            match item {
+                Item::Bytes(bytes) => {
+                    progress.offset += bytes.len() as u64;
+                    guarded(world, output.put(bytes)).await?;
+                }
+                Item::Frame(Frame::Open(at)) if at == progress.offset => {
+                    open = true;
+                    progress.opened = true;
+                    progress.silent_ends = 0;
+                }
+                Item::Frame(Frame::Next(at)) if at == progress.offset => {
+                    line.order(format!("ack {at}\n"));
+                }
+                Item::Frame(Frame::Open(at) | Frame::Next(at)) => {
+                    return Err(out_of_step(at, progress.offset).into());
+                }
+                Item::Frame(Frame::End(code)) => return Ok(Connection::Ended(code, line)),
+                Item::Frame(Frame::Gone) if !progress.opened => {
+                    return Err(cancelled_before_start().into());
+                }
+                Item::Frame(Frame::Gone) => {
+                    drop_script(script, world, &mut line).await;
+                    return Err(supervisor_gone().into());
+                }
+                Item::Frame(Frame::Full(directory)) => {
+                    drop_script(script, world, &mut line).await;
+                    return Err(no_space("has no room for the script's output", &directory).into());
+                }
+                Item::Frame(Frame::Fail(reason)) => {
+                    return Err(no_space("could not take the script", &reason).into());
+                }
+                Item::Frame(Frame::Left(name)) => world.left.push(one_line(&name)),
+                // Nobody has asked for it yet.
+                Item::Frame(Frame::Forgotten) => return Ok(Connection::Lost { followed: open }),
+            }
+        }
+    }
+}
+
+/// Hands a cancel on: the first asks, the second insists. Returns how many were handed on on this connection.
+fn tell_cancel(world: &World, line: &Line, told: u32) -> u32 {
+    if told == 0 && world.cancels > 0 {
+        line.order("cancel\n".to_owned());
+    }
+    if told < 2 && world.cancels > 1 {
+        line.order("kill\n".to_owned());
+    }
+    world.cancels
+}
+
+/// Takes what a dying machine's connection still holds.
+async fn rest(line: &mut Line, stdout: &mut Scanner, output: &Output) {
+    let drain = async {
+        while let Event::Out(data) = line.receiver.next().await {
+            stdout.push(&data);
+            while let Ok(Some(Item::Bytes(bytes))) = stdout.take() {
+                output.put(bytes).await;
+            }
+        }
+    };
+    // The connection of a machine that is gone usually breaks at once; where it does not, nothing more comes.
+    drop(timeout(Duration::from_secs(1), drain).await);
+}
+
+fn cancelled_before_start() -> Error {
+    Error::new(
+        Kind::Cancelled,
+        "the job was cancelled before this script began",
+    )
+}
+
+fn supervisor_gone() -> Error {
+    Error::new(
+        Kind::SupervisorGone,
+        "the process that watched the script on the machine was killed, so its result is not known",
+    )
+    .hint("Out of memory, or a script that kills processes by name? See the machine's kernel log; retry the job.")
+}
+
+fn no_space(what: &str, detail: &str) -> Error {
+    Error::new(Kind::NoSpace, format!("the machine {what}: {}", one_line(detail))).hint(
+        "No space is left on the machine's disk, or it cannot be written: give the job more disk (on Fargate: \
+         ephemeralStorage of the task definition), or write less.",
+    )
+}
+
+fn not_started(progress: &Progress) -> Error {
+    let said = one_line(&String::from_utf8_lossy(&progress.stderr));
+    let said = if said.is_empty() {
+        "it said nothing".to_owned()
+    } else {
+        said
+    };
+    Error::new(Kind::Protocol, format!("the machine cannot run the driver's far side: {said}")).hint(
+        "The image needs a POSIX login shell and sh, cat, dd, grep, head, mkdir, mkfifo, mv, rm, sleep, tail and wc on PATH \
+         (coreutils or busybox).",
+    )
+}
+
+fn out_of_step(at: u64, expected: u64) -> Error {
+    Error::new(
+        Kind::Protocol,
+        format!(
+            "the machine goes on at byte {at} of the script's output, but {expected} were received"
+        ),
+    )
+    .hint("Please report this.")
+}
+
+fn malformed(error: Malformed) -> Error {
+    Error::new(
+        Kind::Protocol,
+        "the machine does not keep the driver's protocol",
+    )
+    .because(error)
+    .hint("Does a start-up file of its login shell print or loop without end?")
+}

@@ -1,0 +1,111 @@
+//! The far side of a script, and the protocol that starts it once, follows it by offset and ends it.
+//!
+//! `remote.sh` is the far side. [`frames`] reads what it sends, [`follow`] drives it over as many
+//! connections as it takes.
+
+pub mod follow;
+mod forget;
+pub mod frames;
+mod output;
+mod world;
+
+pub use world::Stopped;
+
+use crate::error::{Error, Kind, Result};
+
+/// The far side, as written.
+pub const REMOTE: &str = include_str!("remote.sh");
+
+/// Dropbear 2022.83 ends the connection on a longer command than about 9,000 bytes; this leaves room.
+pub const COMMAND_LIMIT: usize = 8_000;
+
+/// What one connection asks of the far side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Receive that many bytes of script, start them unless that was done, follow from the beginning.
+    Start(u64),
+    /// Follow from that byte on.
+    Follow(u64),
+}
+
+/// Names one `run` of one job on the far side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nonce {
+    spool: String,
+    nonce: String,
+}
+
+impl Nonce {
+    /// Draws a new one for the job whose far directories are named by `spool`.
+    ///
+    /// # Errors
+    /// Where there is no randomness.
+    pub fn draw(spool: &str) -> Result<Self> {
+        Ok(Self {
+            spool: spool.to_owned(),
+            nonce: crate::hash::random_hex()
+                .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?,
+        })
+    }
+
+    /// Returns the nonce itself, which every frame carries.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.nonce
+    }
+
+    /// Returns the command for one connection.
+    #[must_use]
+    pub fn command(&self, verb: Verb) -> Vec<u8> {
+        let (word, number) = match verb {
+            Verb::Start(length) => ("start", length),
+            Verb::Follow(offset) => ("follow", offset),
+        };
+        let (half, other) = self.nonce.split_at(self.nonce.len() / 2);
+        let text = quote(&stripped(REMOTE));
+        // The text reaches the supervisor too, which starts another shell with it: hence a parameter.
+        format!(
+            "set -- {text}; exec sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {number}",
+            self.spool
+        )
+        .into_bytes()
+    }
+}
+
+/// Drops comments and indentation: the command line is short.
+fn stripped(text: &str) -> String {
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_fits_every_server() {
+        let nonce = Nonce::draw(&"f".repeat(32)).unwrap();
+        let command = nonce.command(Verb::Follow(u64::MAX));
+        assert!(command.len() < COMMAND_LIMIT, "{} bytes", command.len());
+    }
+
+    #[test]
+    fn the_nonce_does_not_stand_in_the_command() {
+        let nonce = Nonce::draw("spool").unwrap();
+        let command = String::from_utf8(nonce.command(Verb::Start(5))).unwrap();
+        assert!(!command.contains(nonce.as_str()));
+    }
+
+    #[test]
+    fn comments_inside_the_far_side_are_whole_lines() {
+        // Stripping drops lines that begin with #; a here-document or a string with such a line would break.
+        assert!(!REMOTE.contains("<<"));
+    }
+}

@@ -1,0 +1,174 @@
+//! All that may interrupt a stage while it waits for something else: signals, the machine's end, the
+//! Runner's end, and the clock.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+
+use super::output::Written;
+use crate::error::{Error, Kind};
+use crate::process::Process;
+
+/// From a cancel to the end of the stage, whatever happens: GitLab Runner may start `cleanup` beside a stage
+/// that takes longer, and the far side needs 15 s of it (TERM, 10 s, KILL, 5 s).
+pub(super) const CANCEL_LIMIT: Duration = Duration::from_secs(26);
+
+/// Why a script's result is not known.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The machinery failed.
+    Failed(Error),
+    /// The Runner is gone: nobody will ever ask for this job again, so its machine has to end.
+    RunnerGone(Error),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Interruption {
+    /// The Runner asks to stop: once, or more insistently.
+    Cancel,
+    /// The machine is gone.
+    Machine(Error),
+    /// No connection for long enough to tell.
+    OutOfReach,
+}
+
+/// The watchers.
+pub(super) struct World {
+    terminate: Signal,
+    interrupt: Signal,
+    machine: Pin<Box<dyn Future<Output = Error>>>,
+    owner: Pin<Box<dyn Future<Output = ()>>>,
+    pub(super) written: Written,
+    /// How often the Runner asked to stop.
+    pub(super) cancels: u32,
+    cancel_deadline: Option<Instant>,
+    /// When a lost connection is worth a line in the job log.
+    pub(super) tell_loss_at: Option<Instant>,
+    /// The loss (by its beginning) of which the job log has been told.
+    pub(super) told_loss_of: Option<Instant>,
+    /// Processes that the far side could not end.
+    pub(super) left: Vec<String>,
+}
+
+impl World {
+    /// Begins to watch.
+    pub(super) fn watch(
+        machine: impl Future<Output = Error> + 'static,
+        owner: Option<Process>,
+        written: Written,
+    ) -> Result<Self, Error> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            machine: Box::pin(machine),
+            owner: Box::pin(async move {
+                match owner {
+                    Some(owner) => owner.gone().await,
+                    None => std::future::pending().await,
+                }
+            }),
+            written,
+            cancels: 0,
+            cancel_deadline: None,
+            tell_loss_at: None,
+            told_loss_of: None,
+            left: Vec::new(),
+        })
+    }
+
+    /// Waits for the next interruption. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<Interruption, Stopped> {
+        let at = |when: Option<Instant>| async move {
+            match when {
+                Some(when) => sleep_until(when).await,
+                None => std::future::pending().await,
+            }
+        };
+        let gone = |what: &str| {
+            Stopped::RunnerGone(
+                Error::new(
+                    Kind::Cancelled,
+                    format!("{what}, so nobody waits for this job any more"),
+                )
+                .hint("Its machine is ended with it."),
+            )
+        };
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Ok(self.cancelled()),
+            _ = self.interrupt.recv() => Ok(self.cancelled()),
+            () = &mut self.owner => Err(gone("GitLab Runner is gone")),
+            () = self.written.broken() => Err(gone("GitLab Runner does not read this job's output any more")),
+            error = &mut self.machine => Ok(Interruption::Machine(error)),
+            () = at(self.cancel_deadline) => Err(self.stuck().into()),
+            () = at(self.tell_loss_at) => {
+                self.tell_loss_at = None;
+                Ok(Interruption::OutOfReach)
+            }
+        }
+    }
+
+    /// Waits until all output is written; `false` where it cannot be. A Runner that is slow to read is waited for, as by
+    /// any program, unless it asked for the end and does not read at all.
+    pub(super) async fn all_written(&mut self) -> Result<bool, Stopped> {
+        loop {
+            let deadline = self.cancel_deadline;
+            let late = async {
+                match deadline {
+                    Some(when) => sleep_until(when).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                written = self.written.finished() => return Ok(written),
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                () = late => {
+                    return Err(Error::new(
+                        Kind::Cancelled,
+                        "the job was cancelled, and GitLab Runner did not read the rest of its output",
+                    )
+                    .into());
+                }
+            }
+            self.cancelled();
+        }
+    }
+
+    fn cancelled(&mut self) -> Interruption {
+        self.cancels += 1;
+        self.cancel_deadline
+            .get_or_insert_with(|| Instant::now() + CANCEL_LIMIT);
+        Interruption::Cancel
+    }
+
+    fn stuck(&self) -> Error {
+        let left = match self.left.as_slice() {
+            [] => "the machine did not say why".to_owned(),
+            some => format!("still there: {}", some.join(", ")),
+        };
+        Error::new(
+            Kind::Cancelled,
+            format!(
+                "the job was cancelled, but its script did not end within {} s; {left}",
+                CANCEL_LIMIT.as_secs()
+            ),
+        )
+        .hint("It ends with the machine.")
+    }
+}

@@ -1,0 +1,93 @@
+//! One SSH session: commands with their input, output and end.
+
+use bytes::Bytes;
+use russh::client::{Handle, Msg};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+
+use super::connect::HostKeyCheck;
+
+/// A logged-in connection. Dropping it does not hang up; [`Session::hang_up`] does.
+pub struct Session {
+    handle: Handle<HostKeyCheck>,
+    host_key: Option<String>,
+}
+
+/// What a command's far end sends.
+#[derive(Debug)]
+pub enum Event {
+    /// Standard output.
+    Out(Bytes),
+    /// Standard error.
+    Err(Bytes),
+    /// The command ended, or never ran.
+    Ended,
+    /// The connection is lost: whatever comes before an end is.
+    Lost,
+}
+
+/// The half of a command that receives.
+pub struct Receiver(ChannelReadHalf);
+
+/// The half of a command that sends.
+pub struct Sender(ChannelWriteHalf<Msg>);
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("host_key", &self.host_key)
+            .finish()
+    }
+}
+
+impl Session {
+    pub(super) fn new(handle: Handle<HostKeyCheck>, host_key: Option<String>) -> Self {
+        Self { handle, host_key }
+    }
+
+    /// Returns the host key that the machine showed, as an OpenSSH line.
+    #[must_use]
+    pub fn host_key(&self) -> Option<&str> {
+        self.host_key.as_deref()
+    }
+
+    /// Runs a command; `None` where the connection is lost or the server refuses.
+    pub async fn exec(&self, command: Vec<u8>) -> Option<(Sender, Receiver)> {
+        let channel = self.handle.channel_open_session().await.ok()?;
+        channel.exec(false, command).await.ok()?;
+        let (receiver, sender) = channel.split();
+        Some((Sender(sender), Receiver(receiver)))
+    }
+
+    /// Ends the connection.
+    pub async fn hang_up(self) {
+        drop(
+            self.handle
+                .disconnect(Disconnect::ByApplication, "", "en")
+                .await,
+        );
+    }
+}
+
+impl Receiver {
+    /// Waits for the next event. Cancel-safe.
+    pub async fn next(&mut self) -> Event {
+        loop {
+            match self.0.wait().await {
+                Some(ChannelMsg::Data { data }) => return Event::Out(data),
+                Some(ChannelMsg::ExtendedData { data, .. }) => return Event::Err(data),
+                Some(ChannelMsg::Close) => return Event::Ended,
+                // An exit status, an end of file: the far side says by frames how things stand.
+                Some(_) => {}
+                None => return Event::Lost,
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Sends bytes to the command's standard input. Never to be awaited alone: where the session dies while this
+    /// waits for the peer's window, it never returns.
+    pub async fn send(&self, data: Bytes) -> bool {
+        self.0.data_bytes(data).await.is_ok()
+    }
+}

@@ -1,0 +1,66 @@
+//! `config`: answers what the Runner has to know before anything runs. No AWS call, no network.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::Context;
+use crate::config::settings::Rung;
+use crate::error::{Error, Kind, Result};
+
+#[derive(Serialize)]
+struct Answer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    builds_dir: Option<String>,
+    /// Makes the Runner keep concurrent jobs apart below it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    builds_dir_is_shared: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_dir: Option<String>,
+    hostname: String,
+    driver: Driver,
+}
+
+#[derive(Serialize)]
+struct Driver {
+    name: &'static str,
+    version: &'static str,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// Where the Runner does not take the answer.
+pub fn run(context: &Context) -> Result<()> {
+    let settings = &context.settings;
+    let store = context.store();
+    let key = &context.call.identity.key;
+    let (mut builds_dir, mut cache_dir) = (settings.builds_dir.clone(), settings.cache_dir.clone());
+    let mut shared = None;
+    if settings.capacity == [Rung::Local] {
+        // All jobs share this host, so each gets a directory of its own, which `cleanup` removes; one that the
+        // admin named is everybody's.
+        shared = builds_dir.is_some().then_some(true);
+        let own = |path: std::path::PathBuf| Some(path.to_string_lossy().into_owned());
+        builds_dir = builds_dir.or_else(|| own(store.work_directory(key).join("builds")));
+        cache_dir = cache_dir.or_else(|| own(store.cache_directory()));
+    }
+    let answer = Answer {
+        builds_dir,
+        builds_dir_is_shared: shared,
+        cache_dir,
+        hostname: key.clone(),
+        driver: Driver {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+        },
+    };
+    let fail = |e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(Kind::Contract, "cannot answer GitLab Runner").because(e)
+    };
+    let json = serde_json::to_vec(&answer).map_err(|e| fail(e.into()))?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&json)
+        .and_then(|()| out.flush())
+        .map_err(|e| fail(e.into()))
+}

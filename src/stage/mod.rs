@@ -1,0 +1,36 @@
+//! The four stages that GitLab Runner calls, a file each, and what they share.
+
+pub mod cleanup;
+pub mod config;
+pub mod prepare;
+pub mod run;
+
+use crate::config::settings::Settings;
+use crate::runner::Call;
+use crate::state::{Job, Store};
+use crate::ui::Ui;
+
+/// What every stage works with.
+#[derive(Debug)]
+pub struct Context {
+    /// The checked configuration.
+    pub settings: Settings,
+    /// What the Runner said.
+    pub call: Call,
+    /// The job log.
+    pub ui: Ui,
+}
+
+impl Context {
+    /// Returns the state directory.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store::new(self.settings.state_directory.clone())
+    }
+
+    /// Returns this job's part of the state directory.
+    #[must_use]
+    pub fn job(&self) -> Job {
+        self.store().job(&self.call.identity.key)
+    }
+}

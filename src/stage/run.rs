@@ -1,0 +1,65 @@
+//! `run`: runs one sub-stage's script on the job's machine and returns its own exit code. Adds nothing to a
+//! healthy job's output.
+
+use std::path::Path;
+
+use super::Context;
+use crate::compute;
+use crate::error::{Error, Kind, Result};
+use crate::runner::exit::Outcome;
+use crate::runner::substage;
+use crate::script::follow::{self, Script};
+use crate::script::{Nonce, Stopped};
+use crate::ssh::keys::JobKey;
+use crate::state;
+use crate::state::record::Record;
+
+/// Runs the stage.
+///
+/// # Errors
+/// Where the script's result cannot be known.
+pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome> {
+    let text = std::fs::read(script).map_err(|e| {
+        Error::new(Kind::Contract, format!("cannot read the script {}", script.display())).because(e).hint(
+            "GitLab Runner writes it before each sub-stage; `run` takes its path and the sub-stage's name.",
+        )
+    })?;
+    let job = context.job();
+    let record = job.record()?.ok_or_else(|| state::unknown(&job))?;
+    let key = JobKey::from_pem(&record.private_key)?;
+    let endpoint = record.machine.endpoint(substage::role(name))?;
+    let ended = follow::run(Script {
+        text: text.into(),
+        nonce: Nonce::draw(&record.spool)?,
+        machine: &record.machine,
+        endpoint,
+        key: &key,
+        reconnect_timeout: context.settings.ssh.reconnect_timeout,
+        owner: record.owner,
+        ui: context.ui,
+    })
+    .await;
+    match ended {
+        Ok(0) => Ok(Outcome::Success),
+        Ok(code) => Ok(Outcome::ScriptFailed(code)),
+        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::RunnerGone(error)) => {
+            end_job(context, &record).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Ends the job's machine, since no `cleanup` will ever be called.
+async fn end_job(context: &Context, record: &Record) -> Result<()> {
+    let job = context.job();
+    match job.lock_existing()? {
+        // A `cleanup` was called after all, or another job has this name now.
+        None => Ok(()),
+        Some(locked) if locked.record()?.as_ref() != Some(record) => Ok(()),
+        Some(locked) => {
+            compute::end_machine(&record.machine).await?;
+            super::cleanup::forget(context, locked, Some(record))
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What outlives a process: intents, records and tombstones, one directory a job.
+//!
+//! ```text
+//! DIRECTORY/jobs/KEY/intent.json    written before a launch: the exact request
+//! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
+//! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
+//! ```
+//!
+//! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
+//! directory is locked (flock) around each change, never during a launch: `cleanup` may come at any time.
+
+mod files;
+pub mod record;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Kind, Result};
+use crate::process::Process;
+use record::{Intent, Record, Tombstone};
+
+/// How long a tombstone is of use: longer than any pipeline waits before it retries a job.
+const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Between two looks at a lock that another stage holds.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One job's part of it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    key: String,
+    dir: PathBuf,
+    tombstone: PathBuf,
+}
+
+/// A locked job: the only way to read or change its files. Dropping it unlocks.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    job: &'a Job,
+    _lock: File,
+}
+
+/// What came of asking for a lock.
+enum Attempt<'a> {
+    Locked(Locked<'a>),
+    Busy,
+    Missing,
+}
+
+impl Store {
+    /// Names the state directory; nothing is touched yet.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Returns one job's part.
+    #[must_use]
+    pub fn job(&self, key: &str) -> Job {
+        Job {
+            key: key.to_owned(),
+            dir: self.root.join("jobs").join(key),
+            tombstone: self.root.join("tombstones").join(format!("{key}.json")),
+        }
+    }
+
+    /// Returns where a `local` machine keeps a job's builds.
+    #[must_use]
+    pub fn work_directory(&self, key: &str) -> PathBuf {
+        self.root.join("work").join(key)
+    }
+
+    /// Returns where `local` machines keep what outlives a job.
+    #[must_use]
+    pub fn cache_directory(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
+    pub fn prune(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let old = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| SystemTime::now().duration_since(t).ok())
+                .is_some_and(|age| age > TOMBSTONE_AGE);
+            if old || is_unfinished(&entry.path()) {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
+impl Job {
+    /// Returns the name that the state is kept under.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Returns the directory, where a machine on this host keeps what belongs to it.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Locks the job, making its directory.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be written.
+    pub fn lock(&self) -> Result<Locked<'_>> {
+        loop {
+            self.make_directory()?;
+            if let Some(locked) = self.lock_existing()? {
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Locks the job like [`Job::lock`], but can be given up while another holds the lock. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be written.
+    pub async fn lock_when_free(&self) -> Result<Locked<'_>> {
+        loop {
+            self.make_directory()?;
+            if let Some(locked) = self.lock_existing_when_free().await? {
+                return Ok(locked);
+            }
+        }
+    }
+
+    /// Locks the job like [`Job::lock_existing`], but can be given up while another holds the lock. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub async fn lock_existing_when_free(&self) -> Result<Option<Locked<'_>>> {
+        loop {
+            match self.lock_by(FlockOperation::NonBlockingLockExclusive)? {
+                Attempt::Locked(locked) => return Ok(Some(locked)),
+                Attempt::Missing => return Ok(None),
+                Attempt::Busy => tokio::time::sleep(BUSY_PAUSE).await,
+            }
+        }
+    }
+
+    /// Locks the job if anything is known of it.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub fn lock_existing(&self) -> Result<Option<Locked<'_>>> {
+        loop {
+            match self.lock_by(FlockOperation::LockExclusive)? {
+                Attempt::Locked(locked) => return Ok(Some(locked)),
+                Attempt::Missing => return Ok(None),
+                Attempt::Busy => {}
+            }
+        }
+    }
+
+    fn make_directory(&self) -> Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .map_err(|e| files::problem("make", &self.dir, e))
+    }
+
+    fn lock_by(&self, operation: FlockOperation) -> Result<Attempt<'_>> {
+        loop {
+            let lock = match File::open(&self.dir) {
+                Ok(dir) => dir,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(Attempt::Missing);
+                }
+                Err(e) => return Err(files::problem("open", &self.dir, e)),
+            };
+            match flock(&lock, operation) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Attempt::Busy),
+                Err(e) => return Err(files::problem("lock", &self.dir, e.into())),
+            }
+            // Whoever held the lock may have removed the directory; another may stand in its place.
+            let same = |now: fs::Metadata| lock.metadata().is_ok_and(|m| m.ino() == now.ino());
+            if fs::metadata(&self.dir).is_ok_and(same) {
+                return Ok(Attempt::Locked(Locked {
+                    job: self,
+                    _lock: lock,
+                }));
+            }
+        }
+    }
+
+    /// Reads the record without the lock: it is replaced as a whole, never changed.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood.
+    pub fn record(&self) -> Result<Option<Record>> {
+        files::read(&self.dir.join("record.json"))
+    }
+
+    /// Reads what an earlier try left behind.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood.
+    pub fn tombstone(&self) -> Result<Option<Tombstone>> {
+        files::read(&self.tombstone)
+    }
+
+    /// Leaves word for later tries.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn bury(&self, tombstone: &Tombstone) -> Result<()> {
+        if let Some(dir) = self.tombstone.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(|e| files::problem("make", dir, e))?;
+        }
+        files::write(&self.tombstone, tombstone)
+    }
+}
+
+impl Locked<'_> {
+    /// Reads the intent.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood.
+    pub fn intent(&self) -> Result<Option<Intent>> {
+        files::read(&self.job.dir.join("intent.json"))
+    }
+
+    /// Writes the intent; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_intent(&self, intent: &Intent) -> Result<()> {
+        files::write(&self.job.dir.join("intent.json"), intent)
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood.
+    pub fn record(&self) -> Result<Option<Record>> {
+        self.job.record()
+    }
+
+    /// Writes the record, unless the intent of that attempt is gone: then a `cleanup` came in between, and
+    /// whatever was launched is nobody's.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write_record(&self, record: &Record) -> Result<bool> {
+        match self.intent()? {
+            Some(intent) if intent.attempt == record.attempt => {
+                files::write(&self.job.dir.join("record.json"), record)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Forgets the job.
+    ///
+    /// # Errors
+    /// Where files cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        let dir = &self.job.dir;
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(files::problem("remove", dir, e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Tells whether a file is one that its writer, whose pid it ends with, will not rename any more.
+fn is_unfinished(path: &Path) -> bool {
+    let pid = path.extension().and_then(|end| end.to_str()?.parse().ok());
+    pid.is_some_and(|pid| Process::of(pid).is_none())
+}
+
+/// Builds the error for a job of which nothing is known.
+pub(crate) fn unknown(job: &Job) -> Error {
+    Error::new(
+        Kind::State,
+        format!("nothing is known of this job: {} is missing", job.dir.join("record.json").display()),
+    )
+    .hint(
+        "`prepare` leaves it. Check that all stages use the same [state] directory, and that nothing clears it \
+         while jobs run.",
+    )
+}
+
+#[cfg(test)]
+mod tests;

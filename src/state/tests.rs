@@ -1,0 +1,123 @@
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+
+use super::record::{Intent, Record, Tombstone};
+use super::*;
+use crate::compute::local::LocalRequest;
+use crate::compute::{Machine, Place, Request};
+
+fn request() -> Request {
+    Request::Local(LocalRequest {
+        token: "t".into(),
+        command: Vec::new(),
+        port: 22,
+        user: "root".into(),
+        public_key: "ssh-ed25519 AAAA".into(),
+    })
+}
+
+fn record(attempt: &str) -> (Intent, Record) {
+    let intent = Intent::new(attempt.into(), Process::this(), request());
+    let machine = Machine {
+        place: Place::Local {
+            keeper: Process::this().unwrap(),
+            token: "t".into(),
+        },
+        endpoints: Vec::new(),
+    };
+    let record = Record::new(&intent, machine, "key".into(), "spool".into());
+    (intent, record)
+}
+
+fn store() -> (tempfile::TempDir, Job) {
+    let dir = tempfile::tempdir().unwrap();
+    let job = Store::new(dir.path().join("state")).job("k-1");
+    (dir, job)
+}
+
+#[test]
+fn a_record_is_private_whole_and_readable_again() {
+    let (_dir, job) = store();
+    let (intent, record) = record("a");
+    let locked = job.lock().unwrap();
+    locked.write_intent(&intent).unwrap();
+    assert!(locked.write_record(&record).unwrap());
+    drop(locked);
+    assert_eq!(job.record().unwrap().unwrap(), record);
+    let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&job.directory().join("record.json")), 0o600);
+    assert_eq!(mode(job.directory()), 0o700);
+    assert_eq!(fs::read_dir(job.directory()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_record_is_not_written_once_cleanup_took_the_intent() {
+    let (_dir, job) = store();
+    let (intent, record) = record("a");
+    let locked = job.lock().unwrap();
+    locked.write_intent(&intent).unwrap();
+    locked.remove().unwrap();
+    assert!(job.lock_existing().unwrap().is_none());
+    assert!(!job.lock().unwrap().write_record(&record).unwrap());
+}
+
+#[test]
+fn a_waiter_on_a_removed_directory_gets_the_new_one() {
+    let (_dir, job) = store();
+    let locked = job.lock().unwrap();
+    let other = job.clone();
+    let waiter = std::thread::spawn(move || {
+        let locked = other.lock().unwrap();
+        locked.write_intent(&record("b").0).unwrap();
+    });
+    locked.remove().unwrap();
+    waiter.join().unwrap();
+    assert_eq!(job.lock().unwrap().intent().unwrap().unwrap().attempt, "b");
+}
+
+#[test]
+fn damaged_and_newer_files_say_so_and_stay() {
+    let (_dir, job) = store();
+    drop(job.lock().unwrap());
+    let path = job.directory().join("record.json");
+    for (content, text) in [
+        ("", "is damaged"),
+        ("{\"version\":1}", "is damaged"),
+        (
+            "{\"version\":99}",
+            "has format 99, written by a newer gitlab-aws-driver",
+        ),
+        ("not json", "is damaged"),
+    ] {
+        fs::write(&path, content).unwrap();
+        let error = job.record().unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(error.remedy().unwrap().starts_with("It is left as it is."));
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_tombstone_outlives_the_job() {
+    let (_dir, job) = store();
+    assert_eq!(job.tombstone().unwrap(), None);
+    let tombstone = Tombstone::new();
+    job.bury(&tombstone).unwrap();
+    assert_eq!(job.tombstone().unwrap(), Some(tombstone));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_record_or_an_error(bytes: Vec<u8>) {
+        drop(Record::parse(&bytes));
+    }
+
+    #[test]
+    fn a_record_cut_or_changed_anywhere_never_panics(at in 0usize..700, byte: u8, cut: bool) {
+        let mut bytes = serde_json::to_vec_pretty(&record("a").1).unwrap();
+        let at = at % bytes.len();
+        if cut { bytes.truncate(at) } else { bytes[at] = byte }
+        drop(Record::parse(&bytes));
+    }
+}

@@ -1,0 +1,329 @@
+//! Machines that are hard to reach: late, forgetful, hostile, gone, or another one than they were.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+
+use crate::cuts;
+use crate::cuts::long;
+use crate::lab;
+use crate::lab::PATIENCE;
+use crate::lab::proxy::Cut;
+use crate::lab::proxy::Direction;
+use crate::lab::proxy::Door;
+use crate::lab::proxy::Harm;
+use crate::lab::runner::Runner;
+use crate::lab::servers::Kind;
+use crate::lab::servers::Login;
+use crate::lab::servers::ServerBuilder;
+use crate::lab::stage::Output;
+use crate::lab::stage::Stage;
+
+/// How soon a failure that time cannot mend has to be told.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+fn assert_job_runs(runner: &Runner) {
+    runner
+        .run("build_script", "echo here; exit 42")
+        .assert_code(1)
+        .assert_stdout("here\n");
+    assert_eq!(runner.exit_file().as_deref(), Some(&b"42"[..]));
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+/// Checks that a stage ended as a failure of the system, for that reason, and in time.
+#[track_caller]
+fn assert_system_failure(runner: &Runner, output: Output, reason: &str) {
+    let output = output.assert_code(2).assert_contains(reason);
+    let text = output.stderr_text();
+    assert!(!text.contains("panicked"), "{output}");
+    assert_eq!(runner.exit_file(), None);
+}
+
+/// Starts a script that goes on until it is ended from outside.
+fn spawn_endless(runner: &Runner) -> Stage {
+    let run = runner.spawn_run("build_script", "echo begun; while :; do sleep 1; done");
+    run.wait_output(b"begun\n", PATIENCE);
+    run
+}
+
+fn keeper(runner: &Runner) -> Pid {
+    let record = cuts::record(runner);
+    let place = &record["machine"]["place"]["local"]["keeper"];
+    let number = place["pid"].as_i64().or(place.as_i64()).unwrap();
+    Pid::from_raw(number.try_into().unwrap()).unwrap()
+}
+
+/// Returns the direct children of a process.
+fn children(parent: Pid) -> Vec<Pid> {
+    let parent = parent.as_raw_nonzero();
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    std::fs::read_to_string(path)
+        .unwrap()
+        .split_whitespace()
+        .map(|number| Pid::from_raw(number.parse().unwrap()).unwrap())
+        .collect()
+}
+
+fn kill(process: Pid) {
+    rustix::process::kill_process(process, Signal::KILL).unwrap();
+}
+
+/// The moment from which a stage has to be over soon.
+fn assert_ends_at_once(run: Stage, since: Instant) -> Output {
+    let output = run.wait(PATIENCE);
+    let took = since.elapsed();
+    assert!(took < AT_ONCE, "it took {took:.1?}:\n{output}");
+    output
+}
+
+fn builders() -> [lab::runner::RunnerBuilder; 4] {
+    let machine = |kind, login| Runner::builder().machine(ServerBuilder::new(kind, login));
+    [
+        Runner::builder(),
+        machine(Kind::OpenSsh, Login::Bash),
+        machine(Kind::Dropbear, Login::Dash),
+        machine(Kind::Own, Login::Busybox),
+    ]
+}
+
+#[test]
+fn a_machine_whose_keeper_is_gone_is_told() {
+    for builder in builders() {
+        let runner = builder.build();
+        runner.start();
+        let run = spawn_endless(&runner);
+        let since = Instant::now();
+        kill(keeper(&runner));
+        let output = assert_ends_at_once(run, since);
+        assert_system_failure(&runner, output, "the machine is gone");
+        // What comes after it fails for the same reason, and at once.
+        let since = Instant::now();
+        let after = runner.spawn_run("after_script", "echo never");
+        let output = assert_ends_at_once(after, since);
+        assert_system_failure(&runner, output, "the machine is gone");
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_machine_whose_server_is_gone_is_told() {
+    for builder in builders() {
+        let runner = builder.build();
+        runner.start();
+        let run = spawn_endless(&runner);
+        let servers = children(keeper(&runner));
+        let since = Instant::now();
+        for server in servers {
+            kill(server);
+        }
+        let output = assert_ends_at_once(run, since);
+        assert_system_failure(&runner, output, "the machine is gone");
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    }
+}
+
+fn behind_proxy(machine: ServerBuilder) -> lab::runner::RunnerBuilder {
+    Runner::builder().machine(machine).through_proxy()
+}
+
+#[test]
+fn a_machine_that_refuses_for_too_long_is_told() {
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    let runner = behind_proxy(machine).reconnect_timeout("3s").build();
+    runner.start();
+    let run = spawn_endless(&runner);
+    let proxy = runner.proxy();
+    proxy.door(Door::Refuse);
+    let since = Instant::now();
+    proxy.cut(Cut::Reset);
+    let output = assert_ends_at_once(run, since);
+    assert!(since.elapsed() > Duration::from_secs(2), "{output}");
+    assert_system_failure(&runner, output, "connection refused");
+    // The next script's own time begins anew.
+    let since = Instant::now();
+    let after = runner.spawn_run("after_script", "echo never");
+    let output = assert_ends_at_once(after, since);
+    assert_system_failure(&runner, output, "connection refused");
+    proxy.door(Door::Open);
+    assert_job_runs(&runner);
+}
+
+#[test]
+fn a_machine_that_never_listens_is_told() {
+    let machine = ServerBuilder::new(Kind::Dropbear, Login::Dash);
+    let machine = machine.listen_late(Duration::from_secs(600));
+    let runner = Runner::builder().machine(machine).connect_timeout("3s");
+    let runner = runner.build();
+    runner.config().assert_success();
+    let since = Instant::now();
+    let output = assert_ends_at_once(runner.spawn_prepare(), since);
+    assert_system_failure(&runner, output, "connection refused");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+/// Prepares a machine that has this to be waited for, and runs a job there.
+fn late_by(machine: ServerBuilder, late: Duration) {
+    let runner = Runner::builder().machine(machine).connect_timeout("2m");
+    let runner = runner.build();
+    runner.config().assert_success();
+    let output = runner.spawn_prepare().wait(2 * PATIENCE).assert_success();
+    assert!(output.duration >= late, "{output}");
+    // After a wait of the login's own, but not much later.
+    assert!(output.duration < late + 2 * AT_ONCE, "{output}");
+    assert_job_runs(&runner);
+}
+
+#[test]
+fn a_server_that_listens_late_is_waited_for() {
+    let late = Duration::from_secs(if long() { 60 } else { 8 });
+    for kind in [Kind::OpenSsh, Kind::Own] {
+        late_by(
+            ServerBuilder::new(kind, Login::Bash).listen_late(late),
+            late,
+        );
+    }
+}
+
+#[test]
+fn a_key_that_is_authorised_late_is_waited_for() {
+    let late = Duration::from_secs(if long() { 20 } else { 8 });
+    for kind in [Kind::OpenSsh, Kind::Dropbear] {
+        let machine = ServerBuilder::new(kind, Login::Bash);
+        late_by(machine.authorise_late(late), late);
+    }
+}
+
+#[test]
+fn a_server_that_penalises_failed_logins_is_waited_for() {
+    // The attempt after the second failure comes 6 s later, and must find the lockout still there.
+    let (late, lasting) = if long() { (20, 15) } else { (8, 9) };
+    for kind in [Kind::OpenSsh, Kind::Dropbear] {
+        let machine = ServerBuilder::new(kind, Login::Bash);
+        let machine = machine.authorise_late(Duration::from_secs(late));
+        let runner = behind_proxy(machine).connect_timeout("2m").build();
+        runner.config().assert_success();
+        let log = runner.server().log_file();
+        let proxy = runner.proxy();
+        proxy.penalise(2, Duration::from_secs(lasting), log);
+        runner.spawn_prepare().wait(2 * PATIENCE).assert_success();
+        let counts = proxy.counts();
+        assert!(counts.turned_away > 0, "never penalised: {counts:?}");
+        // The lockout is met with patience, not with attempts.
+        assert!(counts.connections < 30, "{counts:?}");
+        assert_job_runs(&runner);
+    }
+}
+
+#[test]
+fn a_door_that_closes_at_first_is_knocked_on_again() {
+    let runner = behind_proxy(ServerBuilder::new(Kind::OpenSsh, Login::Dash)).build();
+    let proxy = runner.proxy();
+    proxy.door(Door::Close);
+    runner.config().assert_success();
+    let prepare = runner.spawn_prepare();
+    proxy.wait("three knocks", PATIENCE, |counts| counts.turned_away >= 3);
+    proxy.door(Door::Open);
+    prepare.wait(PATIENCE).assert_success();
+    assert_job_runs(&runner);
+}
+
+#[test]
+fn a_door_that_is_silent_at_first_is_knocked_on_again() {
+    let machine = ServerBuilder::new(Kind::Dropbear, Login::Bash);
+    let runner = behind_proxy(machine).connect_timeout("50s").build();
+    let proxy = runner.proxy();
+    proxy.door(Door::Silent);
+    runner.config().assert_success();
+    let prepare = runner.spawn_prepare();
+    proxy.wait_connections(1, PATIENCE);
+    proxy.door(Door::Open);
+    prepare.wait(PATIENCE).assert_success();
+    assert_job_runs(&runner);
+}
+
+#[test]
+fn a_login_that_is_cut_is_tried_again() {
+    let runner = behind_proxy(ServerBuilder::new(Kind::OpenSsh, Login::Bash)).build();
+    let proxy = runner.proxy();
+    for (index, bytes) in (0..2_400).step_by(300).enumerate() {
+        let cut = if index % 2 == 0 {
+            Cut::Reset
+        } else {
+            Cut::Close
+        };
+        let direction = if index % 3 == 0 {
+            Direction::Up
+        } else {
+            Direction::Down
+        };
+        proxy.fault_on_next(direction, bytes, Harm::Cut(cut));
+    }
+    runner.config().assert_success();
+    runner.prepare().assert_success();
+    assert_job_runs(&runner);
+}
+
+/// Another machine that knows the same key; its own keys are others.
+struct Impostor {
+    server: lab::servers::Server,
+    running: lab::servers::Running,
+    _directory: tempfile::TempDir,
+}
+
+impl Impostor {
+    fn of(runner: &Runner, kind: Kind) -> Self {
+        let directory = lab::temp_dir();
+        let server = ServerBuilder::new(kind, Login::Bash).build(directory.path());
+        let running = server.start(&runner.server().authorised_key());
+        Self {
+            server,
+            running,
+            _directory: directory,
+        }
+    }
+}
+
+#[test]
+fn another_host_key_half_way_is_refused() {
+    for kind in [Kind::OpenSsh, Kind::Dropbear] {
+        let runner = Runner::behind_proxy(ServerBuilder::new(kind, Login::Bash));
+        runner.start();
+        let started: PathBuf = runner.root().join("after");
+        let impostor = Impostor::of(&runner, kind);
+        let run = spawn_endless(&runner);
+        let proxy = runner.proxy();
+        proxy.set_upstream(impostor.server.port());
+        let since = Instant::now();
+        proxy.cut(Cut::Reset);
+        let output = assert_ends_at_once(run, since);
+        assert_refused(&runner, output);
+        // A script that comes afterwards is not even sent there.
+        let since = Instant::now();
+        let script = format!("touch {}", started.display());
+        let after = runner.spawn_run("after_script", script);
+        let output = assert_ends_at_once(after, since);
+        assert_refused(&runner, output);
+        assert_eq!(impostor.server.logins(), 0, "{}", impostor.server.log());
+        assert!(!Path::new(&started).exists());
+        impostor.running.end();
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    }
+}
+
+#[track_caller]
+fn assert_refused(runner: &Runner, output: Output) {
+    let shown = output.stderr_text();
+    // Both fingerprints, for whoever has to find out.
+    assert_eq!(shown.matches("SHA256:").count(), 2, "{output}");
+    assert_system_failure(runner, output, "host key");
+}

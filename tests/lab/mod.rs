@@ -1,0 +1,56 @@
+//! The test lab: all that a job meets outside the driver, on loopback, real where that is possible.
+//!
+//! - [`runner::Runner`] plays GitLab Runner for one job; [`stage::Stage`] is one process it started.
+//! - [`servers::Server`] is a job machine: OpenSSH, dropbear or the project's own SSH server.
+//! - [`proxy::Proxy`] stands between driver and machine and breaks the connection on demand.
+//! - [`git::GitServer`] and [`helper::Helper`] are what the scripts of a job call.
+//!
+//! Tests share nothing: no port, directory or account. Everything of one test lies under one temporary
+//! directory, and every process of it carries that path in its environment, arguments or files,
+//! which is how [`processes`] finds what a test left behind.
+
+pub(crate) mod git;
+pub(crate) mod helper;
+pub(crate) mod port;
+pub(crate) mod processes;
+pub(crate) mod proxy;
+pub(crate) mod runner;
+pub(crate) mod servers;
+pub(crate) mod ssh;
+pub(crate) mod stage;
+pub(crate) mod tools;
+pub(crate) mod traces;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// How long anything may take that is not itself about time, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns a new temporary directory whose path needs no quoting in shell scripts.
+pub(crate) fn temp_dir() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("gad-lab-")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// Writes an executable file.
+///
+/// Another process does the writing: while a file is open for writing anywhere it cannot be executed ("Text
+/// file busy"), and a child that another thread is just starting holds all that is open here.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut input = writer.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("a reader");
+    drop(input);
+    assert!(writer.wait().expect("own child").success());
+}

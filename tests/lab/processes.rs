@@ -1,0 +1,116 @@
+//! Finding, and ending, the processes that belong to a test.
+//!
+//! A process belongs to a test when it carries the path of the test's directory in its arguments,
+//! environment, working directory or open files. Names are never used: the same programs run for
+//! other tests at the same time.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+
+/// A process that was alive when it was looked for.
+pub(crate) struct Process {
+    /// Its id.
+    pub(crate) pid: Pid,
+    command: String,
+    handle: OwnedFd,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pid.as_raw_nonzero(), self.command)
+    }
+}
+
+/// Returns all live processes that belong to the directory, this one excepted.
+pub(crate) fn of(directory: &Path) -> Vec<Process> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("Linux's /proc").flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+            .and_then(Pid::from_raw)
+        else {
+            continue;
+        };
+        if pid == rustix::process::getpid() || !belongs(pid, directory) {
+            continue;
+        }
+        // The handle comes before the second look, so that it can only be this very process.
+        let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+            continue;
+        };
+        if belongs(pid, directory) {
+            found.push(Process {
+                pid,
+                command: command(pid),
+                handle,
+            });
+        }
+    }
+    found
+}
+
+/// Waits until no process belongs to the directory; returns those that are still there.
+pub(crate) fn wait_none(directory: &Path, within: Duration) -> Vec<Process> {
+    let deadline = Instant::now() + within;
+    loop {
+        let found = of(directory);
+        let Some(first) = found.first() else {
+            return found;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || !first.wait(left) {
+            return found;
+        }
+    }
+}
+
+impl Process {
+    /// Waits for the process' end; returns whether it came in time.
+    pub(crate) fn wait(&self, within: Duration) -> bool {
+        let timeout = within.try_into().expect("a short time");
+        let mut polled = [PollFd::new(&self.handle, PollFlags::IN)];
+        rustix::event::poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Ends the process at once.
+    pub(crate) fn kill(&self) {
+        // An error means that it is gone already.
+        let _gone = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+    }
+}
+
+fn belongs(pid: Pid, directory: &Path) -> bool {
+    let proc = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    let wanted = memchr::memmem::Finder::new(directory.as_os_str().as_bytes());
+    let mentions = |bytes: &[u8]| wanted.find(bytes).is_some();
+    let file = |name: &str| std::fs::read(proc.join(name)).is_ok_and(|text| mentions(&text));
+    let link = |path: &Path| {
+        std::fs::read_link(path).is_ok_and(|target| mentions(target.as_os_str().as_bytes()))
+    };
+    // A process that has ended but was not yet waited for has none of these.
+    file("environ")
+        || file("cmdline")
+        || link(&proc.join("cwd"))
+        || std::fs::read_dir(proc.join("fd"))
+            .is_ok_and(|list| list.flatten().any(|entry| link(&entry.path())))
+}
+
+fn command(pid: Pid) -> String {
+    let path = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let mut text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    text.truncate(text.floor_char_boundary(200));
+    text
+}

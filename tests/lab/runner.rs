@@ -1,0 +1,332 @@
+//! Plays GitLab Runner for one job: the contract's environment, files, processes and order.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::PATIENCE;
+use super::processes;
+use super::proxy::Proxy;
+use super::servers::Server;
+use super::servers::ServerBuilder;
+use super::stage::Call;
+use super::stage::Output;
+use super::stage::Stage;
+use super::traces::Traces;
+
+mod builder;
+mod contract;
+
+pub(crate) use builder::RunnerBuilder;
+
+/// How long what `cleanup` has ended may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// GitLab Runner and its one job. When dropped it calls `cleanup`, where the job still needs one, and
+/// fails the test if a process of the job is left.
+pub(crate) struct Runner {
+    builder: RunnerBuilder,
+    job: u64,
+    state: PathBuf,
+    attempt: Mutex<PathBuf>,
+    count: AtomicU64,
+    status: Mutex<String>,
+    prepared: AtomicBool,
+    forgiving: AtomicBool,
+    server: Option<Server>,
+    proxy: Option<Proxy>,
+    directory: tempfile::TempDir,
+}
+
+impl Runner {
+    /// Returns an ordinary job on the driver's own server.
+    pub(crate) fn builder() -> RunnerBuilder {
+        RunnerBuilder::new()
+    }
+
+    /// Returns an ordinary job on that machine, behind a proxy.
+    pub(crate) fn behind_proxy(machine: ServerBuilder) -> Self {
+        Self::builder().machine(machine).through_proxy().build()
+    }
+
+    /// Returns the directory that holds all of this job: `builds`, `cache`, `home`, `state`.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Returns the configuration file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.root().join("config.toml")
+    }
+
+    /// Replaces the configuration file.
+    pub(crate) fn write_config(&self, text: &str) {
+        std::fs::write(self.config_file(), text).expect("a writable directory");
+    }
+
+    /// Returns the configuration that the builder asked for.
+    pub(crate) fn default_config(&self) -> String {
+        let root = self.root().display();
+        let mut text = format!(
+            "capacity = [\"local\"]\n\
+             allow_jobs_on_this_host = true\n\
+             builds_dir = \"{root}/builds\"\n\
+             cache_dir = \"{root}/cache\"\n\
+             {top}\n\
+             [state]\n\
+             directory = \"{state}\"\n\n\
+             [ssh]\n\
+             username = \"root\"\n\
+             connect_timeout = \"{connect}\"\n\
+             reconnect_timeout = \"{reconnect}\"\n",
+            top = self.builder.top,
+            state = self.state.display(),
+            connect = self.builder.connect_timeout,
+            reconnect = self.builder.reconnect_timeout,
+        );
+        if let Some(server) = &self.server {
+            let port = self.proxy.as_ref().map_or(server.port(), Proxy::port);
+            let command = server.command();
+            text += &format!("port = {port}\n\n[local]\ncommand = {command:?}\n");
+        }
+        text + "\n" + &self.builder.tables
+    }
+
+    /// Returns the job's id.
+    pub(crate) fn job(&self) -> u64 {
+        self.job
+    }
+
+    /// Returns the machine given by [`RunnerBuilder::machine`].
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("a machine was asked for")
+    }
+
+    /// Returns the proxy asked for by [`RunnerBuilder::through_proxy`].
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a proxy was asked for")
+    }
+
+    /// Returns what the job leaves on its way; a proxy is not the job's.
+    pub(crate) fn traces(&self) -> Traces {
+        let traces = Traces::of(self.state_directory());
+        match &self.proxy {
+            Some(proxy) => traces.without_port(proxy.port()),
+            None => traces,
+        }
+    }
+
+    /// Returns the state directory.
+    pub(crate) fn state_directory(&self) -> &Path {
+        &self.state
+    }
+
+    /// Returns the temporary directory of the current try.
+    pub(crate) fn attempt(&self) -> PathBuf {
+        self.attempt.lock().expect("no panics").clone()
+    }
+
+    /// Begins a new try: the stages get a fresh temporary directory from now on.
+    pub(crate) fn next_attempt(&self) {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let directory = self
+            .root()
+            .join(format!("tmp/custom-executor{}{count:02}", self.job));
+        std::fs::create_dir_all(&directory).expect("a writable directory");
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))
+            .expect("own directory");
+        if self.builder.payload {
+            let text = self.payload().to_string();
+            write_private(&directory.join("response.json"), text.as_bytes());
+        }
+        *self.attempt.lock().expect("no panics") = directory;
+    }
+
+    /// Sets `CI_JOB_STATUS` for the stages that follow.
+    pub(crate) fn set_status(&self, status: &str) {
+        status.clone_into(&mut self.status.lock().expect("no panics"));
+    }
+
+    /// Returns what `BUILD_EXIT_CODE_FILE` holds.
+    pub(crate) fn exit_file(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.attempt().join("build_exit_code")).ok()
+    }
+
+    /// Runs `config`.
+    pub(crate) fn config(&self) -> Output {
+        self.spawn_config().wait(PATIENCE)
+    }
+
+    /// Runs `prepare`.
+    pub(crate) fn prepare(&self) -> Output {
+        self.spawn_prepare().wait(PATIENCE)
+    }
+
+    /// Runs a script as a sub-stage.
+    pub(crate) fn run(&self, stage: &str, script: impl AsRef<[u8]>) -> Output {
+        self.spawn_run(stage, script).wait(PATIENCE)
+    }
+
+    /// Runs `cleanup`.
+    pub(crate) fn cleanup(&self) -> Output {
+        let output = self.spawn_cleanup().wait(PATIENCE);
+        if output.code() == Some(0) {
+            self.prepared.store(false, Ordering::SeqCst);
+        }
+        output
+    }
+
+    /// Runs `config` and `prepare`, which must both succeed.
+    #[track_caller]
+    pub(crate) fn start(&self) {
+        self.config().assert_success();
+        self.prepare().assert_success();
+    }
+
+    /// Starts `config`.
+    pub(crate) fn spawn_config(&self) -> Stage {
+        self.spawn("config", &["config"])
+    }
+
+    /// Starts `prepare`.
+    pub(crate) fn spawn_prepare(&self) -> Stage {
+        self.prepared.store(true, Ordering::SeqCst);
+        self.spawn("prepare", &["prepare"])
+    }
+
+    /// Starts a script as a sub-stage.
+    pub(crate) fn spawn_run(&self, stage: &str, script: impl AsRef<[u8]>) -> Stage {
+        let path = self.write_script(script);
+        self.spawn_run_file(stage, &path)
+    }
+
+    /// Starts the script in a file as a sub-stage.
+    pub(crate) fn spawn_run_file(&self, stage: &str, script: &Path) -> Stage {
+        let script = script.to_str().expect("a path of the lab");
+        self.spawn(&format!("run {stage}"), &["run", script, stage])
+    }
+
+    /// Starts `cleanup`.
+    pub(crate) fn spawn_cleanup(&self) -> Stage {
+        self.spawn("cleanup", &["cleanup"])
+    }
+
+    /// Starts `custom` with these arguments, the job's environment and the try's directory.
+    pub(crate) fn spawn(&self, name: &str, args: &[&str]) -> Stage {
+        let args = args.iter().map(Into::into).collect();
+        self.spawn_in(name, args, self.stage_environment(), &self.attempt())
+    }
+
+    /// Starts `custom` with all of its own.
+    pub(crate) fn spawn_in(
+        &self,
+        name: &str,
+        args: Vec<OsString>,
+        env: BTreeMap<OsString, OsString>,
+        directory: &Path,
+    ) -> Stage {
+        let config = self.config_file().into_os_string();
+        let mut all = vec!["--config".into(), config, "custom".into()];
+        all.extend(args);
+        Call {
+            name: name.to_owned(),
+            program: self.builder.driver.clone(),
+            args: all,
+            env,
+            directory: directory.to_owned(),
+            keep: self.builder.keep,
+        }
+        .spawn()
+    }
+
+    /// Writes a script as the Runner does, each into a new directory.
+    pub(crate) fn write_script(&self, script: impl AsRef<[u8]>) -> PathBuf {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let folder = self.attempt().join(format!("script{count:09}"));
+        std::fs::create_dir(&folder).expect("a writable directory");
+        let path = folder.join("script");
+        write_private(&path, script.as_ref());
+        path
+    }
+
+    /// Returns the live processes of the job; those of the machine carry its directory too.
+    pub(crate) fn processes(&self) -> Vec<processes::Process> {
+        processes::of(self.root())
+    }
+
+    /// Checks that nothing of the job lives any more: no process, and nobody who listens.
+    ///
+    /// # Panics
+    ///
+    /// With what there is.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self) {
+        let left = self.leftovers();
+        assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+    }
+
+    /// Has the end of this runner not mind what the job left behind; it is ended all the same.
+    pub(crate) fn forgive_leftovers(&self) {
+        self.forgiving.store(true, Ordering::SeqCst);
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let mut left: Vec<String> = processes::wait_none(self.root(), GONE_WITHIN)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        if let Some(server) = &self.server
+            && super::port::is_listening(server.port())
+        {
+            left.push(format!("somebody listens on port {}", server.port()));
+        }
+        left
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        let failing = std::thread::panicking();
+        let cleanup = self.prepared.load(Ordering::SeqCst).then(|| {
+            // The directory may be gone, where a test played that.
+            drop(std::fs::create_dir_all(self.attempt()));
+            // No panic here: this may be running because of one.
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.cleanup()))
+        });
+        let left = self.leftovers();
+        for process in processes::of(self.root()) {
+            process.kill();
+        }
+        if failing || self.forgiving.load(Ordering::SeqCst) {
+            if !left.is_empty() {
+                eprintln!("left behind, ended now:\n{}", left.join("\n"));
+            }
+            return;
+        }
+        let cleanup = cleanup.map(|output| output.expect("the cleanup at the test's end ends"));
+        if let Some(output) = cleanup {
+            output.assert_success();
+        }
+        assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .expect("a writable directory");
+    file.write_all(bytes).expect("room on the disk");
+}

@@ -1,0 +1,209 @@
+//! What a job shall be like: the choices that a test has, each with the ordinary one as default.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use super::super::proxy::Proxy;
+use super::super::servers::ServerBuilder;
+use super::super::stage::Keep;
+use super::Runner;
+
+/// Job ids, so that no two jobs of this process share one.
+static NEXT_JOB: AtomicU64 = AtomicU64::new(1_000);
+
+/// What a job shall be like.
+pub(crate) struct RunnerBuilder {
+    pub(super) machine: Option<ServerBuilder>,
+    pub(super) through_proxy: bool,
+    pub(super) exit_codes: (String, String),
+    pub(super) exit_code_file: bool,
+    pub(super) payload: bool,
+    pub(super) variables: BTreeMap<String, String>,
+    pub(super) environment: BTreeMap<String, Option<String>>,
+    pub(super) path_first: Vec<PathBuf>,
+    pub(super) connect_timeout: String,
+    pub(super) reconnect_timeout: String,
+    pub(super) top: String,
+    pub(super) tables: String,
+    pub(super) state_directory: Option<PathBuf>,
+    pub(super) keep: Keep,
+    pub(super) driver: PathBuf,
+}
+
+impl RunnerBuilder {
+    /// Returns an ordinary job on the driver's own server.
+    pub(super) fn new() -> Self {
+        // Another build of the driver, an installed package say, can be tested in its place.
+        let driver = std::env::var_os("GAD_DRIVER")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_gitlab-aws-driver").into());
+        Self {
+            machine: None,
+            through_proxy: false,
+            exit_codes: ("1".to_owned(), "2".to_owned()),
+            exit_code_file: true,
+            payload: true,
+            variables: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            path_first: Vec::new(),
+            connect_timeout: "30s".to_owned(),
+            reconnect_timeout: "1m".to_owned(),
+            top: String::new(),
+            tables: String::new(),
+            state_directory: None,
+            keep: Keep::All,
+            driver: driver.into(),
+        }
+    }
+
+    /// Runs the job on a real server, which the driver starts as `[local] command`; otherwise the
+    /// driver starts its own.
+    #[must_use]
+    pub(crate) fn machine(mut self, machine: ServerBuilder) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
+    /// Puts a proxy between the driver and the machine (one that is given by [`Self::machine`]).
+    #[must_use]
+    pub(crate) fn through_proxy(mut self) -> Self {
+        self.through_proxy = true;
+        self
+    }
+
+    /// Sets `BUILD_FAILURE_EXIT_CODE` and `SYSTEM_FAILURE_EXIT_CODE`.
+    #[must_use]
+    pub(crate) fn exit_codes(mut self, build: &str, system: &str) -> Self {
+        self.exit_codes = (build.to_owned(), system.to_owned());
+        self
+    }
+
+    /// Gives no `BUILD_EXIT_CODE_FILE`, as Runners before 17.9.
+    #[must_use]
+    pub(crate) fn without_exit_code_file(mut self) -> Self {
+        self.exit_code_file = false;
+        self
+    }
+
+    /// Gives no `JOB_RESPONSE_FILE`, as Runners before 14.1.
+    #[must_use]
+    pub(crate) fn without_payload(mut self) -> Self {
+        self.payload = false;
+        self
+    }
+
+    /// Sets a CI/CD variable of the job.
+    #[must_use]
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Sets a variable of the stages' own environment, or removes one.
+    #[must_use]
+    pub(crate) fn environment(mut self, name: &str, value: Option<&str>) -> Self {
+        let value = value.map(String::from);
+        self.environment.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Puts a directory at the front of PATH, the machine's included.
+    #[must_use]
+    pub(crate) fn path_first(mut self, directory: &Path) -> Self {
+        self.path_first.push(directory.to_owned());
+        self
+    }
+
+    /// Sets `[ssh] connect_timeout`.
+    #[must_use]
+    pub(crate) fn connect_timeout(mut self, timeout: &str) -> Self {
+        self.connect_timeout = timeout.to_owned();
+        self
+    }
+
+    /// Sets `[ssh] reconnect_timeout`.
+    #[must_use]
+    pub(crate) fn reconnect_timeout(mut self, timeout: &str) -> Self {
+        self.reconnect_timeout = timeout.to_owned();
+        self
+    }
+
+    /// Adds a line to the configuration, before its tables.
+    #[must_use]
+    pub(crate) fn config_line(mut self, line: &str) -> Self {
+        self.top += &format!("{line}\n");
+        self
+    }
+
+    /// Adds tables to the end of the configuration.
+    #[must_use]
+    pub(crate) fn config_tables(mut self, text: &str) -> Self {
+        self.tables += text;
+        self
+    }
+
+    /// Shares a state directory with other jobs.
+    #[must_use]
+    pub(crate) fn state_directory(mut self, directory: &Path) -> Self {
+        self.state_directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Keeps only a digest of the stages' outputs.
+    #[must_use]
+    pub(crate) fn keep(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// Runs another program in the driver's place.
+    #[must_use]
+    pub(crate) fn driver(mut self, program: &Path) -> Self {
+        self.driver = program.to_owned();
+        self
+    }
+
+    /// Makes the job's directories, configuration and machine; starts nothing of the driver yet.
+    pub(crate) fn build(self) -> Runner {
+        let directory = super::super::temp_dir();
+        let root = directory.path();
+        for folder in ["builds", "cache", "home"] {
+            std::fs::create_dir(root.join(folder)).expect("a writable directory");
+        }
+        let server = self.machine.clone().map(|mut machine| {
+            for folder in &self.path_first {
+                machine = machine.path_first(folder);
+            }
+            machine.build(root)
+        });
+        assert!(
+            server.is_some() || !self.through_proxy,
+            "a proxy needs a machine whose port is known beforehand"
+        );
+        let proxy = server
+            .as_ref()
+            .filter(|_| self.through_proxy)
+            .map(|server| Proxy::start(server.port()));
+        let state = self.state_directory.clone();
+        let runner = Runner {
+            job: NEXT_JOB.fetch_add(1, Ordering::Relaxed),
+            state: state.unwrap_or_else(|| root.join("state")),
+            attempt: Mutex::new(PathBuf::new()),
+            count: AtomicU64::new(0),
+            status: Mutex::new("running".to_owned()),
+            prepared: AtomicBool::new(false),
+            forgiving: AtomicBool::new(false),
+            server,
+            proxy,
+            builder: self,
+            directory,
+        };
+        runner.write_config(&runner.default_config());
+        runner.next_attempt();
+        runner
+    }
+}

@@ -1,0 +1,275 @@
+//! The files that make a machine: accounts, login shell, PATH, entrypoint, server configuration.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::super::tools;
+use super::super::write_program;
+use super::Kind;
+use super::Login;
+use super::ORDINARY_PATH;
+use super::Server;
+
+impl Server {
+    pub(super) fn write_accounts(&self) {
+        let shell = self.login_shell();
+        let home = self.home.display();
+        let write = |name: &str, text: String| {
+            std::fs::write(self.directory.join(name), text).expect("a writable directory");
+        };
+        write(
+            "passwd",
+            format!(
+                "root:x:0:0:root:{home}:{shell}\n\
+                 sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n\
+                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+            ),
+        );
+        // No password, and not locked either (sshd refuses locked accounts even by key).
+        write("shadow", "root:*:19000:0:99999:7:::\n".to_owned());
+        // dropbear refuses shells that are not listed.
+        write("shells", format!("{shell}\n"));
+        if let Some(noise) = self.builder.noise.as_ref().filter(|_| self.reads_bashrc()) {
+            std::fs::write(self.home.join(".bashrc"), noisy(noise)).expect("a writable directory");
+        }
+    }
+
+    /// Returns the path of the login shell, made where it does not exist as such.
+    fn login_shell(&self) -> String {
+        let folder = self.directory.join("shell");
+        std::fs::create_dir_all(&folder).expect("a writable directory");
+        let (name, shell) = match self.builder.login {
+            Login::Bash => ("bash", tools::program("bash")),
+            Login::Dash => ("dash", PathBuf::from("/bin/dash")),
+            Login::Busybox => {
+                // busybox does what its name says.
+                let sh = folder.join("sh");
+                symlink(tools::program("busybox"), &sh).expect("a writable directory");
+                ("busybox-sh", sh)
+            }
+        };
+        let noise = self.builder.noise.as_deref();
+        let wrapped_noise = noise.filter(|_| !self.reads_bashrc());
+        // dropbear has no other way to be told a PATH.
+        let wrapped_path = (self.builder.kind == Kind::Dropbear && !self.has_ordinary_path())
+            .then(|| self.login_path());
+        if wrapped_noise.is_none() && wrapped_path.is_none() {
+            return shell.display().to_string();
+        }
+        let mut text = "#!/bin/sh\n".to_owned();
+        if let Some(path) = wrapped_path {
+            text += &format!("export PATH='{path}'\n");
+        }
+        text += &wrapped_noise.map(noisy).unwrap_or_default();
+        text += &format!("exec '{}' \"$@\"\n", shell.display());
+        let wrapper = folder.join(format!("noisy-{name}"));
+        write_program(&wrapper, &text);
+        wrapper.display().to_string()
+    }
+
+    /// Tells whether a command's shell reads `.bashrc`: bash does where it finds itself started by a
+    /// server that sets `SSH_CLIENT`.
+    fn reads_bashrc(&self) -> bool {
+        self.builder.login == Login::Bash && self.builder.kind != Kind::Own
+    }
+
+    fn has_ordinary_path(&self) -> bool {
+        !self.builder.busybox_only && self.builder.path_first.is_empty()
+    }
+
+    fn login_path(&self) -> String {
+        let mut parts: Vec<String> = self
+            .builder
+            .path_first
+            .iter()
+            .map(|directory| directory.display().to_string())
+            .collect();
+        if self.builder.busybox_only {
+            let folder = self.directory.join("busybox");
+            if !folder.exists() {
+                install_busybox(&folder);
+            }
+            parts.push(folder.display().to_string());
+        } else {
+            parts.push(ORDINARY_PATH.to_owned());
+        }
+        parts.join(":")
+    }
+
+    pub(super) fn write_entrypoint(&self) {
+        let dir = self.directory.display();
+        let home = self.home.display();
+        let serve = self.serve_command();
+        let listen_late = seconds(self.builder.listen_late)
+            .map_or_else(String::new, |late| format!("sleep {late}\n"));
+        let authorise = seconds(self.builder.authorise_late).map_or_else(
+            || "authorise\n".to_owned(),
+            |late| format!("(sleep {late}; authorise) </dev/null >/dev/null 2>&1 &\n"),
+        );
+        let disk = self
+            .builder
+            .small_disk
+            .map_or_else(String::new, |megabytes| self.mount_small_disk(megabytes));
+        let text = format!(
+            r#"#!/bin/sh
+# A job machine of the test lab.
+if [ "${{1-}}" != inside ]; then
+    exec unshare --mount --propagation private "$0" inside
+fi
+set -eu
+umask 022
+cd /
+mkdir -p /run/sshd
+for file in passwd shadow shells; do
+    mount --bind '{dir}'/"$file" /etc/"$file"
+done
+{disk}authorise() {{
+    printf '%s\n' "$SSH_PUBLIC_KEY" > '{home}/.ssh/authorized_keys.new'
+    mv '{home}/.ssh/authorized_keys.new' '{home}/.ssh/authorized_keys'
+}}
+rm -f '{home}/.ssh/authorized_keys'
+{authorise}{listen_late}exec {serve} 2>> '{dir}/log'
+"#
+        );
+        write_program(&self.directory.join("entrypoint"), &text);
+    }
+
+    /// Returns the commands that mount the small disk; what the machine itself is made of, where it lies on
+    /// the places that this hides, is bound there again.
+    fn mount_small_disk(&self, megabytes: u32) -> String {
+        let own = own_server_path();
+        let kept: String = [self.directory.parent(), own.parent()]
+            .into_iter()
+            .flatten()
+            .map(|folder| format!(" '{}'", folder.display()))
+            .collect();
+        format!(
+            r#"mount -t tmpfs -o size=64k lab /mnt
+kept=0
+for folder in{kept}; do
+    kept=$((kept + 1))
+    mkdir -p /mnt/$kept "$folder"
+    mount --bind "$folder" /mnt/$kept
+done
+mount -t tmpfs -o size={megabytes}m,mode=1777 lab /var/tmp
+mount --bind /var/tmp /tmp
+kept=0
+for folder in{kept}; do
+    kept=$((kept + 1))
+    mkdir -p "$folder"
+    mount --bind /mnt/$kept "$folder"
+done
+"#
+        )
+    }
+
+    fn serve_command(&self) -> String {
+        let dir = self.directory.display();
+        let port = self.port();
+        let options = self.builder.options.join(" ");
+        match self.builder.kind {
+            Kind::OpenSsh => {
+                let config = self.directory.join("sshd_config");
+                std::fs::write(config, self.sshd_config()).expect("a writable directory");
+                let sshd = tools::program("sshd");
+                format!("'{}' -D -e -f '{dir}/sshd_config'", sshd.display())
+            }
+            Kind::Dropbear => {
+                let dropbear = tools::program("dropbear");
+                format!(
+                    "'{}' -F -E -s -r '{dir}/host_key' -p 127.0.0.1:{port} -P '{dir}/pid' {options}",
+                    dropbear.display()
+                )
+            }
+            // Its key comes in SSH_PUBLIC_KEY.
+            Kind::Own => format!(
+                "env PATH='{}' HOME='{home}' '{}' --listen 127.0.0.1:{port} \
+                 --host-key '{dir}/host_key' --shell '{}' --home '{home}' {options}",
+                self.login_path(),
+                own_server().display(),
+                self.login_shell_again(),
+                home = self.home.display(),
+            ),
+        }
+    }
+
+    fn login_shell_again(&self) -> String {
+        let passwd = std::fs::read_to_string(self.directory.join("passwd")).expect("own file");
+        let root = passwd.lines().next().unwrap_or_default();
+        root.rsplit(':').next().unwrap_or_default().to_owned()
+    }
+
+    fn sshd_config(&self) -> String {
+        let dir = self.directory.display();
+        let mut text = format!(
+            "Port {port}\n\
+             ListenAddress 127.0.0.1\n\
+             HostKey {dir}/host_key\n\
+             AuthorizedKeysFile {home}/.ssh/authorized_keys\n\
+             StrictModes no\n\
+             UsePAM no\n\
+             PasswordAuthentication no\n\
+             KbdInteractiveAuthentication no\n\
+             PermitRootLogin prohibit-password\n\
+             MaxStartups 1000\n\
+             MaxSessions 1000\n\
+             UseDNS no\n\
+             PrintMotd no\n\
+             PrintLastLog no\n\
+             PidFile none\n\
+             LogLevel VERBOSE\n",
+            port = self.port(),
+            home = self.home.display(),
+        );
+        if !self.has_ordinary_path() {
+            writeln!(text, "SetEnv PATH={}", self.login_path()).expect("a string");
+        }
+        for option in &self.builder.options {
+            writeln!(text, "{option}").expect("a string");
+        }
+        text
+    }
+}
+
+/// Returns the project's own SSH server, which cargo builds beside the driver.
+fn own_server() -> PathBuf {
+    let path = own_server_path();
+    assert!(
+        path.is_file(),
+        "this test needs {}: cargo build --workspace --bins",
+        path.display()
+    );
+    path
+}
+
+fn own_server_path() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_gitlab-aws-driver")).with_file_name("gitlab-aws-agent")
+}
+
+fn noisy(text: &str) -> String {
+    let quoted = text.replace('\'', r"'\''");
+    format!("printf '%s' '{quoted}'\nprintf '%s' '{quoted}' >&2\n")
+}
+
+fn seconds(duration: Option<Duration>) -> Option<f64> {
+    duration.map(|duration| duration.as_secs_f64())
+}
+
+fn install_busybox(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("a writable directory");
+    let busybox = tools::program("busybox");
+    let list = Command::new(&busybox)
+        .arg("--list")
+        .output()
+        .expect("busybox starts");
+    for applet in String::from_utf8_lossy(&list.stdout).lines() {
+        symlink(&busybox, folder.join(applet)).expect("a writable directory");
+    }
+    // The scripts that the Runner makes want bash or a busybox that was built for them.
+    drop(std::fs::remove_file(folder.join("bash")));
+    symlink(tools::program("bash"), folder.join("bash")).expect("a writable directory");
+}

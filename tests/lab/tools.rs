@@ -1,0 +1,53 @@
+//! What the tests need of the machine that they run on, and saying so where it is missing.
+
+use std::path::PathBuf;
+
+/// Programs that the lab starts, and the Debian package that each comes with.
+const PACKAGES: [(&str, &str); 10] = [
+    ("sshd", "openssh-server"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("dropbear", "dropbear-bin"),
+    ("dropbearkey", "dropbear-bin"),
+    ("busybox", "busybox"),
+    ("bash", "bash"),
+    ("unshare", "util-linux"),
+    ("git", "git"),
+    ("tar", "tar"),
+];
+
+/// Returns the path of a program.
+///
+/// # Panics
+///
+/// Says what to install where it is missing: a test never passes for want of a program.
+pub(crate) fn program(name: &str) -> PathBuf {
+    // The sbin directories are on no ordinary user's PATH.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin:/sbin";
+    let found = path
+        .split(':')
+        .map(|directory| PathBuf::from(directory).join(name))
+        .find(|candidate| candidate.is_file());
+    let package = PACKAGES
+        .iter()
+        .find(|(program, _)| *program == name)
+        .map_or(name, |(_, package)| package);
+    found.unwrap_or_else(|| {
+        panic!(
+            "this test needs `{name}`: apt-get install -y {package} \
+             (the test command of README.md installs all that the tests need)"
+        )
+    })
+}
+
+/// Checks that a machine with accounts of its own can be played here.
+///
+/// # Panics
+///
+/// Says what is missing.
+pub(crate) fn need_root() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test needs root: it gives each job machine a private /etc/passwd by `unshare --mount`"
+    );
+}

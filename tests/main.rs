@@ -1,0 +1,63 @@
+//! Integration tests: they drive the real binary, as GitLab Runner would.
+//!
+//! One binary for all of them, so that the dependencies are linked once; a module per concern. What
+//! they need of the world (machines, faults, a git server, GitLab Runner itself) is in [`lab`].
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics, tells people what it skipped, and is no async code"
+)]
+
+mod bad_input;
+mod cancels;
+mod connecting;
+mod contract;
+mod crowd;
+mod cuts;
+mod disk;
+mod endings;
+mod fuzz_short;
+mod jobs;
+mod kills;
+mod lab;
+mod lab_itself;
+mod lab_proxy;
+mod output;
+mod recorded;
+mod scripts;
+mod try_command;
+
+use std::path::Path;
+
+/// A test file that no `mod` line names would silently never run.
+#[test]
+fn no_test_file_is_forgotten() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    assert_named(&tests, &tests.join("main.rs"));
+}
+
+/// Checks that the module in the file names all modules in the directory, and so on further down.
+fn assert_named(directory: &Path, module: &Path) {
+    let text = std::fs::read_to_string(module).unwrap();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        // The test command has no extension.
+        if path == *module || (path.is_file() && path.extension().is_none()) {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let named = text
+            .lines()
+            .any(|line| line.ends_with(&format!("mod {name};")));
+        if path.is_dir() {
+            let candidates = [path.join("mod.rs"), path.with_extension("rs")];
+            let inner = candidates.iter().find(|candidate| candidate.is_file());
+            assert_named(&path, inner.unwrap());
+        }
+        let shown = path.display();
+        assert!(named, "{shown} is in no `mod` line of {}", module.display());
+    }
+}
