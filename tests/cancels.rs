@@ -566,6 +566,31 @@ fn run_after_the_end_marker_keeps_its_result() {
     end(&runner);
 }
 
+/// Neither the cancel nor, later, the word that the spool is not needed gets through, so the stage's time is over when it
+/// ends. The result that came in between counts all the same: once a busy machine lost it to the wait for the writer.
+#[test]
+fn run_whose_end_marker_comes_after_the_cancel_keeps_its_result() {
+    let runner = Runner::behind_proxy(machine());
+    runner.start();
+    let go = runner.root().join("go");
+    let script = format!(
+        "echo ready\nuntil [ -e {} ]; do sleep 0.05; done\necho bye\nexit 3\n",
+        go.display()
+    );
+    let stage = runner.spawn_run("build_script", script);
+    stage.wait_output(b"ready\n", PATIENCE);
+    runner.proxy().stall(Direction::Up, true);
+    stage.signal(Signal::TERM);
+    until("the signal is taken", PATIENCE, || !is_pending(&stage));
+    std::fs::write(&go, "").unwrap();
+    let output = stage.wait(LIMIT).assert_code(1);
+    runner.proxy().stall(Direction::Up, false);
+    assert_eq!(output.stdout_text(), "ready\nbye\n", "{output}");
+    assert_eq!(runner.exit_file().as_deref(), Some(&b"3"[..]));
+    assert_usable(&runner);
+    end(&runner);
+}
+
 /// Starts a sub-stage whose standard output the test itself holds, and reads, or does not.
 pub(crate) fn spawn_unread(runner: &Runner, script: &str) -> std::process::Child {
     let script = runner.write_script(script);

@@ -58,6 +58,12 @@ impl Output {
 }
 
 impl Written {
+    /// Returns what waits for a writer that the test plays.
+    #[cfg(test)]
+    pub(super) fn of(ended: oneshot::Receiver<bool>) -> Self {
+        Self { ended, pipe: None }
+    }
+
     /// Resolves when standard output is broken: the Runner is gone, or does not want to know any more.
     pub(super) async fn broken(&mut self) {
         let reader_left = async {

@@ -16,6 +16,10 @@ use crate::process::Process;
 /// that takes longer, and the far side needs 15 s of it (TERM, 10 s, KILL, 5 s).
 pub(super) const CANCEL_LIMIT: Duration = Duration::from_secs(26);
 
+/// What a cancelled stage still gives its own output once that time is over: the result may have become known at the very
+/// end, and the writer is a thread that has to be woken to say that it is done.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
 /// Why a script's result is not known.
 #[derive(Debug)]
 pub enum Stopped {
@@ -125,8 +129,9 @@ impl World {
     /// Waits until all output is written; `false` where it cannot be. A Runner that is slow to read is waited for, as by
     /// any program, unless it asked for the end and does not read at all.
     pub(super) async fn all_written(&mut self) -> Result<bool, Stopped> {
+        let last = Instant::now() + LAST_WRITES;
         loop {
-            let deadline = self.cancel_deadline;
+            let deadline = self.cancel_deadline.map(|when| when.max(last));
             let late = async {
                 match deadline {
                     Some(when) => sleep_until(when).await,
@@ -170,5 +175,41 @@ impl World {
             ),
         )
         .hint("It ends with the machine.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A world in which the Runner asked to stop so long ago that the stage's time is over.
+    fn late_world(ended: oneshot::Receiver<bool>) -> World {
+        let never = std::future::pending::<Error>();
+        let mut world = World::watch(never, None, Written::of(ended)).unwrap();
+        world.cancelled();
+        world.cancel_deadline = Some(Instant::now());
+        world
+    }
+
+    /// CI saw it once on a busy machine: the result was known, the writer not yet scheduled, and the job a system failure.
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_is_scheduled_late_costs_no_result() {
+        let (tell, ended) = oneshot::channel();
+        let mut world = late_world(ended);
+        let writer = async {
+            sleep(LAST_WRITES / 2).await;
+            tell.send(true).unwrap();
+        };
+        let (written, ()) = tokio::join!(world.all_written(), writer);
+        assert!(written.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runner_that_does_not_read_is_not_waited_for() {
+        let (_tell, ended) = oneshot::channel();
+        assert!(late_world(ended).all_written().await.is_err());
     }
 }
