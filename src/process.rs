@@ -1,6 +1,8 @@
-//! Processes by pid *and* start time, so that a pid that was given away again is never mistaken.
+//! Processes by pid, start time *and* boot, so that a pid that was given away again is never mistaken: start times
+//! count from the boot, and after the next one both numbers may well come again.
 //!
-//! Source: `/proc/PID/stat` as proc(5) describes it (fields 3 state, 4 ppid, 5 pgrp, 6 session, 22 start time).
+//! Source: `/proc/PID/stat` as proc(5) describes it (fields 3 state, 4 ppid, 5 pgrp, 6 session, 22 start time), and
+//! `/proc/sys/kernel/random/boot_id` as random(4) does.
 
 use std::os::fd::OwnedFd;
 
@@ -16,6 +18,9 @@ pub struct Process {
     pub pid: i32,
     /// Its start time, in clock ticks since boot.
     pub started: u64,
+    /// The boot that it belongs to (see [`boot`]). Unknown (0) is no boot that ever was.
+    #[serde(default)]
+    pub boot: u64,
 }
 
 /// What `/proc/PID/stat` tells, as far as it is used here.
@@ -96,7 +101,22 @@ impl Stat {
 
 /// Reads one process's state.
 pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    stat_in(pid, boot())
+}
+
+fn stat_in(pid: i32, boot: u64) -> Option<Stat> {
+    parse_stat(&std::fs::read(format!("/proc/{pid}/stat")).ok()?, boot)
+}
+
+/// Tells this boot of the host from all others: the first half of the kernel's random number for it.
+fn boot() -> u64 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(16)
+        .collect();
+    u64::from_str_radix(&digits, 16).unwrap_or_default()
 }
 
 /// Returns every process of the host that can be seen.
@@ -104,15 +124,16 @@ pub(crate) fn all() -> Vec<Stat> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
+    let boot = boot();
     entries
         .flatten()
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .filter_map(stat)
+        .filter_map(|pid| stat_in(pid, boot))
         .collect()
 }
 
 /// Parses a stat line; the command's name in it may hold any byte, so fields count from its last `)`.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+fn parse_stat(line: &[u8], boot: u64) -> Option<Stat> {
     let text = String::from_utf8_lossy(line);
     let (pid, rest) = text.split_once(' ')?;
     let mut fields = rest.rsplit_once(") ")?.1.split_ascii_whitespace();
@@ -125,6 +146,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
         process: Process {
             pid: pid.parse().ok()?,
             started,
+            boot,
         },
         state,
         parent,
@@ -139,21 +161,28 @@ mod tests {
     #[test]
     fn a_command_name_with_brackets_does_not_shift_the_fields() {
         let line = b"12 (a) (b c) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 99 0";
-        let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.process.pid, stat.process.started), (12, 777));
+        let stat = parse_stat(line, 5).unwrap();
+        let process = Process {
+            pid: 12,
+            started: 777,
+            boot: 5,
+        };
+        assert_eq!(stat.process, process);
         assert_eq!((stat.state, stat.parent, stat.group), (b'S', 3, 4));
     }
 
     #[test]
-    fn this_process_lives_and_another_birth_does_not() {
+    fn this_process_lives_and_another_birth_or_boot_does_not() {
         let me = Process::this().unwrap();
         assert!(me.lives());
-        assert!(
-            !Process {
-                started: me.started + 1,
-                ..me
-            }
-            .lives()
-        );
+        let (started, boot) = (me.started + 1, me.boot ^ 1);
+        assert!(!Process { started, ..me }.lives());
+        assert!(!Process { boot, ..me }.lives());
+    }
+
+    #[test]
+    fn a_boot_is_the_kernels_number_for_it() {
+        assert_ne!(boot(), 0);
+        assert_eq!(boot(), boot());
     }
 }

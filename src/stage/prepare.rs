@@ -1,6 +1,8 @@
 //! `prepare`: settles where and how the job runs, writes down what it is about to do, does it, waits until
 //! the machine lets it in, and leaves the record for the other stages.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -12,6 +14,9 @@ use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::state::record::{FinalFailure, Intent, Record, Tombstone};
 use crate::state::{Job, Locked};
+
+/// By how much a child's death may come to this process's knowledge before the signal that both were sent.
+const HEARSAY: Duration = Duration::from_millis(100);
 
 /// Runs the stage.
 ///
@@ -48,18 +53,31 @@ pub async fn run(context: &Context) -> Result<()> {
             None => std::future::pending().await,
         }
     };
+    let cancelled = || {
+        Error::new(
+            Kind::Cancelled,
+            "the job was cancelled while its machine was prepared",
+        )
+    };
     // On failure the intent stays: the `cleanup` that follows ends whatever came of it.
-    tokio::select! {
+    let done = tokio::select! {
         biased;
-        _ = terminate.recv() => {
-            Err(Error::new(Kind::Cancelled, "the job was cancelled while its machine was prepared"))
-        }
+        _ = terminate.recv() => return Err(cancelled()),
         () = owner_gone => {
             // Nobody will call that `cleanup`.
             super::cleanup::run(context).await?;
-            Err(Error::new(Kind::Cancelled, "GitLab Runner went away while the machine was prepared"))
+            return Err(Error::new(Kind::Cancelled, "GitLab Runner went away while the machine was prepared"));
         }
         done = work => done,
+    };
+    // The signal goes to the whole process group, and a child that has only just begun may die of it before this
+    // process hears of it: then that is the reason, not what the child failed to say.
+    match done {
+        Err(error) if error.kind() == Kind::Launch => {
+            let asked = tokio::time::timeout(HEARSAY, terminate.recv()).await;
+            Err(if asked.is_ok() { cancelled() } else { error })
+        }
+        done => done,
     }
 }
 

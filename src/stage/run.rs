@@ -53,7 +53,7 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
 /// Ends the job's machine, since no `cleanup` will ever be called.
 async fn end_job(context: &Context, record: &Record) -> Result<()> {
     let job = context.job();
-    match job.lock_existing()? {
+    match job.lock_existing_when_free().await? {
         // A `cleanup` was called after all, or another job has this name now.
         None => Ok(()),
         Some(locked) if locked.record()?.as_ref() != Some(record) => Ok(()),

@@ -29,6 +29,9 @@ const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at a lock that another stage holds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long another stage's lock is waited for: none holds it longer than it takes to end a machine.
+const LOCK_LIMIT: Duration = Duration::from_secs(120);
+
 /// The state directory.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -118,7 +121,7 @@ impl Job {
         &self.dir
     }
 
-    /// Locks the job, making its directory.
+    /// Locks the job, making its directory, holding up this thread for as long as another has the lock.
     ///
     /// # Errors
     /// Where the state directory cannot be written.
@@ -131,10 +134,10 @@ impl Job {
         }
     }
 
-    /// Locks the job like [`Job::lock`], but can be given up while another holds the lock. Cancel-safe.
+    /// Locks the job, making its directory. Waits for another stage's lock, but not for ever. Cancel-safe.
     ///
     /// # Errors
-    /// Where the state directory cannot be written.
+    /// Where the state directory cannot be written, or somebody keeps the lock.
     pub async fn lock_when_free(&self) -> Result<Locked<'_>> {
         loop {
             self.make_directory()?;
@@ -144,21 +147,44 @@ impl Job {
         }
     }
 
-    /// Locks the job like [`Job::lock_existing`], but can be given up while another holds the lock. Cancel-safe.
+    /// Locks the job if anything is known of it. Waits for another stage's lock, but not for ever. Cancel-safe.
     ///
     /// # Errors
-    /// Where the state directory cannot be read.
+    /// Where the state directory cannot be read, or somebody keeps the lock.
     pub async fn lock_existing_when_free(&self) -> Result<Option<Locked<'_>>> {
+        let deadline = tokio::time::Instant::now() + LOCK_LIMIT;
         loop {
             match self.lock_by(FlockOperation::NonBlockingLockExclusive)? {
                 Attempt::Locked(locked) => return Ok(Some(locked)),
                 Attempt::Missing => return Ok(None),
+                Attempt::Busy if tokio::time::Instant::now() >= deadline => {
+                    return Err(self.busy());
+                }
                 Attempt::Busy => tokio::time::sleep(BUSY_PAUSE).await,
             }
         }
     }
 
-    /// Locks the job if anything is known of it.
+    /// Builds the error for a lock that somebody keeps.
+    fn busy(&self) -> Error {
+        let inode = fs::metadata(&self.dir).map_or(0, |m| m.ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let holder = match lock_holder(&locks, inode) {
+            Some(pid) => format!("process {pid}"),
+            None => "another process".to_owned(),
+        };
+        Error::new(
+            Kind::State,
+            format!(
+                "{holder} has kept the lock on {} for {} s",
+                self.dir.display(),
+                LOCK_LIMIT.as_secs()
+            ),
+        )
+        .hint("What is known of the job is kept for the next `cleanup`. If that process hangs, end it.")
+    }
+
+    /// Locks the job if anything is known of it, holding up this thread for as long as another has the lock.
     ///
     /// # Errors
     /// Where the state directory cannot be read.
@@ -290,6 +316,19 @@ impl Locked<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns who holds a lock, as `/proc/locks` tells it: `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`; who only
+/// waits has an arrow after the number.
+fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
+    let ours = format!(":{inode}");
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        match fields.as_slice() {
+            [_, "FLOCK", _, _, pid, file, ..] if file.ends_with(&ours) => pid.parse().ok(),
+            _ => None,
+        }
+    })
 }
 
 /// Tells whether a file is one that its writer, whose pid it ends with, will not rename any more.

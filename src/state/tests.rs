@@ -76,6 +76,37 @@ fn a_waiter_on_a_removed_directory_gets_the_new_one() {
     assert_eq!(job.lock().unwrap().intent().unwrap().unwrap().attempt, "b");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_somebody_keeps_is_not_waited_for_without_end() {
+    let (_dir, job) = store();
+    let held = job.lock().unwrap();
+    held.write_intent(&record("a").0).unwrap();
+    for error in [
+        job.lock_when_free().await.unwrap_err(),
+        job.lock_existing_when_free().await.unwrap_err(),
+    ] {
+        let text = error.to_string();
+        assert!(
+            text.contains("has kept the lock on") && text.ends_with(" for 120 s"),
+            "{text}"
+        );
+    }
+    assert!(held.intent().unwrap().is_some());
+    drop(held);
+    assert!(job.lock_existing_when_free().await.unwrap().is_some());
+}
+
+#[test]
+fn the_holder_of_a_lock_is_found_and_no_waiter() {
+    let locks = "1: POSIX  ADVISORY  WRITE 11 fe:01:77 0 EOF\n\
+                 2: FLOCK  ADVISORY  WRITE 12 fe:01:177 0 EOF\n\
+                 3: -> FLOCK  ADVISORY  WRITE 13 fe:01:77 0 EOF\n\
+                 3: FLOCK  ADVISORY  WRITE 14 fe:01:77 0 EOF\n";
+    assert_eq!(lock_holder(locks, 77), Some(14));
+    assert_eq!(lock_holder(locks, 7), None);
+    assert_eq!(lock_holder("", 77), None);
+}
+
 #[test]
 fn damaged_and_newer_files_say_so_and_stay() {
     let (_dir, job) = store();
