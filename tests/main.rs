@@ -13,6 +13,7 @@
 
 mod bad_input;
 mod cancels;
+mod check_command;
 mod connecting;
 mod contract;
 mod crowd;
@@ -28,6 +29,7 @@ mod lab_proxy;
 mod output;
 mod recorded;
 mod scripts;
+mod stops;
 mod try_command;
 
 use std::path::Path;

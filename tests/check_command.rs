@@ -1,0 +1,151 @@
+//! The `check` command, as a person types it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::lab;
+use crate::lab::PATIENCE;
+use crate::lab::stage::Call;
+use crate::lab::stage::Output;
+
+fn check(file: &Path, args: &[&str]) -> Output {
+    let mut all = vec!["--config".into(), file.into(), "check".into()];
+    all.extend(args.iter().map(Into::into));
+    Call {
+        name: format!("check {}", file.display()),
+        program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
+        args: all,
+        env: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]),
+        directory: "/".into(),
+        ..Call::default()
+    }
+    .spawn()
+    .wait(PATIENCE)
+}
+
+fn check_text(text: &str, args: &[&str]) -> Output {
+    let directory = lab::temp_dir();
+    let file = directory.path().join("driver.toml");
+    std::fs::write(&file, text).unwrap();
+    check(&file, args)
+}
+
+/// Returns the examples that are for this driver.
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config-examples");
+    let all = std::fs::read_dir(folder).unwrap();
+    let all = all.map(|entry| entry.unwrap().path());
+    // Those of GitLab Runner's own configuration are not.
+    all.filter(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.ends_with(".toml") && !name.contains("runner")
+    })
+    .collect()
+}
+
+#[test]
+fn the_examples_are_right_and_explained() {
+    let all = examples();
+    assert!(all.len() > 2, "{all:?}");
+    for file in all {
+        let output = check(&file, &[]).assert_success();
+        let text = output.stdout_text();
+        assert!(text.starts_with(&file.display().to_string()), "{output}");
+        assert!(text.lines().count() > 10, "{output}");
+        for line in output.stderr_text().lines() {
+            assert!(line.starts_with("WARNING: "), "{output}");
+            assert!(!line.contains("unknown key"), "{output}");
+        }
+        let output = check(&file, &["--json"]).assert_success();
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(object.is_object(), "{output}");
+        assert!(output.stderr.is_empty(), "{output}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_with_file_line_key_and_what_would_be_right() {
+    for (text, words) in [
+        (
+            "capacity = [\"fargate_spot\"]\n",
+            &["driver.toml:1:", "capacity", "fargate-spot"][..],
+        ),
+        (
+            "\n[ssh]\nport = 70000\n",
+            &["driver.toml:3:", "port", "70000"],
+        ),
+        ("[ssh\n", &["driver.toml:1:", "not TOML"]),
+    ] {
+        let output = check_text(text, &[]).assert_code(1);
+        assert!(output.stdout.is_empty(), "{output}");
+        let said = output.stderr_text();
+        assert!(said.starts_with("ERROR: "), "{output}");
+        assert!(said.lines().count() <= 2, "{output}");
+        for word in words {
+            assert!(said.contains(word), "no {word:?} in {output}");
+        }
+    }
+    let missing = check(Path::new("/nonexistent/driver.toml"), &[]).assert_code(1);
+    assert!(
+        missing.contains("ERROR: there is no file /nonexistent/driver.toml"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_misspelt_key_is_told_with_the_one_that_was_meant() {
+    let text =
+        "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n\n[ssh]\nusernmae = \"ci\"\n";
+    let output = check_text(text, &[]).assert_success();
+    let said = output.stderr_text();
+    let [line] = &said.lines().collect::<Vec<_>>()[..] else {
+        panic!("{output}");
+    };
+    assert!(
+        line.starts_with("WARNING: ") && line.contains("driver.toml:5"),
+        "{output}"
+    );
+    assert!(
+        line.contains("usernmae") && line.contains("username"),
+        "{output}"
+    );
+}
+
+/// The Go driver's own spellings, in any case that it took them.
+#[test]
+fn a_go_drivers_file_is_taken() {
+    let text = "LogLevel = \"info\"\n\n[Fargate]\nCluster = \"c\"\nregion = \"eu-west-1\"\nSUBNET = \"subnet-1\"\n\
+                SecurityGroup = \"sg-1\"\nTaskDefinition = \"t:1\"\n\n[TaskMetadata]\nDirectory = \"/opt/metadata\"\n\n\
+                [SSH]\nUsername = \"ci\"\nPort = 2222\n";
+    let output = check_text(text, &["--json"]).assert_success();
+    assert!(output.stderr.is_empty(), "{output}");
+    let output = check_text(text, &[]).assert_success();
+    let said = output.stdout_text();
+    for word in [
+        "eu-west-1",
+        "subnet-1",
+        "sg-1",
+        "t:1",
+        "/opt/metadata",
+        "ci on port 2222",
+    ] {
+        assert!(said.contains(word), "no {word:?} in {output}");
+    }
+    assert!(!output.contains("unknown key"), "{output}");
+}
+
+/// `local` isolates nothing, so nobody shall get it without having asked for it, or without being told.
+#[test]
+fn jobs_on_this_host_have_to_be_asked_for_and_are_told_of() {
+    let refused = check_text("capacity = [\"local\"]\n", &[]).assert_code(1);
+    assert!(refused.contains("allow_jobs_on_this_host"), "{refused}");
+    let runner = lab::runner::Runner::builder().build();
+    runner.config().assert_success();
+    let output = runner.prepare().assert_success();
+    let text = output.stderr_text();
+    let told = text
+        .lines()
+        .any(|line| line.contains("WARNING: ") && line.contains("nothing is isolated"));
+    assert!(told, "{output}");
+}

@@ -1,0 +1,183 @@
+//! What a stage does when it is told to stop, or when another stage is in its way, and what it says then.
+
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::fs::FlockOperation;
+use rustix::process::Signal;
+
+use crate::bad_input::assert_refused;
+use crate::lab::PATIENCE;
+use crate::lab::runner::Runner;
+use crate::lab::stage::Stage;
+use crate::lab::traces::assert_only_tombstones;
+use crate::lab::traces::long;
+use crate::lab::traces::until;
+use crate::scripts::record_file;
+
+/// How long a stage waits for a lock, and what the test gives it for that.
+const LOCK_LIMIT: Duration = Duration::from_secs(120);
+
+/// Takes the lock of a job that is prepared, as a `cleanup` that hangs would.
+fn hold(runner: &Runner) -> File {
+    let directory = File::open(record_file(runner).parent().unwrap()).unwrap();
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive).unwrap();
+    directory
+}
+
+/// Waits until the stage has said what it does about SIGTERM; `false` where it was over before.
+fn heeds_term(stage: &Stage) -> bool {
+    const TERM: u64 = 1 << (15 - 1);
+    let path = format!("/proc/{}/status", stage.pid().as_raw_nonzero());
+    let mut heeds = false;
+    until("the stage handles SIGTERM", PATIENCE, || {
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        heeds = caught.is_some_and(|mask| mask & TERM != 0);
+        heeds || stage.is_over()
+    });
+    heeds
+}
+
+#[track_caller]
+fn assert_all_gone(runner: &Runner) {
+    runner.assert_nothing_left();
+    assert_only_tombstones(runner.state_directory(), 1);
+}
+
+/// Nobody may ever call it again.
+#[test]
+fn cleanup_that_is_told_to_stop_finishes_in_its_grace() {
+    let runner = Runner::builder().build();
+    runner.start();
+    let traces = runner.traces();
+    let held = hold(&runner);
+    let stage = runner.spawn_cleanup();
+    assert!(heeds_term(&stage), "{}", stage.so_far());
+    stage.signal(Signal::TERM);
+    drop(held);
+    stage.wait(PATIENCE).assert_success().assert_stdout("");
+    assert_all_gone(&runner);
+    traces.assert_gone();
+}
+
+#[test]
+fn cleanup_that_cannot_finish_in_its_grace_keeps_what_it_knows() {
+    let runner = Runner::builder().exit_codes("70", "71").build();
+    runner.start();
+    let held = hold(&runner);
+    for insists in [false, true] {
+        let stage = runner.spawn_cleanup();
+        assert!(heeds_term(&stage), "{}", stage.so_far());
+        let told = Instant::now();
+        stage.signal(Signal::TERM);
+        if insists {
+            // Two that come at once may count as one.
+            until("the second is heard", PATIENCE, || {
+                stage.signal(Signal::TERM);
+                stage.is_over()
+            });
+        }
+        let output = stage.wait(PATIENCE);
+        let took = told.elapsed();
+        assert!(took < Duration::from_secs(28), "{took:?}: {output}");
+        assert_eq!(
+            took < Duration::from_secs(15),
+            insists,
+            "{took:?}: {output}"
+        );
+        assert_refused(&output, 71, &["`cleanup` was told to stop"]);
+        // The job is as it was.
+        runner.run("build_script", "echo on").assert_stdout("on\n");
+    }
+    drop(held);
+    runner.cleanup().assert_success();
+    assert_all_gone(&runner);
+}
+
+/// The machine's first process belongs to the stage's process group for an instant, and dies of the signal that is meant
+/// for the stage. What it could not say any more is not the reason.
+#[test]
+fn prepare_whose_child_dies_of_the_same_signal_says_that_it_was_cancelled() {
+    for _ in 0..10 {
+        let runner = Runner::builder().build();
+        runner.config().assert_success();
+        let stage = runner.spawn_prepare();
+        let pid = stage.pid().as_raw_nonzero();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let deadline = Instant::now() + PATIENCE;
+        // The instant is short: no pause between two looks.
+        while std::fs::read_to_string(&children).is_ok_and(|list| list.trim().is_empty()) {
+            assert!(Instant::now() < deadline, "{}", stage.so_far());
+            assert!(!stage.is_over(), "{}", stage.so_far());
+        }
+        stage.signal(Signal::TERM);
+        let output = stage.wait(PATIENCE).assert_code(2);
+        let text = output.stderr_text();
+        assert!(text.contains("ERROR: the job was cancelled"), "{output}");
+        assert!(!text.contains("did not start"), "{output}");
+        runner.cleanup().assert_success();
+        assert_all_gone(&runner);
+    }
+}
+
+/// Changes the record as if it had been written before the host was started last: the numbers by which it names processes
+/// may have come again since.
+fn date_back(runner: &Runner) -> PathBuf {
+    let path = record_file(runner);
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let boot = &mut record["owner"]["boot"];
+    let number = boot.as_u64().unwrap();
+    assert_ne!(number, 0);
+    *boot = (number ^ 1).into();
+    std::fs::write(&path, record.to_string()).unwrap();
+    path
+}
+
+#[test]
+fn a_runner_of_an_earlier_boot_is_gone() {
+    let runner = Runner::builder().build();
+    runner.start();
+    let traces = runner.traces();
+    date_back(&runner);
+    let output = runner.run("build_script", "sleep 600");
+    assert_refused(&output, 2, &["GitLab Runner is gone"]);
+    assert_all_gone(&runner);
+    traces.assert_gone();
+}
+
+/// Checks that a stage named this process as the one that is in its way.
+#[track_caller]
+fn assert_names_us(output: &crate::lab::stage::Output, job: &Path) {
+    let us = format!("process {} has kept the lock on", std::process::id());
+    let job = job.display().to_string();
+    assert_refused(output, 2, &[&us, &job, "for 120 s"]);
+}
+
+#[test]
+fn a_lock_that_somebody_keeps_is_told_and_nothing_is_lost() {
+    if !long() {
+        eprintln!("skipped: takes minutes; GAD_LONG=1 runs it");
+        return;
+    }
+    let runner = Runner::builder().build();
+    runner.start();
+    let job = record_file(&runner).parent().unwrap().to_owned();
+    let held = hold(&runner);
+    let cleanup = runner.spawn_cleanup();
+    // A job that lost its Runner meets the same lock.
+    date_back(&runner);
+    let run = runner.spawn_run("build_script", "sleep 600");
+    for stage in [cleanup, run] {
+        assert_names_us(&stage.wait(LOCK_LIMIT + PATIENCE), &job);
+    }
+    assert!(job.join("intent.json").exists() && job.join("record.json").exists());
+    drop(held);
+    runner.cleanup().assert_success();
+    assert_all_gone(&runner);
+}
