@@ -72,6 +72,7 @@ fn custom(config: Option<&Path>, env: &Environment, stage: &Stage) -> ExitCode {
         // Where the contract is broken no script may run, but what it left must still be ended.
         Err((code, error)) => (ExitCodes::only_system(code), Some(error)),
     };
+    tell_panics(codes.system(), ui);
     if matches!(stage, Stage::Run { .. }) {
         codes.forget_script_code();
     }
@@ -91,6 +92,27 @@ fn custom(config: Option<&Path>, env: &Environment, stage: &Stage) -> ExitCode {
         ui.error(&problem);
     }
     code.into()
+}
+
+/// Has a panic end the stage as any other failure of the machinery does: GitLab Runner makes nothing of a process that
+/// aborts.
+fn tell_panics(code: u8, ui: Ui) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic
+            .location()
+            .map_or_else(String::new, |l| format!(" at {l}"));
+        let said = panic.payload_as_str().unwrap_or("it said nothing");
+        let error = Error::new(
+            Kind::Bug,
+            format!("gitlab-aws-driver failed{place}: {said}"),
+        );
+        ui.error(&error.hint(
+            "Where it speaks of threads or memory, raise the limits of GitLab Runner's unit (TasksMax, LimitNPROC); \
+             else please report it.",
+        ));
+        #[expect(clippy::exit, reason = "there is nothing to go back to")]
+        std::process::exit(code.into());
+    }));
 }
 
 fn run_stage(

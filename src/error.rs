@@ -32,6 +32,8 @@ pub enum Kind {
     NoSpace,
     /// The far side answered something that the protocol does not know.
     Protocol,
+    /// The driver itself is wrong.
+    Bug,
     /// A signal, or the end of the Runner, stopped the stage before the script's end was known.
     Cancelled,
 }

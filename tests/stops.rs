@@ -1,6 +1,7 @@
 //! What a stage does when it is told to stop, or when another stage is in its way, and what it says then.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use rustix::fs::FlockOperation;
 use rustix::process::Signal;
 
 use crate::bad_input::assert_refused;
+use crate::lab;
 use crate::lab::PATIENCE;
 use crate::lab::runner::Runner;
 use crate::lab::stage::Stage;
 use crate::lab::traces::assert_only_tombstones;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
+use crate::output::machines;
 use crate::scripts::record_file;
 
 /// How long a stage waits for a lock, and what the test gives it for that.
@@ -103,7 +106,8 @@ fn cleanup_that_cannot_finish_in_its_grace_keeps_what_it_knows() {
 /// for the stage. What it could not say any more is not the reason.
 #[test]
 fn prepare_whose_child_dies_of_the_same_signal_says_that_it_was_cancelled() {
-    for _ in 0..10 {
+    let rounds = if long() { 200 } else { 10 };
+    for _ in 0..rounds {
         let runner = Runner::builder().build();
         runner.config().assert_success();
         let stage = runner.spawn_prepare();
@@ -153,7 +157,7 @@ fn a_runner_of_an_earlier_boot_is_gone() {
 
 /// Checks that a stage named this process as the one that is in its way.
 #[track_caller]
-fn assert_names_us(output: &crate::lab::stage::Output, job: &Path) {
+fn assert_names_us(output: &lab::stage::Output, job: &Path) {
     let us = format!("process {} has kept the lock on", std::process::id());
     let job = job.display().to_string();
     assert_refused(output, 2, &[&us, &job, "for 120 s"]);
@@ -180,4 +184,71 @@ fn a_lock_that_somebody_keeps_is_told_and_nothing_is_lost() {
     drop(held);
     runner.cleanup().assert_success();
     assert_all_gone(&runner);
+}
+
+/// A `cleanup` that is killed while it leaves word of the job.
+#[test]
+fn word_of_a_job_is_left_whole_whenever_cleanup_is_killed() {
+    for _ in 0..8 {
+        let runner = Runner::builder().build();
+        runner.start();
+        let job = record_file(&runner).parent().unwrap().to_owned();
+        let stage = runner.spawn_cleanup();
+        let deadline = Instant::now() + PATIENCE;
+        // The moment is short: no pause between two looks.
+        while job.exists() {
+            assert!(Instant::now() < deadline, "{}", stage.so_far());
+        }
+        stage.signal(Signal::KILL);
+        stage.wait(PATIENCE);
+        runner.cleanup().assert_success();
+        assert_all_gone(&runner);
+        // What the kill may have cut off, whoever wrote it: no live process has this number.
+        let tombstones = runner.state_directory().join("tombstones");
+        std::fs::write(tombstones.join("another.json.4194304"), "{").unwrap();
+        runner.cleanup().assert_success();
+        assert_all_gone(&runner);
+    }
+}
+
+/// As with a Runner that was started by `nohup`, or by a shell's `&`: an ignored signal stays ignored in every child.
+#[test]
+fn scripts_ignore_no_signal_though_the_runner_does() {
+    let directory = lab::temp_dir();
+    let nohup = directory.path().join("nohup");
+    let driver = env!("CARGO_BIN_EXE_gitlab-aws-driver");
+    let text = format!("#!/bin/sh\ntrap '' HUP INT QUIT\nexec '{driver}' \"$@\"\n");
+    std::fs::write(&nohup, text).unwrap();
+    std::fs::set_permissions(&nohup, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for builder in machines() {
+        let runner = builder.driver(&nohup).build();
+        runner.start();
+        let mask = "while read -r name mask; do [ \"$name\" != SigIgn: ] || echo \"$mask\"; done < /proc/self/status";
+        let mask = runner.run("build_script", mask).assert_success();
+        let ignored = u64::from_str_radix(mask.stdout_text().trim(), 16).unwrap();
+        // From 32 on they are the C library's own.
+        assert_eq!(ignored & 0x7fff_ffff, 0, "{mask}");
+        runner
+            .run("build_script", "kill -HUP 0; exit 7")
+            .assert_code(1);
+        assert_eq!(runner.exit_file().as_deref(), Some(&b"129"[..]));
+    }
+}
+
+/// A stage that cannot go on in a way that nobody foresaw: it has no room for a thread.
+#[test]
+fn a_panic_is_a_failure_of_the_machinery() {
+    let runner = Runner::builder().exit_codes("70", "71").build();
+    runner.start();
+    let script = runner.write_script("echo never");
+    let mut env = runner.stage_environment();
+    // No host has so much memory.
+    env.insert("RUST_MIN_STACK".into(), (1_u64 << 60).to_string().into());
+    let args = ["run".into(), script.into(), "build_script".into()];
+    let stage = runner.spawn_in("run", args.into(), env, &runner.attempt());
+    let output = stage.wait(PATIENCE);
+    assert_refused(&output, 71, &["gitlab-aws-driver failed at ", "thread"]);
+    assert!(output.stdout.is_empty(), "{output}");
+    assert_eq!(runner.exit_file(), None);
+    runner.run("build_script", "echo on").assert_stdout("on\n");
 }

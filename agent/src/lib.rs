@@ -23,6 +23,7 @@ use std::path::PathBuf;
 pub use error::Error;
 pub use keys::{AuthorizedKey, HostKey};
 pub use server::serve;
+pub use signals::shed_ignored_signals;
 
 /// What a server offers and to whom.
 #[derive(Debug)]

@@ -72,8 +72,8 @@ impl From<ExitStatus> for Ending {
 
 /// Makes commands start with default dispositions even where this process was started with signals
 /// ignored, as a shell's `&` and `nohup` do: an ignored signal stays ignored over exec, whereas one with
-/// a handler becomes default. A handler that does nothing ignores just as well.
-pub(crate) fn shed_ignored_signals() {
+/// a handler becomes default. A handler that does nothing ignores just as well. Needs a runtime around it.
+pub fn shed_ignored_signals() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     for number in ignored(&status) {
         // SIGPIPE is the standard library's: ignored here, default in children. The rest that refuse a

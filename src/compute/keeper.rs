@@ -56,6 +56,7 @@ pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
             server
         }
         Some((program, arguments)) => {
+            shed_ignored_signals()?;
             let mut server = Command::new(program);
             server.args(arguments).stdout(io::stderr());
             server
@@ -95,6 +96,18 @@ fn mind(command: &mut Command, started: impl FnOnce(&Child) -> Result<()>) -> Re
             Err(e) => return Err(fail("cannot wait for the SSH server").because(e)),
         }
     }
+}
+
+/// Makes the program start with default signal dispositions, as a service manager would, even where GitLab Runner itself
+/// was started with signals ignored (`nohup`): most servers would hand that on to every script.
+fn shed_ignored_signals() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| fail("cannot start the runtime").because(e))?;
+    let _context = runtime.enter();
+    gitlab_aws_agent::shed_ignored_signals();
+    Ok(())
 }
 
 fn fail(what: &str) -> Error {

@@ -104,6 +104,7 @@ impl ExitCodes {
             | Kind::SupervisorGone
             | Kind::NoSpace
             | Kind::Protocol
+            | Kind::Bug
             | Kind::Cancelled => self.system,
         }
     }

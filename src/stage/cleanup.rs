@@ -54,6 +54,8 @@ async fn unless(
 async fn end(context: &Context) -> Result<()> {
     let job = context.job();
     let Some(locked) = job.lock_existing_when_free().await? else {
+        // Another that was killed may have left half a tombstone.
+        context.store().prune();
         return Ok(());
     };
     // Both are tried, whatever is wrong with either: one is enough to find the machine.
@@ -77,13 +79,16 @@ pub(super) fn forget(context: &Context, locked: Locked<'_>, record: Option<&Reco
         local::remove_spools(&record.spool);
     }
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
-    // First what costs something, then word of it: a full disk must not keep a job that is over.
+    // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a
+    // job that is over, and its end may make the room.
+    let bury = || match job.tombstone()? {
+        None => job.bury(&Tombstone::new()),
+        Some(_) => Ok(()),
+    };
+    let told = bury();
     locked.remove()?;
     store.prune();
-    if job.tombstone()?.is_none() {
-        job.bury(&Tombstone::new())?;
-    }
-    Ok(())
+    told.or_else(|_| bury())
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `prepare`: settles where and how the job runs, writes down what it is about to do, does it, waits until
 //! the machine lets it in, and leaves the record for the other stages.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Context;
 use crate::compute::{self, Machine, Request};
@@ -53,12 +54,6 @@ pub async fn run(context: &Context) -> Result<()> {
             None => std::future::pending().await,
         }
     };
-    let cancelled = || {
-        Error::new(
-            Kind::Cancelled,
-            "the job was cancelled while its machine was prepared",
-        )
-    };
     // On failure the intent stays: the `cleanup` that follows ends whatever came of it.
     let done = tokio::select! {
         biased;
@@ -70,15 +65,26 @@ pub async fn run(context: &Context) -> Result<()> {
         }
         done = work => done,
     };
-    // The signal goes to the whole process group, and a child that has only just begun may die of it before this
-    // process hears of it: then that is the reason, not what the child failed to say.
     match done {
-        Err(error) if error.kind() == Kind::Launch => {
-            let asked = tokio::time::timeout(HEARSAY, terminate.recv()).await;
-            Err(if asked.is_ok() { cancelled() } else { error })
-        }
-        done => done,
+        Ok(()) => Ok(()),
+        Err(error) => Err(reason(error, terminate.recv()).await),
     }
+}
+
+fn cancelled() -> Error {
+    Error::new(
+        Kind::Cancelled,
+        "the job was cancelled while its machine was prepared",
+    )
+}
+
+/// Returns why there is no machine. The Runner's signal goes to the whole process group, and a child that has only just
+/// begun may die of it before this process hears of it: then that is the reason, not what the child could not say.
+async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
+    if error.kind() == Kind::Launch && timeout(HEARSAY, asked).await.is_ok() {
+        return cancelled();
+    }
+    error
 }
 
 /// Launches the machine, waits for the first login and writes the record.
@@ -196,4 +202,24 @@ fn addresses(machine: &Machine) -> String {
         .map(|e| format!("{}:{}", e.host, e.port))
         .collect();
     all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_launch_that_the_same_signal_ended_was_cancelled() {
+        let asked = || tokio::time::sleep(HEARSAY / 2);
+        for (kind, told) in [
+            (Kind::Launch, Kind::Cancelled),
+            (Kind::Unreachable, Kind::Unreachable),
+        ] {
+            let error = reason(Error::new(kind, "x"), asked()).await;
+            assert_eq!(error.kind(), told);
+        }
+        let error = Error::new(Kind::Launch, "x");
+        let error = reason(error, std::future::pending::<()>()).await;
+        assert_eq!(error.kind(), Kind::Launch);
+    }
 }

@@ -53,13 +53,6 @@ pub struct Locked<'a> {
     _lock: File,
 }
 
-/// What came of asking for a lock.
-enum Attempt<'a> {
-    Locked(Locked<'a>),
-    Busy,
-    Missing,
-}
-
 impl Store {
     /// Names the state directory; nothing is touched yet.
     #[must_use]
@@ -154,13 +147,17 @@ impl Job {
     pub async fn lock_existing_when_free(&self) -> Result<Option<Locked<'_>>> {
         let deadline = tokio::time::Instant::now() + LOCK_LIMIT;
         loop {
-            match self.lock_by(FlockOperation::NonBlockingLockExclusive)? {
-                Attempt::Locked(locked) => return Ok(Some(locked)),
-                Attempt::Missing => return Ok(None),
-                Attempt::Busy if tokio::time::Instant::now() >= deadline => {
+            let Some(lock) = self.open_lock()? else {
+                return Ok(None);
+            };
+            while !self.take(&lock, FlockOperation::NonBlockingLockExclusive)? {
+                if tokio::time::Instant::now() >= deadline {
                     return Err(self.busy());
                 }
-                Attempt::Busy => tokio::time::sleep(BUSY_PAUSE).await,
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            if let Some(locked) = self.confirm(lock) {
+                return Ok(Some(locked));
             }
         }
     }
@@ -190,10 +187,13 @@ impl Job {
     /// Where the state directory cannot be read.
     pub fn lock_existing(&self) -> Result<Option<Locked<'_>>> {
         loop {
-            match self.lock_by(FlockOperation::LockExclusive)? {
-                Attempt::Locked(locked) => return Ok(Some(locked)),
-                Attempt::Missing => return Ok(None),
-                Attempt::Busy => {}
+            let Some(lock) = self.open_lock()? else {
+                return Ok(None);
+            };
+            if self.take(&lock, FlockOperation::LockExclusive)?
+                && let Some(locked) = self.confirm(lock)
+            {
+                return Ok(Some(locked));
             }
         }
     }
@@ -206,29 +206,30 @@ impl Job {
             .map_err(|e| files::problem("make", &self.dir, e))
     }
 
-    fn lock_by(&self, operation: FlockOperation) -> Result<Attempt<'_>> {
-        loop {
-            let lock = match File::open(&self.dir) {
-                Ok(dir) => dir,
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(Attempt::Missing);
-                }
-                Err(e) => return Err(files::problem("open", &self.dir, e)),
-            };
-            match flock(&lock, operation) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Attempt::Busy),
-                Err(e) => return Err(files::problem("lock", &self.dir, e.into())),
-            }
-            // Whoever held the lock may have removed the directory; another may stand in its place.
-            let same = |now: fs::Metadata| lock.metadata().is_ok_and(|m| m.ino() == now.ino());
-            if fs::metadata(&self.dir).is_ok_and(same) {
-                return Ok(Attempt::Locked(Locked {
-                    job: self,
-                    _lock: lock,
-                }));
-            }
+    fn open_lock(&self) -> Result<Option<File>> {
+        match File::open(&self.dir) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(files::problem("open", &self.dir, e)),
         }
+    }
+
+    /// Returns whether the lock could be had.
+    fn take(&self, lock: &File, operation: FlockOperation) -> Result<bool> {
+        match flock(lock, operation) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(files::problem("lock", &self.dir, e.into())),
+        }
+    }
+
+    /// Whoever held the lock may have removed the directory; another may stand in its place.
+    fn confirm(&self, lock: File) -> Option<Locked<'_>> {
+        let same = |now: fs::Metadata| lock.metadata().is_ok_and(|m| m.ino() == now.ino());
+        fs::metadata(&self.dir).is_ok_and(same).then_some(Locked {
+            job: self,
+            _lock: lock,
+        })
     }
 
     /// Reads the record without the lock: it is replaced as a whole, never changed.

@@ -228,8 +228,10 @@ async fn commands_start_with_nothing_of_ours() {
     let agent = Agent::start_under(&["sh", "-c", "trap '' INT QUIT HUP; exec \"$0\" \"$@\""]);
     let look = "umask; ls /proc/self/fd | tr '\\n' ' '; grep ^Sig[BIC] /proc/self/status";
     let outcome = agent.run(look).await.text();
-    // Whoever runs the tests may have left things to us; a plain child shows what.
-    let plain = Command::new("sh").args(["-c", look]).output().unwrap();
+    // Whoever runs the tests may have left things to us; a plain child shows what. Ignored signals (`nohup`) are shed.
+    let mut plain = Command::new("env");
+    plain.args(["--default-signal", "sh", "-c", look]);
+    let plain = plain.output().unwrap();
     assert_eq!(outcome, String::from_utf8(plain.stdout).unwrap());
     let stat = agent.run("cut -d ' ' -f 1,5 /proc/$$/stat").await.text();
     let ids: Vec<_> = stat.split_whitespace().collect();
