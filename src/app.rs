@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, Stage};
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, Overrides, Stage};
 use crate::compute::keeper;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::logging;
-use crate::ops::{check, try_job};
+use crate::ops::{check, manual, reap, try_job};
 use crate::runner::exit::{ExitCodes, Outcome};
 use crate::runner::{Call, Environment};
 use crate::stage::{self, Context};
@@ -21,15 +23,25 @@ const FAILURE: u8 = 1;
 #[must_use]
 pub fn run(cli: Cli, env: &Environment) -> ExitCode {
     let config = cli.config.as_deref();
+    let mut overrides = cli.overrides;
     let ui = Ui::for_people(env.no_color());
     let mut failure = FAILURE;
     let done = match cli.command {
-        Command::Custom { stage } => return custom(config, env, &stage),
+        Command::Custom { stage } => return custom(config, overrides, env, &stage),
         Command::Try(args) => {
             failure = try_job::EXIT_SYSTEM;
-            try_job::run(&args, configured(config).as_deref(), env.no_color())
+            let config = configured(config);
+            // Its stages have another working directory.
+            let file = overrides.log_file.take();
+            overrides.log_file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
+            try_job::run(&args, config.as_deref(), overrides.words(), env.no_color())
         }
-        Command::Check(args) => check::run(&args, config, ui).map(|()| 0),
+        Command::Check(args) => check::run(&args, config, &overrides, ui).map(|()| 0),
+        Command::Reap(args) => reap::run(&args, config, &overrides, ui),
+        Command::Completions { shell } => {
+            manual::completions(&mut Cli::command(), shell).map(|()| 0)
+        }
+        Command::Man { name } => manual::page(Cli::command(), name.as_deref()).map(|()| 0),
         Command::LocalMachine { directory, token } => keeper::run(&directory, &token).map(|()| 0),
         Command::LocalGuard { directory, token } => keeper::guard(&directory, &token).map(|()| 0),
         Command::LocalServer { keeper } => keeper::serve(keeper, env).map(|()| 0),
@@ -65,7 +77,12 @@ fn configured(explicit: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// Runs a stage for GitLab Runner.
-fn custom(config: Option<&Path>, env: &Environment, stage: &Stage) -> ExitCode {
+fn custom(
+    config: Option<&Path>,
+    overrides: Overrides,
+    env: &Environment,
+    stage: &Stage,
+) -> ExitCode {
     let ui = Ui::for_job_log(env.no_color());
     let (codes, broken) = match ExitCodes::read(env) {
         Ok(codes) => (codes, None),
@@ -77,9 +94,9 @@ fn custom(config: Option<&Path>, env: &Environment, stage: &Stage) -> ExitCode {
         codes.forget_script_code();
     }
     let outcome = match broken {
-        None => run_stage(config, env, stage, &codes, ui),
+        None => run_stage(config, overrides, env, stage, &codes, ui),
         Some(error) if matches!(stage, Stage::Cleanup) => {
-            run_stage(config, env, stage, &codes, ui).and(Err(error))
+            run_stage(config, overrides, env, stage, &codes, ui).and(Err(error))
         }
         Some(error) => Err(error),
     };
@@ -117,16 +134,19 @@ fn tell_panics(code: u8, ui: Ui) {
 
 fn run_stage(
     config: Option<&Path>,
+    overrides: Overrides,
     env: &Environment,
     stage: &Stage,
     codes: &ExitCodes,
     ui: Ui,
 ) -> Result<Outcome> {
-    let loaded = config::load(config)?;
+    let mut loaded = config::load(config)?;
+    overrides.apply_to_log(&mut loaded.settings.log);
     logging::start(&loaded.settings.log)?;
     let call = Call::read(env, codes.clone())?;
     let context = Context {
         settings: loaded.settings,
+        overrides,
         call,
         ui,
     };

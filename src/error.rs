@@ -14,10 +14,18 @@ pub enum Kind {
     Config,
     /// GitLab Runner (or whoever called) did not keep the custom executor's contract.
     Contract,
+    /// A job asks for what it may not have.
+    Limit,
     /// Something that this version cannot do yet was asked for.
     NotYet,
     /// The state directory cannot be read or written, or what lies in it is damaged.
     State,
+    /// There is no room for a machine, on any rung, for as long as was waited.
+    Capacity,
+    /// AWS asked to be called less often, for as long as was waited, or did not answer.
+    Throttled,
+    /// AWS does not permit what has to be done.
+    Denied,
     /// The machine could not be started.
     Launch,
     /// The machine is there but no SSH session could be had, or none could be had again.

@@ -4,8 +4,11 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::settings::{Log, LogFormat, LogLevel};
 use crate::error::{Error, Kind, Result};
@@ -47,10 +50,23 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         .with_max_level(level)
         .with_writer(writer)
         .with_ansi(false);
+    // The AWS SDK warns of every refused call, which is told in the job log already, in a line that people can read; and
+    // russh tells of every packet: 50 lines a sub-stage, in the job log of whoever has the Go driver's `LogLevel = "debug"`.
+    let others = match level {
+        tracing::Level::TRACE => LevelFilter::TRACE,
+        tracing::Level::DEBUG => LevelFilter::WARN,
+        _ => LevelFilter::ERROR,
+    };
+    let ours = Targets::new()
+        .with_default(others)
+        .with_target("gitlab_aws", level);
     let started = match log.format {
-        LogFormat::Text => base.try_init(),
-        LogFormat::TextSimple => base.without_time().with_target(false).try_init(),
-        LogFormat::Json => base.json().try_init(),
+        LogFormat::Text => base.finish().with(ours).try_init(),
+        LogFormat::TextSimple => {
+            let base = base.without_time().with_target(false);
+            base.finish().with(ours).try_init()
+        }
+        LogFormat::Json => base.json().finish().with(ours).try_init(),
     };
     started.map_err(|e| Error::new(Kind::Config, "cannot start logging").because(e.to_string()))
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use gitlab_aws_driver::{app, cli::Cli, runner::Environment};
+use gitlab_aws_driver::cli::{self, Cli};
+use gitlab_aws_driver::{app, runner::Environment};
 
 fn main() -> ExitCode {
     #[expect(
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
         reason = "the one place where the environment is read"
     )]
     let env = Environment::from_pairs(std::env::vars_os());
-    match Cli::try_parse() {
+    match Cli::try_parse_from(cli::go_spellings(std::env::args_os())) {
         Ok(cli) => app::run(cli, &env),
         Err(error) => app::refuse(&error, &env),
     }

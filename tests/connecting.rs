@@ -8,8 +8,6 @@ use std::time::Instant;
 use rustix::process::Pid;
 use rustix::process::Signal;
 
-use crate::cuts;
-use crate::cuts::long;
 use crate::lab;
 use crate::lab::PATIENCE;
 use crate::lab::proxy::Cut;
@@ -22,6 +20,8 @@ use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Output;
 use crate::lab::stage::Stage;
+use crate::lab::traces::long;
+use crate::scripts;
 
 /// How soon a failure that time cannot mend has to be told.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ fn spawn_endless(runner: &Runner) -> Stage {
 }
 
 fn keeper(runner: &Runner) -> Pid {
-    let record = cuts::record(runner);
+    let record = scripts::record(runner);
     let place = &record["machine"]["place"]["local"]["keeper"];
     let number = place["pid"].as_i64().or(place.as_i64()).unwrap();
     Pid::from_raw(number.try_into().unwrap()).unwrap()

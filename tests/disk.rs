@@ -4,8 +4,6 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cancels::spawn_unread;
-use crate::cancels::wait_child;
 use crate::lab::PATIENCE;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
@@ -15,6 +13,8 @@ use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Output;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
+use crate::lab::unread::spawn_unread;
+use crate::lab::unread::wait_child;
 
 const KINDS: [(Kind, Login); 3] = [
     (Kind::OpenSsh, Login::Bash),

@@ -1,5 +1,7 @@
 //! How scripts end, and what GitLab Runner is told of it: the stage's code, the script's own in the file.
 
+use super::PLACE;
+use super::scripts::Gate;
 use crate::lab::PATIENCE;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
@@ -7,8 +9,7 @@ use crate::lab::servers;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
-use crate::output::long;
-use crate::scripts::Gate;
+use crate::lab::traces::long;
 
 /// Scripts and their own codes. A signal ends the script's shell itself, as it would end a lone command.
 const ENDINGS: [(&str, u8); 18] = [
@@ -66,33 +67,34 @@ fn endings_are_told(builder: RunnerBuilder) {
 #[test]
 fn endings_are_told_on_openssh() {
     for (kind, login) in machines(Kind::OpenSsh, Login::Bash) {
-        endings_are_told(Runner::builder().machine(ServerBuilder::new(kind, login)));
+        endings_are_told(PLACE.job().machine(ServerBuilder::new(kind, login)));
     }
 }
 
 #[test]
 fn endings_are_told_on_dropbear() {
     for (kind, login) in machines(Kind::Dropbear, Login::Dash) {
-        endings_are_told(Runner::builder().machine(ServerBuilder::new(kind, login)));
+        endings_are_told(PLACE.job().machine(ServerBuilder::new(kind, login)));
     }
 }
 
 #[test]
 fn endings_are_told_on_the_projects_server() {
     for (kind, login) in machines(Kind::Own, Login::Busybox) {
-        endings_are_told(Runner::builder().machine(ServerBuilder::new(kind, login)));
+        endings_are_told(PLACE.job().machine(ServerBuilder::new(kind, login)));
     }
 }
 
 #[test]
 fn endings_are_told_on_the_drivers_own_machine() {
-    endings_are_told(Runner::builder());
+    endings_are_told(PLACE.job());
 }
 
 #[test]
 fn the_runners_own_codes_are_honoured() {
-    for (build, system) in [(7, 9), (2, 1), (200, 255)] {
-        let runner = Runner::builder()
+    for (build, system) in PLACE.some([(7, 9), (2, 1), (200, 255)], 1) {
+        let runner = PLACE
+            .job()
             .exit_codes(&build.to_string(), &system.to_string())
             .build();
         runner.start();
@@ -116,7 +118,7 @@ fn the_runners_own_codes_are_honoured() {
 
 #[test]
 fn a_failure_of_the_machinery_leaves_no_script_code() {
-    let runner = Runner::builder().build();
+    let runner = PLACE.job().build();
     runner.start();
     let good = runner.default_config();
     let stale = || {
@@ -141,7 +143,7 @@ fn a_failure_of_the_machinery_leaves_no_script_code() {
 
 #[test]
 fn the_file_of_the_sub_stage_before_is_gone_while_the_next_runs() {
-    let runner = Runner::builder().build();
+    let runner = PLACE.job().build();
     runner.start();
     runner.run("get_sources", "exit 42").assert_code(1);
     let before = files(&runner);
@@ -169,7 +171,8 @@ fn files(runner: &Runner) -> Vec<String> {
 
 #[test]
 fn a_code_that_cannot_be_written_is_said_and_the_script_failed_all_the_same() {
-    let runner = Runner::builder()
+    let runner = PLACE
+        .job()
         .environment("BUILD_EXIT_CODE_FILE", Some("/nonexistent/directory/code"))
         .build();
     runner.start();
@@ -184,13 +187,15 @@ fn a_code_that_cannot_be_written_is_said_and_the_script_failed_all_the_same() {
 /// Runners before 17.9 give no file for the code, those before 14.1 no payload either.
 #[test]
 fn older_runners_are_served() {
-    for (kind, login) in [
+    let all = [
         (Kind::OpenSsh, Login::Busybox),
         (Kind::Dropbear, Login::Bash),
         (Kind::Own, Login::Dash),
-    ] {
+    ];
+    for (kind, login) in PLACE.some(all, 1) {
         for payload in [true, false] {
-            let builder = Runner::builder()
+            let builder = PLACE
+                .job()
                 .machine(ServerBuilder::new(kind, login))
                 .without_exit_code_file();
             let runner = if payload {

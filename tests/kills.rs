@@ -7,8 +7,6 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::cancels::spawn_unread;
-use crate::cancels::wait_child;
 use crate::lab::PATIENCE;
 use crate::lab::processes;
 use crate::lab::runner::Runner;
@@ -21,15 +19,26 @@ use crate::lab::stage::Stage;
 use crate::lab::traces;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
+use crate::lab::unread::spawn_unread;
+use crate::lab::unread::wait_child;
 
 /// How soon somebody has to notice a death.
 const SOON: Duration = Duration::from_secs(15);
 
 /// A small generator (xorshift) whose seed a failure names.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn from_seed() -> Self {
+        let seed = std::env::var("GAD_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok());
+        let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7_919 + 1);
+        eprintln!("GAD_SEED={seed}");
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -38,7 +47,7 @@ impl Random {
 }
 
 /// Lets a random, short time pass, counted in looks at the process.
-fn look_on(stage: &Stage, looks: u64) {
+pub(crate) fn look_on(stage: &Stage, looks: u64) {
     let path = format!("/proc/{}/stat", stage.pid().as_raw_nonzero());
     for _ in 0..looks {
         if std::fs::read(&path).is_err() {
@@ -79,12 +88,7 @@ const DAEMONS: &str = "setsid sleep 6001 </dev/null >/dev/null 2>&1 &\n\
 #[test]
 fn the_driver_killed_at_random_moments() {
     let rounds = if long() { 50 } else { 10 };
-    let seed = std::env::var("GAD_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 7_919 + 1);
-    eprintln!("GAD_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::from_seed();
     for round in 0..rounds {
         // All kinds of moments come up, each at random ones of its own.
         let moment = MOMENTS[round % MOMENTS.len()];

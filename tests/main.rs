@@ -12,27 +12,46 @@
 )]
 
 mod bad_input;
+mod bad_state;
 mod cancels;
+mod cancels_of_config;
 mod check_command;
 mod connecting;
 mod contract;
 mod crowd;
 mod cuts;
 mod disk;
+mod drop_in;
 mod endings;
+mod environment;
+mod examples;
+mod fargate_capacity;
+mod fargate_crowd;
+mod fargate_drop_in;
+mod fargate_failures;
+mod fargate_jobs;
+mod fargate_leaks;
 mod fuzz_short;
 mod jobs;
 mod kills;
 mod lab;
+mod lab_aws;
 mod lab_itself;
 mod lab_proxy;
+mod on_fargate;
 mod output;
+mod packages;
+mod reap;
 mod recorded;
 mod scripts;
 mod stops;
 mod try_command;
+mod welcome;
 
 use std::path::Path;
+
+/// Where the jobs of the tests run that are run everywhere; see [`on_fargate`].
+const PLACE: lab::place::Place = lab::place::Place::Here;
 
 /// A test file that no `mod` line names would silently never run.
 #[test]
@@ -46,8 +65,8 @@ fn assert_named(directory: &Path, module: &Path) {
     let text = std::fs::read_to_string(module).unwrap();
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        // The test command has no extension.
-        if path == *module || (path.is_file() && path.extension().is_none()) {
+        // The test command has no extension, and the lab's AWS is written in Python.
+        if path == *module || !holds_rust(&path) {
             continue;
         }
         let name = path.file_stem().unwrap().to_str().unwrap();
@@ -62,4 +81,12 @@ fn assert_named(directory: &Path, module: &Path) {
         let shown = path.display();
         assert!(named, "{shown} is in no `mod` line of {}", module.display());
     }
+}
+
+fn holds_rust(path: &Path) -> bool {
+    if path.is_dir() {
+        let mut entries = std::fs::read_dir(path).unwrap();
+        return entries.any(|entry| holds_rust(&entry.unwrap().path()));
+    }
+    path.extension().is_some_and(|end| end == "rs")
 }

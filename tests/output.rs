@@ -2,33 +2,26 @@
 
 use std::fmt::Write as _;
 
+use super::PLACE;
+use super::scripts::Gate;
 use crate::lab::PATIENCE;
-use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Keep;
-use crate::scripts::Gate;
+use crate::lab::traces::long;
 
-/// Tells whether the tests shall take their full length.
-pub(crate) fn long() -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the tests' own switch, not the driver's"
-    )]
-    std::env::var_os("GAD_LONG").is_some()
-}
-
-/// A machine of each kind, and the driver's own.
-pub(crate) fn machines() -> [RunnerBuilder; 4] {
-    let on = |kind, login| Runner::builder().machine(ServerBuilder::new(kind, login));
-    [
-        Runner::builder(),
+/// A machine of each kind, and the place's own.
+pub(crate) fn machines() -> Vec<RunnerBuilder> {
+    let on = |kind, login| PLACE.job().machine(ServerBuilder::new(kind, login));
+    let all = [
+        PLACE.job(),
+        on(Kind::Own, Login::Busybox),
         on(Kind::OpenSsh, Login::Bash),
         on(Kind::Dropbear, Login::Dash),
-        on(Kind::Own, Login::Busybox),
-    ]
+    ];
+    PLACE.some(all, 2)
 }
 
 /// Returns a script that prints the bytes by the shell's own `printf`.
@@ -220,24 +213,28 @@ fn peak_kib(pid: rustix::process::Pid) -> u64 {
 
 /// How many MiB.
 fn much() -> usize {
-    if long() { 1024 } else { 64 }
+    match (long(), PLACE.thorough()) {
+        (true, _) => 1024,
+        (false, true) => 64,
+        (false, false) => 16,
+    }
 }
 
 #[test]
 fn a_gibibyte_arrives_from_the_drivers_own_machine() {
-    much_output_arrives(Runner::builder(), much());
+    much_output_arrives(PLACE.job(), much());
 }
 
 #[test]
 fn a_gibibyte_arrives_from_openssh() {
     let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
-    much_output_arrives(Runner::builder().machine(machine), much());
+    much_output_arrives(PLACE.job().machine(machine), much());
 }
 
 #[test]
 fn a_gibibyte_arrives_from_dropbear_and_busybox() {
     let machine = ServerBuilder::new(Kind::Dropbear, Login::Busybox).busybox_only();
-    much_output_arrives(Runner::builder().machine(machine), much());
+    much_output_arrives(PLACE.job().machine(machine), much());
 }
 
 /// The Runner stops reading for a while: the script waits, nothing is lost, memory stays bounded.
@@ -247,7 +244,7 @@ fn output_that_nobody_reads_for_a_while_is_not_lost() {
     use std::process::Command;
     use std::process::Stdio;
 
-    let runner = Runner::builder().build();
+    let runner = PLACE.job().build();
     runner.start();
     let megabytes = 100;
     let script = runner.write_script(format!(

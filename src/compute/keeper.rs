@@ -207,10 +207,15 @@ fn still_wanted(job_directory: &Path, token: &str) -> Result<LocalRequest> {
         .ok_or_else(gone)?;
     let job = Store::new(root.to_owned()).job(&key);
     let locked = job.lock_existing()?.ok_or_else(gone)?;
-    match locked.intent()?.ok_or_else(gone)?.request {
-        Request::Local(request) if request.token == token => Ok(request),
-        Request::Local(_) => Err(gone()),
-    }
+    let intent = locked.intent()?.ok_or_else(gone)?;
+    let asked = intent
+        .launches
+        .into_iter()
+        .find_map(|launch| match launch.request {
+            Request::Local(request) if request.token == token => Some(request),
+            _ => None,
+        });
+    asked.ok_or_else(gone)
 }
 
 fn tell(ready: &Ready) -> Result<()> {

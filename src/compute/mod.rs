@@ -1,19 +1,29 @@
-//! The one interface that stages know of machines: launch, watch, endpoints, end.
+//! The one interface that stages know of machines: plan, launch, come up, watch, endpoints, end.
 //!
 //! An enum rather than a trait: a new kind of machine turns into a list of compile errors. What a kind
-//! cannot do yet is refused here, before anything is started.
+//! cannot do yet is refused by [`plan`], before anything is started.
 
+pub mod fargate;
 pub mod keeper;
+pub mod ladder;
 pub mod local;
+pub mod plan;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
-use crate::config::settings::{Rung, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
-use crate::runner::payload::Payload;
 use crate::runner::substage::Role;
 use crate::state::Job;
+use crate::state::record::{Launch, LaunchState};
+use crate::ui::Ui;
+use fargate::aws::Aws;
+use fargate::coming::ComingUp;
+use fargate::request::TaskRequest;
+use fargate::{EcsPlace, end, watch};
 
 /// The exact request of one launch; sent again it finds what it started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +31,8 @@ use crate::state::Job;
 pub enum Request {
     /// A machine on this host.
     Local(local::LocalRequest),
+    /// A task of an ECS cluster.
+    Ecs(Box<TaskRequest>),
 }
 
 /// A machine: where it is, and how it is reached.
@@ -43,6 +55,8 @@ pub enum Place {
         /// The mark that everything it starts carries.
         token: String,
     },
+    /// A task of an ECS cluster.
+    Ecs(EcsPlace),
 }
 
 /// One way into a machine.
@@ -78,57 +92,127 @@ impl Machine {
     }
 }
 
-/// Makes the request for a job, or says what this version cannot do.
-///
-/// # Errors
-/// For anything but a plain job on `local`.
-pub fn plan(settings: &Settings, payload: &Payload, public_key: String) -> Result<Request> {
-    let refuse = |what: String, hint: &str| Err(Error::new(Kind::NotYet, what).hint(hint));
-    match settings.capacity.as_slice() {
-        [Rung::Local] => {}
-        [] => {
-            return refuse(
-                "this version cannot run jobs on ECS yet, which this Go-driver configuration asks for".into(),
-                "Keep the Go driver until a version with Fargate is out; `capacity = [\"local\"]` with \
-                 `allow_jobs_on_this_host = true` runs jobs on this host.",
-            );
-        }
-        [first, ..] => {
-            return refuse(
-                format!("this version cannot run jobs on the rung {first} yet"),
-                "Only `capacity = [\"local\"]` with `allow_jobs_on_this_host = true` works so far.",
-            );
-        }
-    }
-    if let Some(image) = &payload.image {
-        return refuse(
-            format!("the job asks for the image {image}, and `local` runs no images"),
-            "Remove `image:` from this job, or send it to another runner by its tags.",
-        );
-    }
-    if let [first, ..] = payload.services.as_slice() {
-        return refuse(
-            format!("the job asks for the service {first}, and `local` runs no services"),
-            "Remove `services:` from this job, or send it to another runner by its tags.",
-        );
-    }
-    Ok(Request::Local(local::LocalRequest::new(
-        settings, public_key,
-    )?))
+/// How machines are logged in to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The login name.
+    pub user: String,
+    /// The port.
+    pub port: u16,
 }
 
-/// Starts what a request asks for, and returns once its address is known.
+/// What came of a launch.
+#[derive(Debug)]
+pub enum Launched {
+    /// Something is on its way.
+    Coming(Coming),
+    /// The rung has no room now, in the cloud's words.
+    NoRoom(String),
+    /// The rung cannot be used at all, in the cloud's words.
+    Unusable(String),
+    /// Nothing was started because the role may not tag, in the cloud's words.
+    Untaggable(String),
+}
+
+/// Why there is nothing.
+pub use fargate::launch::Refused;
+
+/// A machine on its way up.
+#[derive(Debug)]
+pub enum Coming {
+    /// On this host: it is there as soon as it is launched.
+    Local {
+        /// The machine.
+        machine: Machine,
+        /// How much of it was told.
+        told: u8,
+    },
+    /// A task.
+    Ecs(Box<ComingUp>),
+}
+
+/// What happens on the way.
+#[derive(Debug)]
+pub enum News {
+    /// A line for the job log.
+    Progress(String),
+    /// It has an address: dialling makes sense.
+    Reachable(Machine),
+    /// It runs: its SSH server should answer soon.
+    Running,
+    /// It will not come, or not soon, for want of room: another rung's turn. What there is has to be ended.
+    NoRoom(String),
+    /// It will not come, and no further try of the job can fare better.
+    Hopeless(Error),
+}
+
+/// Sends a request.
 ///
 /// # Errors
-/// Where it cannot be started.
-pub async fn launch(request: &Request, job: &Job) -> Result<Machine> {
+/// Where nothing can be started by it.
+pub async fn launch(
+    request: &Request,
+    job: &Job,
+    login: &Login,
+    rung_wait: Duration,
+    ui: Ui,
+) -> std::result::Result<Launched, Refused> {
     match request {
-        Request::Local(request) => local::launch(request, job).await,
+        Request::Local(request) => match local::launch(request, job).await {
+            Ok(machine) => Ok(Launched::Coming(Coming::Local { machine, told: 0 })),
+            Err(error) => Err(Refused {
+                error,
+                unanswered: true,
+                hopeless: false,
+            }),
+        },
+        Request::Ecs(request) => {
+            use fargate::launch::Launched as Answer;
+            let aws = Aws::new(&request.access, Some(ui)).await;
+            Ok(match fargate::launch::launch(&aws, request).await? {
+                Answer::Task(arn) => {
+                    let coming = ComingUp::new(aws, request, arn, login.clone(), rung_wait);
+                    Launched::Coming(Coming::Ecs(Box::new(coming)))
+                }
+                Answer::NoRoom(verdict) => Launched::NoRoom(verdict.cause),
+                Answer::Unusable(verdict) => Launched::Unusable(verdict.cause),
+                Answer::Untaggable(verdict) => Launched::Untaggable(verdict.cause),
+            })
+        }
     }
 }
 
-/// Resolves, with the reason, when a machine is gone.
-pub async fn gone(place: &Place) -> Error {
+impl Coming {
+    /// Returns the name that the cloud gave it, if it gave one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Local { .. } => None,
+            Self::Ecs(coming) => Some(coming.task()),
+        }
+    }
+
+    /// Waits for what happens next. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where the machine will never be there.
+    pub async fn next(&mut self) -> Result<News> {
+        match self {
+            Self::Local { machine, told } => {
+                *told = told.saturating_add(1);
+                match told {
+                    1 => Ok(News::Reachable(machine.clone())),
+                    2 => Ok(News::Running),
+                    _ => Err(gone(&machine.place, &Notify::new()).await),
+                }
+            }
+            Self::Ecs(coming) => coming.next().await,
+        }
+    }
+}
+
+/// Resolves, with the reason, when a machine is gone. `lost` is told when a connection to it was lost.
+pub async fn gone(place: &Place, lost: &Notify) -> Error {
     match place {
         Place::Local { keeper, .. } => {
             keeper.gone().await;
@@ -138,16 +222,26 @@ pub async fn gone(place: &Place) -> Error {
             )
             .hint("Something killed it (out of memory, an admin, a script that kills by name?); retry the job.")
         }
+        Place::Ecs(place) => watch::gone(place, lost).await,
     }
 }
 
-/// Ends whatever a request may have started, record or not.
+/// Ends whatever a launch may have started, answer or not. The reason is for AWS's records.
 ///
 /// # Errors
 /// Where something of it is left alive.
-pub async fn end(request: &Request) -> Result<()> {
-    match request {
-        Request::Local(request) => local::end(&request.token).await,
+pub async fn end(launch: &Launch, reason: &str) -> Result<()> {
+    match (&launch.request, &launch.state) {
+        (_, LaunchState::Over) => Ok(()),
+        (Request::Local(request), _) => local::end(&request.token).await,
+        (Request::Ecs(request), LaunchState::Named(task)) => {
+            let aws = Aws::new(&request.access, None).await;
+            end::stop(&aws, request.cluster.as_deref(), task, reason).await
+        }
+        (Request::Ecs(request), LaunchState::Asked) => {
+            let aws = Aws::new(&request.access, None).await;
+            end::end_asked(&aws, request, reason).await
+        }
     }
 }
 
@@ -155,8 +249,12 @@ pub async fn end(request: &Request) -> Result<()> {
 ///
 /// # Errors
 /// Where something of it is left alive.
-pub async fn end_machine(machine: &Machine) -> Result<()> {
+pub async fn end_machine(machine: &Machine, reason: &str) -> Result<()> {
     match &machine.place {
         Place::Local { token, .. } => local::end(token).await,
+        Place::Ecs(place) => {
+            let aws = Aws::new(&place.access, None).await;
+            end::stop(&aws, place.cluster.as_deref(), &place.task, reason).await
+        }
     }
 }

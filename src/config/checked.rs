@@ -4,20 +4,26 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::{self, Keys};
+use super::keys::TAG;
 use super::place::Place;
 use super::settings::{
-    Ec2, Fargate, Limits, Local, Log, LogFormat, LogLevel, Match, Profile, Rung, Settings, Ssh,
-    Style,
+    CONTAINER, Ec2, Fargate, Limits, Local, Log, LogFormat, LogLevel, Match, Profile, Rung,
+    Settings, Ssh, Style,
 };
+use super::tags;
 use super::tree::Spots;
 use crate::error::{Error, Result};
 
 /// Where state lives unless the file says otherwise.
 const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
+/// What machines are told from others by unless the file says otherwise.
+const FLEET: &str = "gitlab-aws-driver";
 /// How long one rung may keep a task waiting.
 const RUNG_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a job may wait for any rung.
 const CAPACITY_WAIT: Duration = Duration::from_secs(10 * 60);
+/// What a machine may live beyond its job's own time limit.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(30 * 60);
 /// From a running machine to the first login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3 * 60);
 /// How long a running script may be out of reach.
@@ -39,6 +45,13 @@ pub(super) fn settings(
 ) -> Result<Settings> {
     let check = Check { spots, place };
     check.local(&keys, warnings)?;
+    check.tags(keys.tags.as_deref(), "tags")?;
+    for (i, profile) in keys.profile.iter().enumerate() {
+        check.tags(profile.tags.as_deref(), &format!("profile[{i}].tags"))?;
+    }
+    if style == Style::New {
+        check.tasks(&keys)?;
+    }
     let profiles = check.profiles(keys.profile)?;
     let own = style == Style::New;
     let state_directory =
@@ -62,6 +75,7 @@ pub(super) fn settings(
         capacity,
         rung_wait: keys.rung_wait.unwrap_or(RUNG_WAIT),
         capacity_wait: keys.capacity_wait.unwrap_or(CAPACITY_WAIT),
+        deadline_margin: keys.deadline_margin.unwrap_or(DEADLINE_MARGIN),
         allow_jobs_on_this_host: keys.allow_jobs_on_this_host.unwrap_or(false),
         builds_dir: keys.builds_dir.or(own_places.then(|| "/builds".to_owned())),
         cache_dir: keys.cache_dir.or(own_places.then(|| "/cache".to_owned())),
@@ -73,6 +87,8 @@ pub(super) fn settings(
             file: keys.log_file,
         },
         state_directory,
+        fleet: keys.fleet.unwrap_or_else(|| FLEET.to_owned()),
+        tags: keys.tags.unwrap_or_default(),
         ssh: keys.ssh.into(),
         local: Local {
             command: keys.local.command.unwrap_or_default(),
@@ -145,6 +161,84 @@ impl Check<'_> {
                     return Err(self.error(&path, &message).hint(LOCAL_REMEDY));
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the administrator's own tags: AWS would refuse a whole launch for one of them.
+    fn tags(self, all: Option<&[(String, String)]>, table: &str) -> Result<()> {
+        let all = all.unwrap_or_default();
+        for (key, _) in all {
+            let problem = tags::key_problem(key);
+            if let (Some(problem), Some(spot)) =
+                (problem, self.spots.get(&format!("{table}.{key}")))
+            {
+                return Err(spot.error_at_key(self.place, &problem, Some(TAG)));
+            }
+        }
+        if all.len() > tags::OWN {
+            let message = format!(
+                "the table holds {} tags; AWS takes 50 on a task, and {} of them are left beside the driver's",
+                all.len(),
+                tags::OWN
+            );
+            return Err(match self.spots.get(table) {
+                Some(spot) => spot.error_at_key(self.place, &message, None),
+                None => self.place.error(0, &message),
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks that rungs which are tasks have what a task needs, for the file's own and each profile's.
+    fn tasks(self, keys: &Keys) -> Result<()> {
+        let base = keys.capacity.as_deref().unwrap_or_default();
+        let found = |of: fn(&file::Fargate) -> bool, profile: Option<&Keys>| {
+            let tables = [
+                profile.and_then(|p| p.fargate.as_ref()),
+                keys.fargate.as_ref(),
+            ];
+            tables.into_iter().flatten().any(of)
+        };
+        let profiles = keys
+            .profile
+            .iter()
+            .enumerate()
+            .map(|(i, p)| (Some(i), Some(p)));
+        for (i, profile) in std::iter::once((None, None)).chain(profiles) {
+            let (rungs, path) = match profile.and_then(|p| p.capacity.as_deref()) {
+                Some(rungs) => (
+                    rungs,
+                    format!("profile[{}].capacity", i.unwrap_or_default()),
+                ),
+                None => (base, "capacity".to_owned()),
+            };
+            let Some(rung) = rungs.iter().find(|rung| rung.is_task()) else {
+                continue;
+            };
+            for (key, example, there) in [
+                (
+                    "task_definition",
+                    "\"ci-job\"",
+                    found(|f| f.task_definition.is_some(), profile),
+                ),
+                (
+                    "subnets",
+                    "[\"subnet-0a1b2c3d\"]",
+                    found(|f| f.subnet.is_some() || f.subnets.is_some(), profile),
+                ),
+            ] {
+                if there {
+                    continue;
+                }
+                let message =
+                    format!("the rung \"{rung}\" needs [fargate] {key}, which is not there");
+                let error = match self.spots.get(&path) {
+                    Some(spot) => spot.plain_error(self.place, &message),
+                    None => self.place.error(0, &message),
+                };
+                return Err(error.hint(format!("For example, under [fargate]: {key} = {example}")));
             }
         }
         Ok(())
@@ -258,6 +352,9 @@ impl From<file::Fargate> for Fargate {
             use_public_ip: f.use_public_ip,
             platform_version: f.platform_version,
             enable_execute_command: f.enable_execute_command.unwrap_or(false),
+            container: f.container.unwrap_or_else(|| CONTAINER.to_owned()),
+            role_arn: f.role_arn,
+            propagate_tags: f.propagate_tags.unwrap_or(false),
         }
     }
 }

@@ -31,6 +31,9 @@ pub struct Keys {
     /// How long a job may wait for any rung.
     #[serde(deserialize_with = "values::wait")]
     pub capacity_wait: Option<Duration>,
+    /// What a machine may live beyond its job's own time limit.
+    #[serde(deserialize_with = "values::wait")]
+    pub deadline_margin: Option<Duration>,
     /// Whether `local` may be used on a bastion.
     #[serde(deserialize_with = "values::flag")]
     pub allow_jobs_on_this_host: Option<bool>,
@@ -53,6 +56,12 @@ pub struct Keys {
     pub state: Directory,
     /// The Go driver's `[TaskMetadata]`.
     pub taskmetadata: Directory,
+    /// What this driver's machines are told from others by.
+    #[serde(deserialize_with = "values::tag_value")]
+    pub fleet: Option<String>,
+    /// `[tags]`.
+    #[serde(deserialize_with = "values::tags")]
+    pub tags: Option<Vec<(String, String)>>,
     /// `[ssh]`.
     pub ssh: Ssh,
     /// `[local]`.
@@ -135,13 +144,13 @@ pub struct Fargate {
     #[serde(deserialize_with = "values::text")]
     pub subnet: Option<String>,
     /// Subnets.
-    #[serde(deserialize_with = "values::names")]
+    #[serde(deserialize_with = "values::task_subnets")]
     pub subnets: Option<Vec<String>>,
     /// The Go driver's one security group.
     #[serde(deserialize_with = "values::text")]
     pub securitygroup: Option<String>,
     /// Security groups.
-    #[serde(deserialize_with = "values::names")]
+    #[serde(deserialize_with = "values::task_security_groups")]
     pub security_groups: Option<Vec<String>>,
     /// Asks for a public address.
     #[serde(deserialize_with = "values::flag")]
@@ -155,6 +164,15 @@ pub struct Fargate {
     /// ECS Exec.
     #[serde(deserialize_with = "values::flag")]
     pub enable_execute_command: Option<bool>,
+    /// The job's container.
+    #[serde(deserialize_with = "values::container")]
+    pub container: Option<String>,
+    /// A role to take on.
+    #[serde(deserialize_with = "values::role_arn")]
+    pub role_arn: Option<String>,
+    /// Whether the task gets the task definition's tags.
+    #[serde(deserialize_with = "values::flag")]
+    pub propagate_tags: Option<bool>,
 }
 
 /// `[ec2]`.
@@ -186,7 +204,7 @@ pub struct Limits {
     #[serde(deserialize_with = "values::patterns")]
     pub task_definitions: Option<Vec<String>>,
     /// Patterns of role ARNs.
-    #[serde(deserialize_with = "values::patterns")]
+    #[serde(deserialize_with = "values::arn_patterns")]
     pub roles: Option<Vec<String>>,
     /// Patterns of images.
     #[serde(deserialize_with = "values::patterns")]

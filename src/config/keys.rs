@@ -25,6 +25,8 @@ pub enum Holds {
     Table(&'static [Key]),
     /// A list of tables.
     Tables(&'static [Key]),
+    /// A table whose keys are the administrator's own, with an example of one.
+    Free(&'static str, &'static str),
 }
 
 impl Key {
@@ -83,7 +85,7 @@ impl Key {
     #[must_use]
     pub fn children(&self) -> &'static [Self] {
         match self.holds {
-            Holds::Value(_) => &[],
+            Holds::Value(_) | Holds::Free(..) => &[],
             Holds::Table(keys) | Holds::Tables(keys) => keys,
         }
     }
@@ -104,6 +106,7 @@ pub const ROOT: &[Key] = &[
     CAPACITY,
     RUNG_WAIT,
     CAPACITY_WAIT,
+    Key::own("deadline_margin", "\"30m\"").for_all_jobs(),
     Key::own("allow_jobs_on_this_host", "true").for_all_jobs(),
     BUILDS_DIR,
     CACHE_DIR,
@@ -112,6 +115,8 @@ pub const ROOT: &[Key] = &[
     Key::both("log_file", "LogFile", "\"/var/log/gitlab-aws-driver.log\"").for_all_jobs(),
     Key::table("state", None, STATE).for_all_jobs(),
     Key::table("taskmetadata", Some("TaskMetadata"), TASK_METADATA).for_all_jobs(),
+    Key::own("fleet", "\"gitlab-aws-driver\"").for_all_jobs(),
+    TAGS_TABLE,
     SSH_TABLE,
     Key::table("local", None, LOCAL).for_all_jobs(),
     FARGATE_TABLE,
@@ -134,6 +139,7 @@ const PROFILE: &[Key] = &[
     CAPACITY_WAIT,
     BUILDS_DIR,
     CACHE_DIR,
+    TAGS_TABLE,
     SSH_TABLE,
     FARGATE_TABLE,
     EC2_TABLE,
@@ -145,6 +151,15 @@ const RUNG_WAIT: Key = Key::own("rung_wait", "\"5m\"");
 const CAPACITY_WAIT: Key = Key::own("capacity_wait", "\"10m\"");
 const BUILDS_DIR: Key = Key::own("builds_dir", "\"/builds\"");
 const CACHE_DIR: Key = Key::own("cache_dir", "\"/cache\"");
+/// A right key of `[tags]`.
+pub const TAG: &str = "team";
+
+const TAGS_TABLE: Key = Key {
+    name: "tags",
+    go: None,
+    holds: Holds::Free(TAG, "\"platform\""),
+    in_profile: true,
+};
 const SSH_TABLE: Key = Key::table("ssh", Some("SSH"), SSH);
 const FARGATE_TABLE: Key = Key::table("fargate", Some("Fargate"), FARGATE);
 const EC2_TABLE: Key = Key::table("ec2", None, EC2);
@@ -188,6 +203,9 @@ const FARGATE: &[Key] = &[
     Key::both("use_public_ip", "UsePublicIP", "false"),
     Key::both("platform_version", "PlatformVersion", "\"1.4.0\""),
     Key::both("enable_execute_command", "EnableExecuteCommand", "true"),
+    Key::own("container", "\"ci-coordinator\""),
+    Key::own("role_arn", "\"arn:aws:iam::111122223333:role/ci-launch\""),
+    Key::own("propagate_tags", "true"),
 ];
 
 const EC2: &[Key] = &[

@@ -5,12 +5,15 @@
 //! names file, line, column and key, with an example of what would be right; what is merely odd is
 //! a warning, since files of GitLab's Go driver hold odd things and must go on working.
 
+pub mod arn;
 mod checked;
 pub mod file;
 pub mod keys;
+pub mod pattern;
 mod place;
 mod quantity;
 pub mod settings;
+pub mod tags;
 mod tree;
 mod values;
 

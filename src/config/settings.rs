@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::file::Keys;
+use crate::error::{Error, Kind};
 
 /// Which family of spellings the file uses; some defaults follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Settings {
     pub rung_wait: Duration,
     /// How long a job may wait for any rung, all prepare tries together.
     pub capacity_wait: Duration,
+    /// What a machine may live beyond its job's own time limit: for coming up, and for what runs after the script.
+    pub deadline_margin: Duration,
     /// Whether `local` may be used on a bastion.
     pub allow_jobs_on_this_host: bool,
     /// Answered to the Runner by `config`; a Go-driver file leaves it alone.
@@ -67,6 +70,10 @@ pub struct Settings {
     pub log: Log,
     /// Where intents, records and tombstones live.
     pub state_directory: PathBuf,
+    /// What this driver's machines are told from others by: a tag on each, the same on all hosts that share them.
+    pub fleet: String,
+    /// Tags of the administrator's own, for cost allocation; legal for AWS.
+    pub tags: Vec<(String, String)>,
     /// How machines are logged in to.
     pub ssh: Ssh,
     /// The machine that `local` starts.
@@ -79,6 +86,40 @@ pub struct Settings {
     pub limits: Option<Limits>,
     /// Overrides for some jobs, first match wins.
     pub profiles: Vec<Profile>,
+}
+
+impl Settings {
+    /// Returns why no task can be launched with these settings: the Go driver validated nothing, so its files
+    /// are taken as they are, and what they lack shows when a job needs it. A task definition may still come
+    /// from a flag or from the job ([`crate::runner::wishes`]).
+    #[must_use]
+    pub fn fargate_problem(&self) -> Option<Error> {
+        let go = self.style == Style::GoDriver;
+        let lacks = |key: &str, example: &str| {
+            let table = if go { "[Fargate]" } else { "[fargate]" };
+            let error = Error::new(
+                Kind::Config,
+                format!("the configuration has no {table} {key}, and a task needs one"),
+            );
+            error.hint(format!("For example, under {table}: {key} = {example}"))
+        };
+        match &self.fargate {
+            Some(fargate) if !fargate.subnets.is_empty() => None,
+            _ if go => Some(lacks("Subnet", "\"subnet-0a1b2c3d\"")),
+            _ => Some(lacks("subnets", "[\"subnet-0a1b2c3d\"]")),
+        }
+    }
+}
+
+impl Rung {
+    /// Returns whether a job on this rung is a task of ECS.
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        match self {
+            Self::FargateSpot | Self::Fargate | Self::Ecs(_) => true,
+            Self::Ec2Spot | Self::Ec2 | Self::Local => false,
+        }
+    }
 }
 
 /// Diagnostics.
@@ -165,10 +206,13 @@ pub struct Local {
     pub command: Vec<String>,
 }
 
-/// ECS settings, as far as they are read today.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The container that gets the job unless the file says otherwise; the Go driver's only choice.
+pub const CONTAINER: &str = "ci-coordinator";
+
+/// ECS settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fargate {
-    /// AWS region.
+    /// AWS region; where there is none, AWS's own settings on this host name it.
     pub region: Option<String>,
     /// Cluster name or ARN.
     pub cluster: Option<String>,
@@ -186,6 +230,18 @@ pub struct Fargate {
     pub platform_version: Option<String>,
     /// ECS Exec.
     pub enable_execute_command: bool,
+    /// The container of the task that gets the job.
+    pub container: String,
+    /// A role to take on for all that is asked of AWS about tasks.
+    pub role_arn: Option<String>,
+    /// Whether a task gets the tags of its task definition too.
+    pub propagate_tags: bool,
+}
+
+impl Default for Fargate {
+    fn default() -> Self {
+        super::file::Fargate::default().into()
+    }
 }
 
 /// EC2 settings, as far as they are read today.

@@ -88,6 +88,27 @@ impl Spots {
 }
 
 impl Spot {
+    /// Returns an error about this key's value whose remedy is elsewhere.
+    pub(super) fn plain_error(&self, place: Place<'_>, message: &str) -> Error {
+        place.error(self.value.start, &format!("{}: {message}", self.shown))
+    }
+
+    /// Returns an error about the key itself, with another one as an example where there is one.
+    pub(super) fn error_at_key(
+        &self,
+        place: Place<'_>,
+        message: &str,
+        better: Option<&str>,
+    ) -> Error {
+        let error = place.error(self.key.start, &format!("{}: {message}", self.shown));
+        match (better, self.example, &self.header) {
+            (Some(name), Some(example), Some(header)) => {
+                error.hint(format!("For example, under {header}: {name} = {example}"))
+            }
+            _ => error,
+        }
+    }
+
     /// Returns an error about this key's value, with an example of a right one.
     pub(super) fn error(&self, place: Place<'_>, message: &str) -> Error {
         self.error_at(place, self.value.start, message)
@@ -228,13 +249,12 @@ impl Reader<'_> {
         };
         let value = match (&key.holds, value.into_inner()) {
             (Holds::Value(_), value) => value,
+            (Holds::Free(_, example), DeValue::Table(table)) => {
+                self.free(&table, example, spot, path, in_profile);
+                DeValue::Table(table)
+            }
             (Holds::Table(keys), DeValue::Table(table)) => {
-                let name = &spot.name;
-                let header = if in_profile {
-                    format!("[profile.{name}]")
-                } else {
-                    format!("[{name}]")
-                };
+                let header = header(&spot.name, in_profile);
                 let at = at(path.to_owned(), spot.shown.clone(), header, in_profile);
                 DeValue::Table(self.table(table, keys, &at)?)
             }
@@ -262,6 +282,29 @@ impl Reader<'_> {
             }
         };
         Ok(Spanned::new(span, value))
+    }
+
+    /// Keeps the places of keys that are the administrator's own; they stay as they are written.
+    fn free(
+        &mut self,
+        table: &DeTable<'_>,
+        example: &'static str,
+        spot: &Spot,
+        path: &str,
+        in_profile: bool,
+    ) {
+        for (name, value) in table {
+            let written = show_key(name.get_ref());
+            let spot = Spot {
+                shown: join(&spot.shown, &written),
+                name: written,
+                header: Some(header(&spot.name, in_profile)),
+                example: Some(example),
+                key: name.span(),
+                value: value.span(),
+            };
+            self.spots.0.insert(join(path, name.get_ref()), spot);
+        }
     }
 
     fn not_a_table(&self, offset: usize, key: &Key, spot: &Spot, found: &str) -> Error {
@@ -351,6 +394,14 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+}
+
+fn header(table: &str, in_profile: bool) -> String {
+    if in_profile {
+        format!("[profile.{table}]")
+    } else {
+        format!("[{table}]")
     }
 }
 

@@ -6,13 +6,16 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::arn;
 use super::keys::closest;
 use super::quantity::{parse_cpu, parse_size};
 use super::settings::{LogFormat, LogLevel, Rung};
+use super::tags;
 
 /// The longest wait that means anything; it also keeps sums of times far from overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -56,6 +59,14 @@ struct List<T> {
     wanted: &'static str,
     each: Words<T>,
     may_be_empty: bool,
+    most: Option<Most>,
+}
+
+/// How many a list may hold, and why.
+#[derive(Clone, Copy)]
+struct Most {
+    number: usize,
+    why: &'static str,
 }
 
 impl<'de, T> Visitor<'de> for List<T> {
@@ -74,6 +85,14 @@ impl<'de, T> Visitor<'de> for List<T> {
             return Err(A::Error::custom(format_args!(
                 "the list is empty, expected {}",
                 self.wanted
+            )));
+        }
+        if let Some(Most { number, why }) = self.most
+            && all.len() > number
+        {
+            return Err(A::Error::custom(format_args!(
+                "the list holds {}, and {why} {number}",
+                all.len()
             )));
         }
         Ok(all)
@@ -143,6 +162,12 @@ words! {
     log_level -> LogLevel = "a level such as \"info\"", parse_log_level;
     /// Reads a format.
     log_format -> LogFormat = "a format such as \"text\"", parse_log_format;
+    /// Reads a tag's value.
+    tag_value -> String = "text in quotes", parse_tag_value;
+    /// Reads a container's name.
+    container -> String = "a container's name such as \"ci-coordinator\"", parse_container;
+    /// Reads a role's ARN.
+    role_arn -> String = "a role's ARN such as \"arn:aws:iam::111122223333:role/ci\"", parse_role_arn;
     /// Reads a profile's name.
     profile_name -> String = "a name such as \"docker\"", parse_profile_name;
 }
@@ -157,6 +182,7 @@ pub(super) fn rungs<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Rung>>
         wanted: "a list of rungs such as [\"fargate-spot\", \"fargate\"]",
         each,
         may_be_empty: false,
+        most: None,
     })?;
     for (i, rung) in all.iter().enumerate() {
         if all[..i].contains(rung) {
@@ -170,17 +196,51 @@ pub(super) fn rungs<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Rung>>
 
 /// Reads a list of names that must hold one at least.
 pub(super) fn names<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
-    list(d, false)
+    list(d, false, None)
+}
+
+/// Reads the subnets of a task.
+pub(super) fn task_subnets<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    let why = "ECS takes at most";
+    list(d, false, Some(Most { number: 16, why }))
+}
+
+/// Reads the security groups of a task.
+pub(super) fn task_security_groups<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    let why = "ECS takes at most";
+    list(d, false, Some(Most { number: 5, why }))
 }
 
 /// Reads a list of patterns; an empty one allows nothing.
 pub(super) fn patterns<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
-    list(d, true)
+    list(d, true, None)
+}
+
+/// Reads a list of patterns of ARNs; any other could never fit.
+pub(super) fn arn_patterns<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    let each = Words {
+        wanted: "text in quotes",
+        parse: parse_arn_pattern,
+    };
+    d.deserialize_seq(List {
+        wanted: "a list such as [\"arn:aws:iam::111122223333:role/ci-*\"]",
+        each,
+        may_be_empty: true,
+        most: None,
+    })
+    .map(Some)
 }
 
 fn list<'de, D: Deserializer<'de>>(
     d: D,
     may_be_empty: bool,
+    most: Option<Most>,
 ) -> Result<Option<Vec<String>>, D::Error> {
     let each = Words {
         wanted: "text in quotes",
@@ -190,6 +250,7 @@ fn list<'de, D: Deserializer<'de>>(
         wanted: "a list such as [\"one\", \"two\"]",
         each,
         may_be_empty,
+        most,
     })
     .map(Some)
 }
@@ -204,11 +265,41 @@ pub(super) fn command<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Stri
         wanted: "a program and its arguments such as [\"/usr/sbin/sshd\", \"-D\"]",
         each,
         may_be_empty: false,
+        most: None,
     })?;
     if all.first().is_some_and(|program| program.trim().is_empty()) {
         return Err(D::Error::custom("the program's name is empty"));
     }
     Ok(Some(all))
+}
+
+/// Reads a table of the administrator's own keys; they are checked where their places are known.
+pub(super) fn tags<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<(String, String)>>, D::Error> {
+    struct Pairs;
+
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = Vec<(String, String)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let value = Words {
+                wanted: "text in quotes",
+                parse: parse_tag_value,
+            };
+            let mut all = Vec::new();
+            while let Some(key) = map.next_key::<String>()? {
+                all.push((key, map.next_value_seed(value)?));
+            }
+            Ok(all)
+        }
+    }
+
+    d.deserialize_map(Pairs).map(Some)
 }
 
 /// Reads a port.
@@ -260,6 +351,45 @@ fn parse_username(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     if text.contains(char::is_whitespace) {
         return Err(format!("{text:?} is no login name: it holds white space"));
+    }
+    Ok(text)
+}
+
+fn parse_tag_value(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    match tags::value_problem(&text) {
+        Some(problem) => Err(problem),
+        None => Ok(text),
+    }
+}
+
+fn parse_container(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.len() > 255 || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is no container's name: up to 255 letters, digits, '-' and '_'"
+        ));
+    }
+    Ok(text)
+}
+
+fn parse_role_arn(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    if !arn::is_role(&text) {
+        return Err(format!(
+            "{text:?} is no role's ARN: they read arn:aws:iam::ACCOUNT:role/NAME"
+        ));
+    }
+    Ok(text)
+}
+
+fn parse_arn_pattern(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    if !text.starts_with("arn:") {
+        return Err(format!(
+            "{text:?} fits no role: a role is named by its ARN, so a pattern begins with \"arn:\""
+        ));
     }
     Ok(text)
 }
@@ -349,6 +479,22 @@ fn parse_log_format(text: &str) -> Result<LogFormat, String> {
     one_of(text, "log format", &FORMATS, "text, text-simple, json")
 }
 
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_log_level(text)
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_log_format(text)
+    }
+}
+
 fn one_of<T: Copy>(text: &str, what: &str, all: &[(&str, T)], list: &str) -> Result<T, String> {
     if let Some((_, value)) = all.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
         return Ok(*value);
@@ -360,65 +506,4 @@ fn one_of<T: Copy>(text: &str, what: &str, all: &[(&str, T)], list: &str) -> Res
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_need_a_unit_and_an_end() {
-        for (text, want) in [
-            ("90s", Ok(Duration::from_secs(90))),
-            ("1h 30m", Ok(Duration::from_secs(5400))),
-            ("500ms", Ok(Duration::from_millis(500))),
-            ("90", Err("is no duration")),
-            ("0s", Err("no time at all")),
-            ("31days", Err("longer than 30 days")),
-            ("soon", Err("such as \"90s\"")),
-            ("", Err("is no duration")),
-            ("99999999999999999999y", Err("is no duration")),
-        ] {
-            check(text, parse_wait(text), want);
-        }
-    }
-
-    #[test]
-    fn rungs_are_named_exactly() {
-        for (text, want) in [
-            ("fargate-spot", Ok(Rung::FargateSpot)),
-            ("ec2", Ok(Rung::Ec2)),
-            ("local", Ok(Rung::Local)),
-            ("ecs:my-asg_1", Ok(Rung::Ecs("my-asg_1".to_owned()))),
-            ("ecs:", Err("names no capacity provider")),
-            ("ecs:a b", Err("names no capacity provider")),
-            ("ecs:FARGATE_SPOT", Err("the rung \"fargate-spot\"")),
-            ("fargate_spot", Err("did you mean \"fargate-spot\"?")),
-            ("Fargate", Err("did you mean \"fargate\"?")),
-            ("kubernetes", Err("there are fargate-spot, fargate,")),
-            ("", Err("is no rung")),
-        ] {
-            check(text, parse_rung(text), want);
-        }
-    }
-
-    #[test]
-    fn words_are_checked() {
-        check("info", parse_log_level("INFO"), Ok(LogLevel::Info));
-        check("panic", parse_log_level("panic"), Ok(LogLevel::Error));
-        let wrong = parse_log_level("inof");
-        check("inof", wrong, Err("did you mean \"info\"?"));
-        let wrong = parse_log_format("xml");
-        check("xml", wrong, Err("there are text, text-simple, json"));
-        check("a b", parse_username("a b"), Err("white space"));
-        check("", parse_text(" "), Err("the text is empty"));
-        check("nul", parse_text("a\0"), Err("control character"));
-        check("rel", parse_absolute("builds"), Err("must begin with /"));
-        check("a/b", parse_profile_name("a/b"), Err("is no name"));
-    }
-
-    fn check<T: PartialEq + fmt::Debug>(text: &str, got: Result<T, String>, want: Result<T, &str>) {
-        match (got, want) {
-            (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
-            (Ok(got), Ok(want)) => assert_eq!(got, want, "{text}"),
-            (got, want) => panic!("{text}: {got:?}, wanted {want:?}"),
-        }
-    }
-}
+mod tests;

@@ -5,14 +5,17 @@
 mod json;
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use super::print;
+use crate::cli::Overrides;
 use crate::config::file::Keys;
-use crate::config::settings::{Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Ssh, Style};
+use crate::config::settings::{
+    CONTAINER, Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Ssh, Style,
+};
 use crate::config::{self, Loaded};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::ui::Ui;
 
 /// Explain the configuration and say what is wrong with it
@@ -23,46 +26,34 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Prints what the configuration means; its warnings go to standard error.
+/// Prints what the configuration means, under the flags that stand above it; its warnings go to standard error.
 ///
 /// # Errors
 ///
 /// Fails when there is no configuration, when it is wrong, and when nothing can be printed.
-pub fn run(args: &Args, config: Option<&Path>, ui: Ui) -> Result<()> {
-    let loaded = config::load(config)?;
+pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) -> Result<()> {
+    let mut loaded = config::load(config)?;
+    overrides.apply(&mut loaded.settings);
     if args.json {
-        return print(&format!("{:#}\n", json::object(&loaded)));
+        return print(format!("{:#}\n", json::object(&loaded)).as_bytes());
     }
     for warning in &loaded.warnings {
         ui.warn(warning);
     }
-    print(&as_text(&loaded))
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Who reads only the first lines, as `head` does, has got what it wanted.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(e) => Err(Error::new(Kind::State, "cannot write to standard output").because(e)),
-        Ok(()) => Ok(()),
-    }
+    print(as_text(&loaded).as_bytes())
 }
 
 /// Returns whether this version can run jobs on the rung.
 fn is_here(rung: &Rung) -> bool {
     match rung {
-        Rung::Local => true,
-        Rung::FargateSpot | Rung::Fargate | Rung::Ecs(_) | Rung::Ec2Spot | Rung::Ec2 => false,
+        Rung::Local | Rung::FargateSpot | Rung::Fargate | Rung::Ecs(_) => true,
+        Rung::Ec2Spot | Rung::Ec2 => false,
     }
 }
 
 /// Returns what the file asks for and this version does not have.
 fn missing(settings: &Settings) -> Vec<String> {
     let mut missing = Vec::new();
-    if settings.capacity.is_empty() {
-        missing.push("fargate".to_owned());
-    }
     let profiles = settings.profiles.iter();
     let rungs = profiles.filter_map(|p| p.overrides.capacity.as_deref());
     for rung in settings.capacity.iter().chain(rungs.flatten()) {
@@ -135,10 +126,16 @@ fn as_text(loaded: &Loaded) -> String {
     }
 
     if !settings.profiles.is_empty() {
-        page.heading("Profiles, the first that fits a job (not in this version: read and checked, not applied)");
+        page.heading("Profiles, the first that fits a job (not in this version: jobs that one fits are refused)");
         for profile in &settings.profiles {
             page.line(&profile.name, &profile_line(profile));
         }
+    }
+
+    page.heading("How machines are told from others");
+    page.line("fleet", &settings.fleet);
+    for (key, value) in &settings.tags {
+        page.line("tag", &format!("{key} = {value}"));
     }
 
     page.heading("On this host");
@@ -168,7 +165,7 @@ fn capacity(page: &mut Page, settings: &Settings) {
     if settings.capacity.is_empty() {
         page.line(
             "the cluster's own",
-            "default capacity provider strategy decides (not in this version)",
+            "default capacity provider strategy decides; Fargate where it has none",
         );
     }
     for (i, rung) in settings.capacity.iter().enumerate() {
@@ -201,14 +198,24 @@ fn capacity(page: &mut Page, settings: &Settings) {
 
 fn fargate_lines(page: &mut Page, fargate: &Fargate) {
     let missing = || "-".to_owned();
-    page.line("region", &fargate.region.clone().unwrap_or_else(missing));
-    page.line("cluster", &fargate.cluster.clone().unwrap_or_else(missing));
+    let or = |value: &Option<String>, what: &str| value.clone().unwrap_or_else(|| what.to_owned());
+    page.line(
+        "region",
+        &or(&fargate.region, "as AWS's own settings on this host say"),
+    );
+    page.line("cluster", &or(&fargate.cluster, "the region's default one"));
     page.line(
         "task definition",
         &fargate.task_definition.clone().unwrap_or_else(missing),
     );
+    if fargate.container != CONTAINER {
+        page.line("container", &fargate.container);
+    }
     page.line("subnets", &list(&fargate.subnets, "-"));
-    page.line("security groups", &list(&fargate.security_groups, "-"));
+    page.line(
+        "security groups",
+        &list(&fargate.security_groups, "the VPC's default one"),
+    );
     if let Some(version) = &fargate.platform_version {
         page.line("platform version", version);
     }
@@ -224,6 +231,12 @@ fn fargate_lines(page: &mut Page, fargate: &Fargate) {
     page.line("address", address);
     if fargate.enable_execute_command {
         page.line("ECS Exec", "on");
+    }
+    if let Some(role) = &fargate.role_arn {
+        page.line("role", role);
+    }
+    if fargate.propagate_tags {
+        page.line("task's tags", "those of its task definition too");
     }
 }
 
@@ -297,6 +310,7 @@ fn overridden(keys: &Keys) -> Vec<String> {
         ("capacity_wait", keys.capacity_wait.is_some()),
         ("builds_dir", keys.builds_dir.is_some()),
         ("cache_dir", keys.cache_dir.is_some()),
+        ("tags", keys.tags.is_some()),
         ("ssh", keys.ssh != Default::default()),
         ("fargate", keys.fargate.is_some()),
         ("ec2", keys.ec2.is_some()),
@@ -365,15 +379,16 @@ mod tests {
 
     #[test]
     fn a_spot_file_is_explained() {
-        let text = as_text(&loaded(include_str!(
-            "../../config-examples/fargate-spot.toml"
-        )));
+        let profile = "[[profile]]\nname = \"deploy\"\nmatch = { job_name = \"deploy-*\", protected = true }\n\
+                       capacity = [\"fargate\"]\nfargate.task_definition = \"ci-deploy\"\n";
+        let example = include_str!("../../config-examples/fargate-spot.toml");
+        let text = as_text(&loaded(&format!("{example}\n{profile}")));
         let want = "\
 f.toml: a file of this driver
 
 Where jobs run
-  1. fargate-spot    a task on Fargate Spot (not in this version)
-  2. fargate         a task on Fargate, on demand (not in this version)
+  1. fargate-spot    a task on Fargate Spot
+  2. fargate         a task on Fargate, on demand
   waiting            up to 5m for one of these, 10m in all
 
 Fargate and ECS
@@ -396,8 +411,11 @@ What a job may choose
   cpu                up to 4 vCPU
   memory             up to 16GiB
 
-Profiles, the first that fits a job (not in this version: read and checked, not applied)
+Profiles, the first that fits a job (not in this version: jobs that one fits are refused)
   deploy             for job deploy-*, protected ref: changes capacity, fargate
+
+How machines are told from others
+  fleet              gitlab-aws-driver
 
 On this host
   state              /var/lib/gitlab-aws-driver
@@ -405,8 +423,6 @@ On this host
   builds             /builds
   cache              /cache
 
-fargate-spot: not in this version
-fargate: not in this version
 profile: not in this version
 ";
         assert_eq!(text, want);
@@ -425,7 +441,23 @@ profile: not in this version
             "as config.toml says",
             "/opt/gitlab-runner/metadata",
             "level info, format text, to /var/log/gitlab-runner/fargate.log",
-            "fargate: not in this version",
+        ] {
+            assert!(text.contains(want), "{want}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_machines_carry_is_explained() {
+        let text = as_text(&loaded(
+            "[tags]\nteam = \"a b\"\n[fargate]\ncontainer = \"job\"\nrole_arn = \"arn:aws:iam::111122223333:role/x\"\npropagate_tags = true",
+        ));
+        for want in [
+            "  tag                team = a b\n",
+            "  container          job\n",
+            "  role               arn:aws:iam::111122223333:role/x\n",
+            "  task's tags        those of its task definition too\n",
+            "  region             as AWS's own settings on this host say\n",
+            "  security groups    the VPC's default one\n",
         ] {
             assert!(text.contains(want), "{want}\n{text}");
         }

@@ -95,8 +95,12 @@ impl ExitCodes {
         match kind {
             Kind::Config
             | Kind::Contract
+            | Kind::Limit
             | Kind::NotYet
             | Kind::State
+            | Kind::Capacity
+            | Kind::Throttled
+            | Kind::Denied
             | Kind::Launch
             | Kind::Unreachable
             | Kind::HostKey

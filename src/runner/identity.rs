@@ -15,6 +15,8 @@ pub struct Identity {
     pub key: String,
     /// The job's number.
     pub job_id: u64,
+    /// The Runner's short token, as the job's variables have it: for texts, never for decisions.
+    pub runner: String,
 }
 
 impl Identity {
@@ -57,6 +59,7 @@ impl Identity {
         Ok(Self {
             key: format!("{token}-{digest}"),
             job_id,
+            runner: token,
         })
     }
 }

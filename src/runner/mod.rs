@@ -6,7 +6,9 @@ pub mod exit;
 pub mod identity;
 pub mod owner;
 pub mod payload;
+pub mod profile;
 pub mod substage;
+pub mod wishes;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -17,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use exit::ExitCodes;
 use identity::Identity;
 use payload::Payload;
+use wishes::Wishes;
 
 /// The environment of one stage, as it came.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +72,8 @@ pub struct Call {
     pub identity: Identity,
     /// The job as GitLab sent it; empty where the Runner is too old to hand it over.
     pub payload: Payload,
+    /// What the job asks for by variable.
+    pub wishes: Wishes,
     /// Tells one try of `prepare` from another.
     pub attempt: String,
     /// Something that was lost, in words for the job log.
@@ -117,10 +122,12 @@ impl Call {
                 .hint("GitLab Runner sets it for every stage; to run a job by hand use `gitlab-aws-driver try`."));
             }
         };
+        let wishes = Wishes::read(env, &payload);
         Ok(Self {
             codes,
             identity,
             payload,
+            wishes,
             attempt,
             lost,
         })

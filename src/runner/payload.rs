@@ -20,13 +20,22 @@ pub struct Payload {
     pub pipeline_id: Option<u64>,
     /// The project's full path.
     pub project_path: Option<String>,
+    /// Whether the job's ref is protected.
+    pub protected: Option<bool>,
     /// The job's time limit, in seconds.
     pub timeout: Option<u64>,
     /// `image:`.
     pub image: Option<String>,
     /// The images of `services:`.
     pub services: Vec<String>,
-    variables: Vec<(String, String)>,
+    variables: Vec<Variable>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Variable {
+    key: String,
+    value: String,
+    masked: bool,
 }
 
 impl Payload {
@@ -52,8 +61,14 @@ impl Payload {
     /// Where it is no JSON.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
         let json: Value = serde_json::from_slice(bytes)?;
-        let variables: Vec<(String, String)> = list(&json["variables"])
-            .filter_map(|v| Some((text(&v["key"])?, string(&v["value"]).unwrap_or_default())))
+        let variables = list(&json["variables"])
+            .filter_map(|v| {
+                Some(Variable {
+                    key: text(&v["key"])?,
+                    value: string(&v["value"]).unwrap_or_default(),
+                    masked: v["masked"].as_bool().unwrap_or(false),
+                })
+            })
             .collect();
         let info = &json["job_info"];
         let mut payload = Self {
@@ -61,6 +76,7 @@ impl Payload {
             job_name: text(&info["name"]),
             pipeline_id: number(&info["pipeline_id"]),
             project_path: text(&info["project_full_path"]),
+            protected: json["git_info"]["protected"].as_bool(),
             timeout: number(&json["runner_info"]["timeout"]),
             image: text(&json["image"]["name"]),
             services: list(&json["services"])
@@ -76,6 +92,10 @@ impl Payload {
                 .map(str::to_owned)
         };
         let (path, pipeline) = (first("CI_PROJECT_PATH"), first("CI_PIPELINE_ID"));
+        let protected = first("CI_COMMIT_REF_PROTECTED").map(|text| text == "true");
+        let timeout = first("CI_JOB_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        payload.protected = payload.protected.or(protected);
+        payload.timeout = payload.timeout.or(timeout);
         payload.project_path = payload.project_path.or(path);
         payload.pipeline_id = payload.pipeline_id.or_else(|| pipeline?.parse().ok());
         Ok(payload)
@@ -86,8 +106,20 @@ impl Payload {
     pub fn first(&self, name: &str) -> Option<&str> {
         self.variables
             .iter()
-            .find(|(k, _)| k == name)
-            .map(|(_, v)| v.as_str())
+            .find(|v| v.key == name)
+            .map(|v| v.value.as_str())
+    }
+
+    /// Returns whether there is any variable: where there is none, nobody says what GitLab's own are.
+    #[must_use]
+    pub fn has_variables(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
+    /// Returns whether any occurrence of a variable is a secret.
+    #[must_use]
+    pub fn is_masked(&self, name: &str) -> bool {
+        self.variables.iter().any(|v| v.key == name && v.masked)
     }
 }
 
@@ -133,11 +165,13 @@ mod tests {
     fn a_shadowed_variable_does_not_count() {
         let p = Payload::parse(
             br#"{"id":7,"variables":[{"key":"CI_PROJECT_PATH","value":"g/p"},{"key":"CI_PROJECT_PATH","value":"evil"},
-                 {"key":"CI_PIPELINE_ID","value":"9"}]}"#,
+                 {"key":"CI_PIPELINE_ID","value":"9"},{"key":"CI_JOB_TIMEOUT","value":"90"},
+                 {"key":"CI_COMMIT_REF_PROTECTED","value":"true"},{"key":"CI_COMMIT_REF_PROTECTED","value":"false"}]}"#,
         )
         .unwrap();
         assert_eq!(p.project_path.as_deref(), Some("g/p"));
         assert_eq!((p.id, p.pipeline_id), (Some(7), Some(9)));
+        assert_eq!((p.timeout, p.protected), (Some(90), Some(true)));
     }
 
     proptest! {

@@ -7,13 +7,15 @@
 //! ```
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::environment::ContainerEnvironment;
 use super::forget::{drop_script, forget, heed_left};
 use super::frames::{Frame, Item, Malformed, Scanner};
 use super::output::{self, Output};
@@ -43,6 +45,8 @@ type Result<T> = std::result::Result<T, Stopped>;
 pub struct Script<'a> {
     /// Its text, as the Runner wrote it.
     pub text: Bytes,
+    /// The container's own environment, where the machine is a container whose was found.
+    pub environment: Option<&'a ContainerEnvironment>,
     /// Names this run on the far side.
     pub nonce: Nonce,
     /// The machine.
@@ -57,6 +61,16 @@ pub struct Script<'a> {
     pub owner: Option<Process>,
     /// For the rare line in the job log.
     pub ui: Ui,
+}
+
+/// How a script ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: u8,
+    /// How often the kernel killed for want of memory in the machine's control group while it ran; 0 where the
+    /// machine does not tell.
+    pub memory_kills: u64,
 }
 
 /// What is known of the script so far, over all connections.
@@ -84,8 +98,8 @@ impl Progress {
 
 /// How one connection ended.
 enum Connection {
-    /// The script ended with that code, and the connection is still there to say so.
-    Ended(u8, Line),
+    /// The script ended, and the connection is still there to say so.
+    Ended(Ended, Line),
     /// It was lost, after the far side followed on it or before.
     Lost {
         /// Whether the far side spoke on it.
@@ -144,27 +158,51 @@ async fn send(sender: Sender, script: Option<Bytes>, mut queue: mpsc::UnboundedR
     }
 }
 
-/// Runs a script and returns its exit code, every byte of its output being written.
+/// Runs a script and returns how it ended, every byte of its output being written.
 ///
 /// # Errors
 /// Whatever keeps its result from being known.
-pub async fn run(script: Script<'_>) -> Result<u8> {
+pub async fn run(mut script: Script<'_>) -> Result<Ended> {
+    let prelude = script
+        .environment
+        .map(ContainerEnvironment::prelude)
+        .unwrap_or_default();
+    let lengths = Verb::Start {
+        script: script.text.len() as u64,
+        prelude: prelude.len() as u64,
+    };
+    if !prelude.is_empty() {
+        script.text = [script.text, prelude.into()].concat().into();
+    }
     let (output, written) = output::start();
     let place = script.machine.place.clone();
-    let gone = async move { compute::gone(&place).await };
+    // A connection that is lost may be the first sign of a machine that is gone: its state is asked for at once.
+    let lost = Rc::new(Notify::new());
+    let watched = Rc::clone(&lost);
+    let gone = async move { compute::gone(&place, &watched).await };
     let mut world = World::watch(gone, script.owner, written)?;
     let mut progress = Progress::default();
     let mut lost_since = Instant::now();
-    let code = loop {
+    let ended = loop {
         let began = Instant::now();
         let session = reach(&script, &mut world, &progress, lost_since).await?;
-        match follow(&script, &mut world, &mut progress, &output, session).await? {
-            Connection::Ended(code, line) => {
+        match follow(
+            &script,
+            lengths,
+            &mut world,
+            &mut progress,
+            &output,
+            session,
+        )
+        .await?
+        {
+            Connection::Ended(ended, line) => {
                 forget(&script, &mut world, progress.offset, line).await;
-                break code;
+                break ended;
             }
             Connection::Lost { followed } => {
                 tracing::debug!(offset = progress.offset, followed, "connection lost");
+                lost.notify_one();
                 // A machine that lets in and does no more is as far out of reach as one that does not answer.
                 if followed {
                     lost_since = Instant::now();
@@ -177,7 +215,7 @@ pub async fn run(script: Script<'_>) -> Result<u8> {
     };
     drop(output);
     if world.all_written().await? {
-        Ok(code)
+        Ok(ended)
     } else {
         Err(Stopped::RunnerGone(Error::new(
             Kind::Cancelled,
@@ -196,11 +234,8 @@ async fn reach(
     // Told once for each loss, however many connections come to nothing in it.
     let tell = since + TELL_LOSS;
     world.tell_loss_at = (world.told_loss_of != Some(since)).then_some(tell);
-    let mut connecting = pin!(connect(
-        script.endpoint,
-        script.key,
-        since + script.reconnect_timeout
-    ));
+    let deadline = since + script.reconnect_timeout;
+    let mut connecting = pin!(connect(script.endpoint, script.key, || deadline));
     let session = loop {
         tokio::select! {
             biased;
@@ -244,6 +279,7 @@ pub(super) async fn guarded<T>(world: &mut World, future: impl Future<Output = T
 /// Follows the script on one connection.
 async fn follow(
     script: &Script<'_>,
+    start: Verb,
     world: &mut World,
     progress: &mut Progress,
     output: &Output,
@@ -252,10 +288,7 @@ async fn follow(
     // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
     let (verb, text) = match progress.opened || world.cancels > 0 {
         true => (Verb::Follow(progress.offset), None),
-        false => (
-            Verb::Start(script.text.len() as u64),
-            Some(script.text.clone()),
-        ),
+        false => (start, Some(script.text.clone())),
     };
     progress.sent = true;
     let opening = Line::open(session, script.nonce.command(verb), text);
@@ -314,13 +347,15 @@ async fn follow(
                 Item::Frame(Frame::Open(at) | Frame::Next(at)) => {
                     return Err(out_of_step(at, progress.offset).into());
                 }
-                Item::Frame(Frame::End(code)) => return Ok(Connection::Ended(code, line)),
-                Item::Frame(Frame::Gone) if !progress.opened => {
+                Item::Frame(Frame::End(code, memory_kills)) => {
+                    return Ok(Connection::Ended(Ended { code, memory_kills }, line));
+                }
+                Item::Frame(Frame::Gone(_)) if !progress.opened => {
                     return Err(cancelled_before_start().into());
                 }
-                Item::Frame(Frame::Gone) => {
+                Item::Frame(Frame::Gone(memory_kills)) => {
                     drop_script(script, world, &mut line).await;
-                    return Err(supervisor_gone().into());
+                    return Err(supervisor_gone(memory_kills).into());
                 }
                 Item::Frame(Frame::Full(directory)) => {
                     drop_script(script, world, &mut line).await;
@@ -369,12 +404,43 @@ fn cancelled_before_start() -> Error {
     )
 }
 
-fn supervisor_gone() -> Error {
-    Error::new(
+fn supervisor_gone(memory_kills: u64) -> Error {
+    let error = Error::new(
         Kind::SupervisorGone,
         "the process that watched the script on the machine was killed, so its result is not known",
-    )
-    .hint("Out of memory, or a script that kills processes by name? See the machine's kernel log; retry the job.")
+    );
+    if memory_kills > 0 {
+        return error.hint(format!(
+            "Out of memory: the machine's kernel killed {} meanwhile. {MORE_MEMORY}",
+            processes(memory_kills)
+        ));
+    }
+    error.hint("Out of memory, or a script that kills processes by name? See the machine's kernel log; retry the job.")
+}
+
+/// What helps a job that ran out of memory.
+const MORE_MEMORY: &str = "Give the job more memory (on Fargate: cpu and memory of the task definition), or have it \
+                           do less at once.";
+
+fn processes(kills: u64) -> String {
+    match kills {
+        1 => "a process".to_owned(),
+        more => format!("{more} processes"),
+    }
+}
+
+impl Ended {
+    /// Returns what is behind the code, where it is one that the script did not choose.
+    #[must_use]
+    pub fn hint(self) -> Option<String> {
+        // 128 and SIGKILL, as shells tell it.
+        (self.code == 137 && self.memory_kills > 0).then(|| {
+            format!(
+                "the machine ran out of memory: its kernel killed {} while the script ran. {MORE_MEMORY}",
+                processes(self.memory_kills)
+            )
+        })
+    }
 }
 
 fn no_space(what: &str, detail: &str) -> Error {

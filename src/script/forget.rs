@@ -32,7 +32,7 @@ pub(super) async fn forget(script: &Script<'_>, world: &mut World, offset: u64, 
             let fresh = attempt > 0;
             if fresh {
                 let deadline = Instant::now() + FORGET_LIMIT;
-                let Ok(session) = connect(script.endpoint, script.key, deadline).await else {
+                let Ok(session) = connect(script.endpoint, script.key, || deadline).await else {
                     return;
                 };
                 let command = script.nonce.command(Verb::Follow(offset));
@@ -96,7 +96,7 @@ async fn is_forgotten(
                 while let Ok(Some(item)) = stdout.take() {
                     match item {
                         Item::Frame(Frame::Forgotten) => return true,
-                        Item::Frame(Frame::Gone) if !open => return true,
+                        Item::Frame(Frame::Gone(_)) if !open => return true,
                         Item::Frame(Frame::Open(_)) => open = true,
                         _ => {}
                     }

@@ -20,10 +20,10 @@ pub enum Frame {
     Open(u64),
     /// A segment of the spool is complete and the next begins at that byte: tell it once they are safe.
     Next(u64),
-    /// The script ended with that code.
-    End(u8),
-    /// The supervisor is gone without an end.
-    Gone,
+    /// The script ended with that code, and meanwhile the kernel killed so often for want of memory.
+    End(u8, u64),
+    /// The supervisor is gone without an end, and meanwhile the kernel killed so often for want of memory.
+    Gone(u64),
     /// Nothing of the script is left on the machine.
     Forgotten,
     /// The spool in that directory could not be written.
@@ -144,8 +144,12 @@ fn parse(text: &str) -> Option<Frame> {
     Some(match word {
         "open" => Frame::Open(argument.parse().ok()?),
         "next" => Frame::Next(argument.parse().ok()?),
-        "end" => Frame::End(argument.parse().ok()?),
-        "gone" => Frame::Gone,
+        "end" => {
+            let (code, kills) = argument.split_once(' ').unwrap_or((argument, "0"));
+            Frame::End(code.parse().ok()?, kills.parse().ok()?)
+        }
+        "gone" if argument.is_empty() => Frame::Gone(0),
+        "gone" => Frame::Gone(argument.parse().ok()?),
         "forgotten" => Frame::Forgotten,
         "full" => Frame::Full(argument.to_owned()),
         "fail" => Frame::Fail(argument.to_owned()),
@@ -180,7 +184,7 @@ mod tests {
         let mut all = noise.to_vec();
         all.extend(format!("\x1e{NONCE} open 0\n").bytes());
         all.extend(body);
-        all.extend(format!("\x1e{NONCE} end {code}\n").bytes());
+        all.extend(format!("\x1e{NONCE} end {code} 3\n").bytes());
         all
     }
 
@@ -194,7 +198,7 @@ mod tests {
         );
         let (bytes, frames) = scan(&[&all]);
         assert_eq!(bytes, body.as_bytes());
-        assert_eq!(frames, [Frame::Open(0), Frame::End(7)]);
+        assert_eq!(frames, [Frame::Open(0), Frame::End(7, 3)]);
     }
 
     #[test]
@@ -213,6 +217,7 @@ mod tests {
         for (text, cause) in [
             (format!("\x1e{NONCE} dance 1\n"), "dance 1"),
             (format!("\x1e{NONCE} end 256\n"), "end 256"),
+            (format!("\x1e{NONCE} end 0 many\n"), "end 0 many"),
             (format!("\x1e{NONCE} {}", "x".repeat(1000)), "xxxx"),
         ] {
             let mut scanner = Scanner::new(NONCE);
@@ -239,7 +244,7 @@ mod tests {
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|w| &all[w[0]..w[1]]).collect();
             let (bytes, frames) = scan(&pieces);
             prop_assert_eq!(bytes, body);
-            prop_assert_eq!(frames, vec![Frame::Open(0), Frame::End(code)]);
+            prop_assert_eq!(frames, vec![Frame::Open(0), Frame::End(code, 3)]);
         }
 
         #[test]

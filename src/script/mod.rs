@@ -1,12 +1,15 @@
 //! The far side of a script, and the protocol that starts it once, follows it by offset and ends it.
 //!
 //! `remote.sh` is the far side. [`frames`] reads what it sends, [`follow`] drives it over as many
-//! connections as it takes.
+//! connections as it takes. On a container machine [`welcome`] comes before the first script: it brings back
+//! the container's own [`environment`] and sets the watchdog.
 
+pub mod environment;
 pub mod follow;
 mod forget;
 pub mod frames;
 mod output;
+pub mod welcome;
 mod world;
 
 pub use world::Stopped;
@@ -22,8 +25,14 @@ pub const COMMAND_LIMIT: usize = 8_000;
 /// What one connection asks of the far side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Receive that many bytes of script, start them unless that was done, follow from the beginning.
-    Start(u64),
+    /// Receive that many bytes of script, then that many of a prelude, start them unless that was done, follow
+    /// from the beginning.
+    Start {
+        /// The script's length.
+        script: u64,
+        /// The prelude's; 0 where there is none.
+        prelude: u64,
+    },
     /// Follow from that byte on.
     Follow(u64),
 }
@@ -57,15 +66,16 @@ impl Nonce {
     /// Returns the command for one connection.
     #[must_use]
     pub fn command(&self, verb: Verb) -> Vec<u8> {
-        let (word, number) = match verb {
-            Verb::Start(length) => ("start", length),
-            Verb::Follow(offset) => ("follow", offset),
+        let (word, numbers) = match verb {
+            Verb::Start { script, prelude: 0 } => ("start", script.to_string()),
+            Verb::Start { script, prelude } => ("start", format!("{script} {prelude}")),
+            Verb::Follow(offset) => ("follow", offset.to_string()),
         };
         let (half, other) = self.nonce.split_at(self.nonce.len() / 2);
         let text = quote(&stripped(REMOTE));
         // The text reaches the supervisor too, which starts another shell with it: hence a parameter.
         format!(
-            "set -- {text}; exec sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {number}",
+            "set -- {text}; exec sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
             self.spool
         )
         .into_bytes()
@@ -92,14 +102,18 @@ mod tests {
     #[test]
     fn the_command_fits_every_server() {
         let nonce = Nonce::draw(&"f".repeat(32)).unwrap();
-        let command = nonce.command(Verb::Follow(u64::MAX));
+        let verb = Verb::Start {
+            script: u64::MAX,
+            prelude: u64::MAX,
+        };
+        let command = nonce.command(verb);
         assert!(command.len() < COMMAND_LIMIT, "{} bytes", command.len());
     }
 
     #[test]
     fn the_nonce_does_not_stand_in_the_command() {
         let nonce = Nonce::draw("spool").unwrap();
-        let command = String::from_utf8(nonce.command(Verb::Start(5))).unwrap();
+        let command = String::from_utf8(nonce.command(Verb::Follow(5))).unwrap();
         assert!(!command.contains(nonce.as_str()));
     }
 

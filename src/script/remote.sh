@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2030,SC2031
 # The far side of a script that outlives its connection. POSIX sh; run as
 #
 #   sh -c TEXT gad TEXT VERB KEY HALF HALF ARG
@@ -6,9 +6,10 @@
 # TEXT is this file (it hands itself on to the supervisor), KEY names the job, the two halves make the
 # nonce of one `run` (two, so that a shell that echoes its commands never prints what a frame begins with).
 #
-#   start LENGTH    receives LENGTH bytes of script on stdin, starts them once, follows from 0
-#   follow OFFSET   follows from OFFSET on
-#   sup FILE        (internal) the supervisor of FILE
+#   start LENGTH [PRELUDE]   receives LENGTH bytes of script on stdin, and PRELUDE bytes for a shell to read that is to
+#                            become the script's; starts them once, follows from 0
+#   follow OFFSET            follows from OFFSET on
+#   sup FILE                 (internal) the supervisor of FILE, and of its prelude FILE.e
 #
 # Frames are lines "RS nonce word argument": open, fail, gone, full, forgotten on stdout; next and end inside the spool;
 # left on stderr. Lines on stdin while following: ack OFFSET, cancel, kill,
@@ -17,7 +18,8 @@
 # Files in the nonce's directory: p (the pipe), ok (emptied when nothing is wanted any more, renamed to full when the
 # spool cannot be written), sup (pid and birth of the supervisor), o.N (spool segment that begins at byte N), n.N (its
 # segment is complete; holds where the next begins), ack, dd, tail and ctl (pids of who reads the pipe, who writes to
-# the connection, who holds the connection), nosid (no setsid here; holds the pids that are not the script's).
+# the connection, who holds the connection), nosid (no setsid here; holds the pids that are not the script's), mem (how
+# often the kernel had killed for want of memory before the script).
 k=$3 n=$4$5
 
 # Reads /proc stat file $1: pid f, state v, parent r, session e, birth t. Fails where there is no live process.
@@ -42,6 +44,16 @@ alive() {
 
 frame() {
 	printf '\036%s %s\n' "$n" "$1"
+}
+
+# Sets m to how often the kernel has killed for want of memory in this container since there were $1 such kills.
+kills() {
+	m=0
+	for i in memory.events memory/memory.oom_control; do
+		while read -r w u; do
+			[ "$w" != oom_kill ] || m=$((u - ${1:-0}))
+		done <"/sys/fs/cgroup/$i"
+	done 2>/dev/null
 }
 
 nap() {
@@ -266,7 +278,9 @@ control() {
 	frame "open $6"
 	{
 		follow "$6" || kill -9 "$i"
-		if [ -e "$d/full" ]; then frame "full $d"; else frame gone; fi
+		m=
+		{ read -r m <"$d/mem"; } 2>/dev/null && kills "$m"
+		if [ -e "$d/full" ]; then frame "full $d"; else frame "gone ${m:-0}"; fi
 	} </dev/null &
 	h=$! j=
 	echo "$i $h" >"$d/ctl"
@@ -314,7 +328,8 @@ claim() {
 }
 
 # Runs script $1 by $2 (setsid), its output through the pipe; the end marker takes the same way. The shell's own
-# remarks ("Killed") are no output of the script's. Ends when all of it is in the spool.
+# remarks ("Killed") are no output of the script's. Ends when all of it is in the spool. A prelude is read by a shell of
+# its own in the script's session, so that nothing here (PATH, IFS, libraries) is what it says.
 supervise() {
 	for b in bash sh; do
 		for s in /usr/local/bin /usr/bin /bin; do [ -x $s/$b ] && break 2; done
@@ -324,9 +339,18 @@ supervise() {
 	{ copy; } <"$d/p" >/dev/null 2>&1 &
 	[ "$2" ] || echo " $! $h " >"$d/nosid"
 	exec </dev/null >"$d/p" 2>/dev/null
+	kills 0
+	echo "$m" >"$d/mem"
 	# In a child of its own: dash redirects itself for a plain command, and its remark would go the script's way.
-	(exec $2 "$s/$b" "$1" 2>&1)
-	frame "end $?"
+	if [ -e "$1.e" ]; then
+		# shellcheck disable=SC2016
+		(exec $2 sh -c '. "$0" && exec "$@" 2>&1' "$1.e" "$s/$b" "$1")
+	else
+		(exec $2 "$s/$b" "$1" 2>&1)
+	fi
+	c=$?
+	kills "$m"
+	frame "end $c $m"
 	exec >/dev/null
 	wait
 }
@@ -338,6 +362,7 @@ done
 
 case $2 in
 start)
+	z=$(($6 + ${7:-0}))
 	if [ -z "$d" ]; then
 		for b in /var/tmp /tmp "$HOME"; do
 			b=$b/.gad-$k
@@ -350,14 +375,20 @@ start)
 			[ ! -d "$d" ] || [ "$d" = "$b/$n" ] || { stop 2 && forget && mkdir -m 700 "$b"; } 2>/dev/null
 		done
 		d=$b/$n w=$b/$n.$$
-		if ! e=$( (umask 077 && exec head -c "$6" >"$w") 2>&1); then
+		if ! e=$( (umask 077 && exec head -c "$z" >"$w") 2>&1); then
 			rm -f "$w"
 			frame "fail $b: ${e##*: }"
 			exit 1
 		fi
 		# Cut off on its way: the driver sends it again.
-		if [ "$(wc -c <"$w")" -ne "$6" ]; then
+		if [ "$(wc -c <"$w")" -ne "$z" ]; then
 			rm -f "$w"
+			exit 1
+		fi
+		# Taken apart here, since a head may read more from a pipe than it was told to; dd cuts the file off.
+		if [ "$7" ] && ! e=$( (umask 077 && tail -c "$7" "$w" >"$w.e" && dd if=/dev/null of="$w" bs=1 seek="$6") 2>&1); then
+			rm -f "$w" "$w.e"
+			frame "fail $b: ${e##*: }"
 			exit 1
 		fi
 		if command -v setsid >/dev/null 2>&1; then
@@ -374,9 +405,9 @@ start)
 		fi
 		case $e in
 		'') ;;
-		*won) rm -f "$w" ;;
+		*won) rm -f "$w" "$w.e" ;;
 		*)
-			rm -rf "$d" "$w"
+			rm -rf "$d" "$w" "$w.e"
 			frame "fail $b: ${e##*: }"
 			exit 1
 			;;
@@ -388,7 +419,7 @@ start)
 		done
 	else
 		# Sent again, though the first took effect: none of it is an order.
-		head -c "$6" >/dev/null
+		head -c "$z" >/dev/null
 	fi
 	control "$1" "$2" "$3" "$4" "$5" 0
 	;;

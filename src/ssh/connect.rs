@@ -112,22 +112,35 @@ fn closed_pace() -> backon::ExponentialBackoff {
         .build()
 }
 
-/// Connects and logs in, for as long as it takes until the deadline.
+/// Connects and logs in, for as long as it takes until the deadline, which may be settled only meanwhile.
 ///
 /// # Errors
 /// The last attempt's failure, with what usually is its cause.
-pub async fn connect(endpoint: &Endpoint, key: &JobKey, deadline: Instant) -> Result<Session> {
+pub async fn connect(
+    endpoint: &Endpoint,
+    key: &JobKey,
+    deadline: impl Fn() -> Instant,
+) -> Result<Session> {
     let began = Instant::now();
     let mut pace = Pace::new();
     loop {
         let failure = match attempt(endpoint, key).await {
-            Ok(session) => return Ok(session),
+            Ok(session) => {
+                let seconds = began.elapsed().as_secs_f64();
+                tracing::debug!(
+                    host = endpoint.host,
+                    port = endpoint.port,
+                    seconds,
+                    "logged in"
+                );
+                return Ok(session);
+            }
             Err(failure) => failure,
         };
         tracing::debug!(host = endpoint.host, port = endpoint.port, %failure, "no SSH session yet");
         let pause = pace.after(&failure);
         match pause {
-            Some(pause) if Instant::now() + pause < deadline => sleep(pause).await,
+            Some(pause) if Instant::now() + pause < deadline() => sleep(pause).await,
             _ => return Err(give_up(endpoint, failure, began.elapsed())),
         }
     }

@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::Context;
-use crate::compute::{self, local};
+use crate::compute::{self, Request, local};
 use crate::error::{Error, Kind, Result};
-use crate::state::Locked;
-use crate::state::record::{Record, Tombstone};
+use crate::state::record::{Intent, Launch, Record, Tombstone, now};
+use crate::state::{Job, Locked, Store};
 
 /// From a SIGTERM to the end of the stage: there may never be another `cleanup`, so it still tries to finish, within
 /// the 30 s that GitLab Runner leaves at the least.
@@ -52,29 +52,80 @@ async fn unless(
 }
 
 async fn end(context: &Context) -> Result<()> {
-    let job = context.job();
-    let Some(locked) = job.lock_existing_when_free().await? else {
-        // Another that was killed may have left half a tombstone.
-        context.store().prune();
-        return Ok(());
-    };
-    // Both are tried, whatever is wrong with either: one is enough to find the machine.
+    super::inherited::end(context).await?;
+    let (store, job) = (context.store(), context.job());
+    match job.lock_existing_when_free().await? {
+        Some(locked) => end_job(&store, &job, locked, &reason(context)).await,
+        None => {
+            // Another that was killed may have left half a tombstone.
+            store.prune();
+            Ok(())
+        }
+    }
+}
+
+/// Says to AWS why the job's machine is ended.
+pub(super) fn reason(context: &Context) -> String {
+    let project = context.call.payload.project_path.as_deref();
+    format!(
+        "GitLab job {} of {} is over",
+        context.call.identity.job_id,
+        project.unwrap_or("an unknown project")
+    )
+}
+
+/// Ends all that is known of a job, and forgets it.
+///
+/// # Errors
+/// Where something of the job may still be alive; what is known of it is kept.
+pub async fn end_job(store: &Store, job: &Job, locked: Locked<'_>, reason: &str) -> Result<()> {
     let record = locked.record();
     let intent = locked.intent();
+    // Either is enough to find the machine, whatever is wrong with the other; the intent knows more.
     if let Ok(Some(intent)) = &intent {
-        compute::end(&intent.request).await?;
+        mark(&locked, intent);
+        end_launches(intent, reason).await?;
+    } else if let Ok(Some(record)) = &record {
+        compute::end_machine(&record.machine, reason).await?;
     }
-    if let Ok(Some(record)) = &record {
-        compute::end_machine(&record.machine).await?;
+    let (record, intent) = (record?, intent?);
+    forget(store, job, locked, record.as_ref(), intent.as_ref())
+}
+
+/// Writes down that the job is over before AWS is asked, which may not answer: then it is `reap`'s, though its Runner lives.
+fn mark(locked: &Locked<'_>, intent: &Intent) {
+    let remote = |launch: &Launch| matches!(launch.request, Request::Ecs(_));
+    if intent.ending || !intent.open_launches().any(remote) {
+        return;
     }
-    let (record, _) = (record?, intent?);
-    forget(context, locked, record.as_ref())
+    let mut ending = intent.clone();
+    ending.ending = true;
+    // A full disk must not keep a machine alive.
+    if let Err(error) = locked.write_intent(&ending) {
+        tracing::debug!(%error, "the intent was not marked");
+    }
+}
+
+/// Ends all that an intent may have started. What cannot be ended keeps nothing else alive.
+///
+/// # Errors
+/// Where something may still be alive.
+pub(super) async fn end_launches(intent: &Intent, reason: &str) -> Result<()> {
+    let mut all = Ok(());
+    for launch in intent.open_launches() {
+        all = all.and(compute::end(launch, reason).await);
+    }
+    all
 }
 
 /// Removes what is known of a job whose machine has ended, and leaves word of it.
-pub(super) fn forget(context: &Context, locked: Locked<'_>, record: Option<&Record>) -> Result<()> {
-    let store = context.store();
-    let job = context.job();
+fn forget(
+    store: &Store,
+    job: &Job,
+    locked: Locked<'_>,
+    record: Option<&Record>,
+    intent: Option<&Intent>,
+) -> Result<()> {
     if let Some(record) = record {
         local::remove_spools(&record.spool);
     }
@@ -82,7 +133,7 @@ pub(super) fn forget(context: &Context, locked: Locked<'_>, record: Option<&Reco
     // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a
     // job that is over, and its end may make the room.
     let bury = || match job.tombstone()? {
-        None => job.bury(&Tombstone::new()),
+        None => job.bury(&Tombstone::new(intent.map_or_else(now, |i| i.first_seen))),
         Some(_) => Ok(()),
     };
     let told = bury();

@@ -1,10 +1,14 @@
 //! The four stages that GitLab Runner calls, a file each, and what they share.
 
+mod bring_up;
 pub mod cleanup;
 pub mod config;
+mod inherited;
 pub mod prepare;
 pub mod run;
+mod welcome;
 
+use crate::cli::Overrides;
 use crate::config::settings::Settings;
 use crate::runner::Call;
 use crate::state::{Job, Store};
@@ -15,6 +19,8 @@ use crate::ui::Ui;
 pub struct Context {
     /// The checked configuration.
     pub settings: Settings,
+    /// What the command line says in place of the configuration.
+    pub overrides: Overrides,
     /// What the Runner said.
     pub call: Call,
     /// The job log.

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use super::Context;
-use crate::compute;
+use super::{Context, cleanup, inherited};
 use crate::error::{Error, Kind, Result};
 use crate::runner::exit::Outcome;
 use crate::runner::substage;
@@ -25,11 +24,15 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         )
     })?;
     let job = context.job();
-    let record = job.record()?.ok_or_else(|| state::unknown(&job))?;
+    let record = match job.record()? {
+        Some(record) => record,
+        None => inherited::record(context)?.ok_or_else(|| state::unknown(&job))?,
+    };
     let key = JobKey::from_pem(&record.private_key)?;
     let endpoint = record.machine.endpoint(substage::role(name))?;
     let ended = follow::run(Script {
         text: text.into(),
+        environment: record.environment.as_ref(),
         nonce: Nonce::draw(&record.spool)?,
         machine: &record.machine,
         endpoint,
@@ -40,8 +43,15 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
     })
     .await;
     match ended {
-        Ok(0) => Ok(Outcome::Success),
-        Ok(code) => Ok(Outcome::ScriptFailed(code)),
+        Ok(ended) => {
+            if let Some(hint) = ended.hint() {
+                context.ui.warn(&hint);
+            }
+            Ok(match ended.code {
+                0 => Outcome::Success,
+                code => Outcome::ScriptFailed(code),
+            })
+        }
         Err(Stopped::Failed(error)) => Err(error),
         Err(Stopped::RunnerGone(error)) => {
             end_job(context, &record).await?;
@@ -52,14 +62,11 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
 
 /// Ends the job's machine, since no `cleanup` will ever be called.
 async fn end_job(context: &Context, record: &Record) -> Result<()> {
-    let job = context.job();
+    let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
-        // A `cleanup` was called after all, or another job has this name now.
-        None => Ok(()),
+        // A `cleanup` was called after all, another job has this name now, or the Go driver prepared it.
+        None => inherited::end(context).await,
         Some(locked) if locked.record()?.as_ref() != Some(record) => Ok(()),
-        Some(locked) => {
-            compute::end_machine(&record.machine).await?;
-            super::cleanup::forget(context, locked, Some(record))
-        }
+        Some(locked) => cleanup::end_job(&store, &job, locked, "GitLab Runner is gone").await,
     }
 }

@@ -4,15 +4,19 @@
 //! DIRECTORY/jobs/KEY/intent.json    written before a launch: the exact request
 //! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
+//! DIRECTORY/manager                 who this is: the name that all it launches carries
+//! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
 //! ```
 //!
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
 //! directory is locked (flock) around each change, never during a launch: `cleanup` may come at any time.
 
 mod files;
+pub mod go_driver;
 pub mod record;
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -29,6 +33,10 @@ const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at a lock that another stage holds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// 16 random bytes in hexadecimal.
+const MANAGER_LENGTH: usize = 32;
+/// How long a note holds: a missing permission may have been granted by then.
+const NOTE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long another stage's lock is waited for: none holds it longer than it takes to end a machine.
 const LOCK_LIMIT: Duration = Duration::from_secs(120);
 
@@ -82,8 +90,99 @@ impl Store {
         self.root.join("cache")
     }
 
+    /// Returns who this is, drawing a name at the first call.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read or written.
+    pub fn manager(&self) -> Result<String> {
+        loop {
+            match self.known_manager()? {
+                Some(name) => return Ok(name),
+                None => self.draw_manager(&self.root.join("manager"))?,
+            }
+        }
+    }
+
+    /// Returns who this is, if a name was drawn already.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub fn known_manager(&self) -> Result<Option<String>> {
+        let path = self.root.join("manager");
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().len() == MANAGER_LENGTH => Ok(Some(text.trim().to_owned())),
+            Ok(_) => Err(Error::new(
+                Kind::State,
+                format!("{} does not hold {MANAGER_LENGTH} hexadecimal digits", path.display()),
+            )
+            .hint("Remove it; a new name is drawn, and machines of the old one end at their deadline.")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(files::problem("read", &path, e)),
+        }
+    }
+
+    /// Many processes may do this at once; a link is made once only, and whole.
+    fn draw_manager(&self, path: &Path) -> Result<()> {
+        make_directory(&self.root)?;
+        let name = crate::hash::random_hex().map_err(|e| files::problem("draw", path, e))?;
+        let own = self.root.join(format!("manager.{}", std::process::id()));
+        // On disk before it has its name: half a name after a power cut would stop every job.
+        let drawn = File::create(&own)
+            .and_then(|mut file| {
+                file.write_all(format!("{name}\n").as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::hard_link(&own, path));
+        drop(fs::remove_file(&own));
+        match drawn {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(files::problem("write", path, e)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Returns whether something was noted within the last day.
+    #[must_use]
+    pub fn is_noted(&self, name: &str) -> bool {
+        let noted = fs::metadata(self.root.join("notes").join(name)).and_then(|m| m.modified());
+        noted
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok())
+            .is_some_and(|age| age < NOTE_AGE)
+    }
+
+    /// Notes something for a day. What cannot be noted is found out again.
+    pub fn note(&self, name: &str) {
+        let directory = self.root.join("notes");
+        if make_directory(&directory).is_ok() {
+            drop(fs::write(directory.join(name), ""));
+        }
+    }
+
+    /// Returns every job of which something is known.
+    ///
+    /// # Errors
+    /// Where the state directory cannot be read.
+    pub fn jobs(&self) -> Result<Vec<Job>> {
+        let directory = self.root.join("jobs");
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(files::problem("read", &directory, e)),
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok());
+        Ok(names.map(|name| self.job(&name)).collect())
+    }
+
     /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
     pub fn prune(&self) {
+        let drawn = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let unfinished = drawn.map(|entry| entry.path()).filter(|path| {
+            path.file_stem().is_some_and(|name| name == "manager") && is_unfinished(path)
+        });
+        unfinished.for_each(|path| drop(fs::remove_file(path)));
         let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
             return;
         };
@@ -199,11 +298,7 @@ impl Job {
     }
 
     fn make_directory(&self) -> Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .map_err(|e| files::problem("make", &self.dir, e))
+        make_directory(&self.dir)
     }
 
     fn open_lock(&self) -> Result<Option<File>> {
@@ -240,6 +335,14 @@ impl Job {
         files::read(&self.dir.join("record.json"))
     }
 
+    /// Reads the intent without the lock: it is replaced as a whole, never changed.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood.
+    pub fn intent(&self) -> Result<Option<Intent>> {
+        files::read(&self.dir.join("intent.json"))
+    }
+
     /// Reads what an earlier try left behind.
     ///
     /// # Errors
@@ -254,11 +357,7 @@ impl Job {
     /// Where it cannot be written.
     pub fn bury(&self, tombstone: &Tombstone) -> Result<()> {
         if let Some(dir) = self.tombstone.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(|e| files::problem("make", dir, e))?;
+            make_directory(dir)?;
         }
         files::write(&self.tombstone, tombstone)
     }
@@ -270,7 +369,7 @@ impl Locked<'_> {
     /// # Errors
     /// Where it cannot be read or understood.
     pub fn intent(&self) -> Result<Option<Intent>> {
-        files::read(&self.job.dir.join("intent.json"))
+        self.job.intent()
     }
 
     /// Writes the intent; it is on disk when this returns.
@@ -281,6 +380,18 @@ impl Locked<'_> {
         files::write(&self.job.dir.join("intent.json"), intent)
     }
 
+    /// Writes the intent anew, unless that of its attempt is gone or ending: then a `cleanup` came in between.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn update_intent(&self, intent: &Intent) -> Result<bool> {
+        let same = |old: Intent| old.attempt == intent.attempt && !old.ending;
+        if !self.intent()?.is_some_and(same) {
+            return Ok(false);
+        }
+        self.write_intent(intent).map(|()| true)
+    }
+
     /// Reads the record.
     ///
     /// # Errors
@@ -289,14 +400,14 @@ impl Locked<'_> {
         self.job.record()
     }
 
-    /// Writes the record, unless the intent of that attempt is gone: then a `cleanup` came in between, and
+    /// Writes the record, unless the intent of that attempt is gone or ending: then a `cleanup` came in between, and
     /// whatever was launched is nobody's.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn write_record(&self, record: &Record) -> Result<bool> {
         match self.intent()? {
-            Some(intent) if intent.attempt == record.attempt => {
+            Some(intent) if intent.attempt == record.attempt && !intent.ending => {
                 files::write(&self.job.dir.join("record.json"), record)?;
                 Ok(true)
             }
@@ -317,6 +428,14 @@ impl Locked<'_> {
             _ => Ok(()),
         }
     }
+}
+
+fn make_directory(directory: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|e| files::problem("make", directory, e))
 }
 
 /// Returns who holds a lock, as `/proc/locks` tells it: `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`; who only

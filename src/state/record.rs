@@ -1,7 +1,7 @@
 //! What the state files hold.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use super::files::{VERSION, Versioned};
 use crate::compute::{Machine, Request};
 use crate::error::Result;
 use crate::process::Process;
+use crate::script::environment::ContainerEnvironment;
 
 /// Written before a launch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,10 +19,39 @@ pub struct Intent {
     pub attempt: String,
     /// Unix time, seconds.
     pub created: u64,
+    /// When the job was first seen, in whichever try: Unix time, seconds.
+    pub first_seen: u64,
+    /// When nothing of the job may live any more: Unix time, seconds.
+    pub deadline: u64,
     /// The Runner process that owns the job.
     pub owner: Option<Process>,
+    /// Whether `cleanup` has begun: whoever lives, nothing of the job shall. The Runner calls it once, and where it fails
+    /// `reap` goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
+    /// What was launched, in order: one rung after the other, each before it was asked for.
+    pub launches: Vec<Launch>,
+}
+
+/// One launch of one rung.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
     /// The exact request; sending it again finds what it started.
     pub request: Request,
+    /// What came of it, as far as it was told.
+    pub state: LaunchState,
+}
+
+/// What is known of a launch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaunchState {
+    /// It was, or is just being, asked for; no answer is known.
+    Asked,
+    /// It has a name of its own: a task's ARN.
+    Named(String),
+    /// Nothing of it can be alive.
+    Over,
 }
 
 /// Written after a launch.
@@ -32,6 +62,8 @@ pub struct Record {
     pub attempt: String,
     /// Unix time, seconds.
     pub created: u64,
+    /// When nothing of the job may live any more: Unix time, seconds.
+    pub deadline: u64,
     /// The job's number.
     pub job_id: u64,
     /// The project's path, if known.
@@ -44,6 +76,9 @@ pub struct Record {
     pub private_key: String,
     /// Names the job's directories on the far side; nobody else can guess it.
     pub spool: String,
+    /// The container's own environment, on a container machine where it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<ContainerEnvironment>,
 }
 
 /// Left by `cleanup`.
@@ -70,14 +105,29 @@ pub struct FinalFailure {
 impl Intent {
     /// Returns the intent of an attempt that begins now.
     #[must_use]
-    pub fn new(attempt: String, owner: Option<Process>, request: Request) -> Self {
+    pub fn new(
+        attempt: String,
+        owner: Option<Process>,
+        first_seen: Option<u64>,
+        lifetime: Duration,
+    ) -> Self {
+        let now = now();
         Self {
             version: VERSION,
             attempt,
-            created: now(),
+            created: now,
+            first_seen: first_seen.unwrap_or(now),
+            deadline: now + lifetime.as_secs(),
             owner,
-            request,
+            ending: false,
+            launches: Vec::new(),
         }
+    }
+
+    /// Returns what may still be alive.
+    pub fn open_launches(&self) -> impl Iterator<Item = &Launch> {
+        let over = |launch: &&Launch| launch.state != LaunchState::Over;
+        self.launches.iter().filter(over)
     }
 }
 
@@ -89,12 +139,14 @@ impl Record {
             version: VERSION,
             attempt: intent.attempt.clone(),
             created: now(),
+            deadline: intent.deadline,
             job_id: 0,
             project: None,
             owner: intent.owner,
             machine,
             private_key,
             spool,
+            environment: None,
         }
     }
 
@@ -108,21 +160,15 @@ impl Record {
 }
 
 impl Tombstone {
-    /// Returns the tombstone of a job that was first seen now.
+    /// Returns the tombstone of a job that was first seen then.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(first_seen: u64) -> Self {
         Self {
             version: VERSION,
-            first_seen: now(),
+            first_seen,
             final_failure: None,
             rung: None,
         }
-    }
-}
-
-impl Default for Tombstone {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -138,7 +184,9 @@ impl Versioned for Tombstone {
     const WHAT: &'static str = "tombstone";
 }
 
-fn now() -> u64 {
+/// Returns the time: Unix time, seconds.
+#[must_use]
+pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())

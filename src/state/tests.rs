@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
-use super::record::{Intent, Record, Tombstone};
+use super::record::{Intent, Launch, LaunchState, Record, Tombstone};
 use super::*;
 use crate::compute::local::LocalRequest;
 use crate::compute::{Machine, Place, Request};
@@ -18,7 +18,12 @@ fn request() -> Request {
 }
 
 fn record(attempt: &str) -> (Intent, Record) {
-    let intent = Intent::new(attempt.into(), Process::this(), request());
+    let hour = Duration::from_secs(3600);
+    let mut intent = Intent::new(attempt.into(), Process::this(), None, hour);
+    intent.launches.push(Launch {
+        request: request(),
+        state: LaunchState::Asked,
+    });
     let machine = Machine {
         place: Place::Local {
             keeper: Process::this().unwrap(),
@@ -133,7 +138,7 @@ fn damaged_and_newer_files_say_so_and_stay() {
 fn a_tombstone_outlives_the_job() {
     let (_dir, job) = store();
     assert_eq!(job.tombstone().unwrap(), None);
-    let tombstone = Tombstone::new();
+    let tombstone = Tombstone::new(7);
     job.bury(&tombstone).unwrap();
     assert_eq!(job.tombstone().unwrap(), Some(tombstone));
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`runner::Runner`] plays GitLab Runner for one job; [`stage::Stage`] is one process it started.
 //! - [`servers::Server`] is a job machine: OpenSSH, dropbear or the project's own SSH server.
+//! - [`aws::Account`] is AWS: an account of its own for each test, whose tasks are such machines.
 //! - [`proxy::Proxy`] stands between driver and machine and breaks the connection on demand.
 //! - [`git::GitServer`] and [`helper::Helper`] are what the scripts of a job call.
 //!
@@ -9,8 +10,10 @@
 //! directory, and every process of it carries that path in its environment, arguments or files,
 //! which is how [`processes`] finds what a test left behind.
 
+pub(crate) mod aws;
 pub(crate) mod git;
 pub(crate) mod helper;
+pub(crate) mod place;
 pub(crate) mod port;
 pub(crate) mod processes;
 pub(crate) mod proxy;
@@ -20,6 +23,7 @@ pub(crate) mod ssh;
 pub(crate) mod stage;
 pub(crate) mod tools;
 pub(crate) mod traces;
+pub(crate) mod unread;
 
 use std::io::Write as _;
 use std::path::Path;

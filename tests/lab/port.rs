@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::hash::BuildHasher as _;
-use std::net::TcpListener;
 use std::ops::Range;
 use std::time::Duration;
 use std::time::Instant;
@@ -35,7 +34,9 @@ impl Port {
             let number = RANGE.start + (first + step) % count;
             let lock = File::create(folder.join(number.to_string())).expect("a lock file");
             let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
-            if locked.is_ok() && TcpListener::bind(("127.0.0.1", number)).is_ok() {
+            // Asked of the table, not by binding: a child that another thread is just starting would hold that socket
+            // open for a moment longer, and whoever reserved the port would find it in use.
+            if locked.is_ok() && !is_listening(number) {
                 return Self {
                     number,
                     _lock: lock,
@@ -51,12 +52,15 @@ impl Port {
     }
 }
 
-/// Tells whether anybody listens on a port of 127.0.0.1, without connecting: a connection would show
+/// Tells whether anybody listens on a port, at whatever address, without connecting: a connection would show
 /// in the server's own count of failed logins.
 pub(crate) fn is_listening(port: u16) -> bool {
     const LISTEN: &str = "0A";
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux's table of connections");
-    table.lines().skip(1).any(|line| {
+    let table = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}"));
+    // Without IPv6 there is no table of it.
+    let mut tables = table("tcp").expect("Linux's table of connections");
+    tables += &table("tcp6").unwrap_or_default();
+    tables.lines().any(|line| {
         let mut fields = line.split_whitespace().skip(1);
         let local = fields.next().unwrap_or_default();
         let state = fields.nth(1).unwrap_or_default();

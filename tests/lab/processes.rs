@@ -61,6 +61,23 @@ pub(crate) fn of(directory: &Path) -> Vec<Process> {
     found
 }
 
+/// Returns this host's id of the process that has that id in the PID namespace of another one.
+pub(crate) fn of_namespace(member: Pid, inner: Pid) -> Option<Pid> {
+    let proc = |pid: Pid| Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    let namespace = std::fs::read_link(proc(member).join("ns/pid")).ok()?;
+    let known = |pid: &Pid| {
+        let status = std::fs::read_to_string(proc(*pid).join("status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let last = ids.and_then(|ids| ids.split_whitespace().next_back());
+        last.and_then(|id| id.parse().ok()) == Some(inner.as_raw_nonzero().get())
+    };
+    let alike =
+        |pid: &Pid| std::fs::read_link(proc(*pid).join("ns/pid")).ok().as_ref() == Some(&namespace);
+    let all = std::fs::read_dir("/proc").expect("Linux's /proc").flatten();
+    all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+        .find(|pid| alike(pid) && known(pid))
+}
+
 /// Waits until no process belongs to the directory; returns those that are still there.
 pub(crate) fn wait_none(directory: &Path, within: Duration) -> Vec<Process> {
     let deadline = Instant::now() + within;

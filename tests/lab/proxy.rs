@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -118,7 +118,9 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    upstream: SocketAddr,
+    /// The machine's address; none where it is the one that the driver has dialled.
+    host: Option<Ipv4Addr>,
+    upstream: u16,
     door: Door,
     /// Every connection up to this number is to be cut.
     cut_before: u64,
@@ -153,13 +155,24 @@ impl Shared {
 impl Proxy {
     /// Starts a proxy, on a port of its own, to a port of 127.0.0.1.
     pub(crate) fn start(upstream: u16) -> Self {
+        Self::start_to(Some(Ipv4Addr::LOCALHOST), upstream)
+    }
+
+    /// Starts a proxy that stands before every machine of this host at once, whatever address in 127/8 it has: what
+    /// is dialled at the proxy's port is forwarded to the same address at the other port.
+    pub(crate) fn start_before_all(upstream: u16) -> Self {
+        Self::start_to(None, upstream)
+    }
+
+    fn start_to(host: Option<Ipv4Addr>, upstream: u16) -> Self {
         let port = Port::reserve();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port.number()))
+        let listener = std::net::TcpListener::bind((listening(host), port.number()))
             .expect("a port that is reserved");
         listener.set_nonblocking(true).expect("a socket");
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                upstream: SocketAddr::from(([127, 0, 0, 1], upstream)),
+                host,
+                upstream,
                 door: Door::Open,
                 cut_before: 0,
                 cut: Cut::Reset,
@@ -184,7 +197,7 @@ impl Proxy {
                 .expect("an event loop");
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).expect("a listening socket");
-                forward::serve(loop_shared, listener, number).await;
+                forward::serve(loop_shared, listener, (listening(host), number)).await;
             });
         });
         Self {
@@ -245,7 +258,7 @@ impl Proxy {
 
     /// Sends new connections to another machine.
     pub(crate) fn set_upstream(&self, port: u16) {
-        self.change(|state| state.upstream.set_port(port));
+        self.change(|state| state.upstream = port);
     }
 
     /// Does harm once so many more bytes have gone one way, over all connections together, and not
@@ -331,6 +344,11 @@ impl Proxy {
         self.shared.changed.send_modify(|version| *version += 1);
         result
     }
+}
+
+/// Returns the address to listen on.
+fn listening(host: Option<Ipv4Addr>) -> Ipv4Addr {
+    host.unwrap_or(Ipv4Addr::UNSPECIFIED)
 }
 
 impl Drop for Proxy {

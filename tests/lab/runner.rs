@@ -12,7 +12,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::process::Pid;
+
 use super::PATIENCE;
+use super::aws::Account;
 use super::processes;
 use super::proxy::Proxy;
 use super::servers::Server;
@@ -75,9 +78,12 @@ impl Runner {
     /// Returns the configuration that the builder asked for.
     pub(crate) fn default_config(&self) -> String {
         let root = self.root().display();
+        let place = match &self.builder.account {
+            Some(_) => format!("capacity = {:?}\n", self.builder.capacity),
+            None => "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n".to_owned(),
+        };
         let mut text = format!(
-            "capacity = [\"local\"]\n\
-             allow_jobs_on_this_host = true\n\
+            "{place}\
              builds_dir = \"{root}/builds\"\n\
              cache_dir = \"{root}/cache\"\n\
              {top}\n\
@@ -94,8 +100,11 @@ impl Runner {
         );
         if let Some(server) = &self.server {
             let port = self.proxy.as_ref().map_or(server.port(), Proxy::port);
-            let command = server.command();
-            text += &format!("port = {port}\n\n[local]\ncommand = {command:?}\n");
+            text += &format!("port = {port}\n\n");
+            text += &match &self.builder.account {
+                Some(account) => account.table(&self.family()),
+                None => format!("[local]\ncommand = {:?}\n", server.command()),
+            };
         }
         text + "\n" + &self.builder.tables
     }
@@ -103,6 +112,16 @@ impl Runner {
     /// Returns the job's id.
     pub(crate) fn job(&self) -> u64 {
         self.job
+    }
+
+    /// Returns the account of a job on Fargate.
+    pub(crate) fn account(&self) -> &Account {
+        self.builder.account.as_ref().expect("a job on Fargate")
+    }
+
+    /// Returns the family of the task definition that is this job's own, on Fargate.
+    pub(crate) fn family(&self) -> String {
+        format!("ci-job-{}", self.job)
     }
 
     /// Returns the machine given by [`RunnerBuilder::machine`].
@@ -115,9 +134,25 @@ impl Runner {
         self.proxy.as_ref().expect("a proxy was asked for")
     }
 
+    /// Returns where the machine's `/var/tmp` and `/tmp` are on this host.
+    pub(crate) fn far_temp(&self) -> [PathBuf; 2] {
+        let own = self.server.as_ref().and_then(Server::var_tmp);
+        [own.unwrap_or_else(|| "/var/tmp".into()), "/tmp".into()]
+    }
+
     /// Returns what the job leaves on its way; a proxy is not the job's.
     pub(crate) fn traces(&self) -> Traces {
-        let traces = Traces::of(self.state_directory());
+        let mut traces = Traces::of(self.state_directory());
+        if let Some(account) = &self.builder.account {
+            let family = self.family();
+            let tasks = account.alive().into_iter();
+            let process = tasks
+                .filter(|task| task.family == family)
+                .find_map(|task| Pid::from_raw(task.process?));
+            traces = traces
+                .with_var_tmp(self.server().var_tmp())
+                .with_process_1(process);
+        }
         match &self.proxy {
             Some(proxy) => traces.without_port(proxy.port()),
             None => traces,
@@ -247,6 +282,22 @@ impl Runner {
         .spawn()
     }
 
+    /// Runs a command of the driver's own, with the job's configuration, as the Runner's user would by hand or timer.
+    pub(crate) fn command(&self, args: &[&str]) -> Output {
+        let config = self.config_file().into_os_string();
+        let mut all = vec!["--config".into(), config];
+        all.extend(args.iter().map(OsString::from));
+        let call = Call {
+            name: args.join(" "),
+            program: self.builder.driver.clone(),
+            args: all,
+            env: self.stage_environment(),
+            directory: self.root().to_owned(),
+            keep: self.builder.keep,
+        };
+        call.spawn().wait(PATIENCE)
+    }
+
     /// Writes a script as the Runner does, each into a new directory.
     pub(crate) fn write_script(&self, script: impl AsRef<[u8]>) -> PathBuf {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
@@ -276,6 +327,9 @@ impl Runner {
     /// Has the end of this runner not mind what the job left behind; it is ended all the same.
     pub(crate) fn forgive_leftovers(&self) {
         self.forgiving.store(true, Ordering::SeqCst);
+        if let Some(account) = &self.builder.account {
+            account.forgive_leftovers();
+        }
     }
 
     fn leftovers(&self) -> Vec<String> {
@@ -283,6 +337,10 @@ impl Runner {
             .iter()
             .map(ToString::to_string)
             .collect();
+        if let Some(account) = &self.builder.account {
+            let tasks = account.left(Some(&self.family()));
+            left.extend(tasks.iter().map(|task| format!("{task:?}")));
+        }
         if let Some(server) = &self.server
             && super::port::is_listening(server.port())
         {

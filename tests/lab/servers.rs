@@ -64,6 +64,11 @@ pub(crate) const ALL: [(Kind, Login); 9] = [
     (Kind::Own, Login::Busybox),
 ];
 
+/// Returns the servers of a kind, with each shell.
+pub(crate) fn of(kind: Kind) -> impl Iterator<Item = (Kind, Login)> {
+    ALL.into_iter().filter(move |(known, _)| *known == kind)
+}
+
 /// What a machine shall be like.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerBuilder {
@@ -74,6 +79,8 @@ pub(crate) struct ServerBuilder {
     authorise_late: Option<Duration>,
     busybox_only: bool,
     small_disk: Option<u32>,
+    init: bool,
+    own_var_tmp: bool,
     path_first: Vec<PathBuf>,
     options: Vec<String>,
 }
@@ -89,6 +96,8 @@ impl ServerBuilder {
             authorise_late: None,
             busybox_only: false,
             small_disk: None,
+            init: false,
+            own_var_tmp: false,
             path_first: Vec::new(),
             options: Vec::new(),
         }
@@ -127,6 +136,20 @@ impl ServerBuilder {
     #[must_use]
     pub(crate) fn small_disk(mut self, megabytes: u32) -> Self {
         self.small_disk = Some(megabytes);
+        self
+    }
+
+    /// Makes a little init the machine's first process, where otherwise that is the server itself.
+    #[must_use]
+    pub(crate) fn init(mut self) -> Self {
+        self.init = true;
+        self
+    }
+
+    /// Gives the machine a `/var/tmp` that is not this host's, as a task's machine has one that goes with it.
+    #[must_use]
+    pub(crate) fn own_var_tmp(mut self) -> Self {
+        self.own_var_tmp = true;
         self
     }
 
@@ -178,7 +201,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Returns what `[local] command` shall be.
+    /// Returns the program that is the machine: what `[local] command` shall be, and what an image would start
+    /// (with the addresses to serve at as arguments; without any, 127.0.0.1).
     pub(crate) fn command(&self) -> Vec<String> {
         vec![self.directory.join("entrypoint").display().to_string()]
     }
@@ -191,6 +215,12 @@ impl Server {
     /// Returns the home directory of the account.
     pub(crate) fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// Returns where the machine's own `/var/tmp` is seen on this host, where it has one.
+    pub(crate) fn var_tmp(&self) -> Option<PathBuf> {
+        let path = self.directory.join("var-tmp");
+        self.builder.own_var_tmp.then_some(path)
     }
 
     /// Returns the server's log file.

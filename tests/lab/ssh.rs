@@ -32,8 +32,13 @@ impl Client {
         text.trim_end().to_owned()
     }
 
-    /// Starts a command on the server at the port.
+    /// Starts a command on the server at the port of 127.0.0.1.
     pub(crate) fn spawn(&self, port: u16, command: &str) -> Stage {
+        self.spawn_at("127.0.0.1", port, command)
+    }
+
+    /// Starts a command on the server at the address and port.
+    pub(crate) fn spawn_at(&self, address: &str, port: u16, command: &str) -> Stage {
         let mut args: Vec<String> = ["-F", "none", "-T", "-p"].map(String::from).into();
         args.push(port.to_string());
         args.push("-i".into());
@@ -51,7 +56,7 @@ impl Client {
             args.push("-o".into());
             args.push(option.into());
         }
-        args.extend(["root@127.0.0.1", "--", command].map(String::from));
+        args.extend([&format!("root@{address}"), "--", command].map(String::from));
         Call {
             name: format!("ssh {command}"),
             program: tools::program("ssh"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Programs that the lab starts, and the Debian package that each comes with.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
@@ -12,6 +12,7 @@ const PACKAGES: [(&str, &str); 10] = [
     ("busybox", "busybox"),
     ("bash", "bash"),
     ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
     ("git", "git"),
     ("tar", "tar"),
 ];

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 use super::port;
+use super::processes;
 
 /// Everything by which the things of some jobs can be told from all others.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,10 @@ pub(crate) struct Traces {
     tokens: Vec<String>,
     spools: Vec<String>,
     ports: Vec<u16>,
+    /// Where the machine's own `/var/tmp` is, where it has one.
+    var_tmp: Option<PathBuf>,
+    /// This host's id of the process 1 of the machine's own PID namespace, where it has one.
+    process_1: Option<Pid>,
 }
 
 /// Returns whether the tests shall take their time, for the full numbers.
@@ -65,6 +70,18 @@ impl Traces {
         self
     }
 
+    /// Looks for what lies in `/var/tmp` in that directory instead.
+    pub(crate) fn with_var_tmp(mut self, directory: Option<PathBuf>) -> Self {
+        self.var_tmp = directory;
+        self
+    }
+
+    /// Takes process ids that the machine tells for those of the PID namespace with that process 1.
+    pub(crate) fn with_process_1(mut self, process: Option<Pid>) -> Self {
+        self.process_1 = process;
+        self
+    }
+
     fn take(&mut self, value: &Value) {
         let (Value::Object(_) | Value::Array(_)) = value else {
             return;
@@ -87,17 +104,18 @@ impl Traces {
     }
 
     /// Returns the spool directories of all scripts of the jobs, on a machine that shares this host's
-    /// `/var/tmp`.
+    /// `/var/tmp` or whose own is known.
     pub(crate) fn scripts(&self) -> Vec<PathBuf> {
         let all = self.spool_roots().into_iter().flat_map(|root| list(&root));
         all.filter(|path| path.join("sup").is_file()).collect()
     }
 
     fn spool_roots(&self) -> Vec<PathBuf> {
+        let var_tmp = self.var_tmp.as_deref();
+        let bases = [var_tmp.unwrap_or(Path::new("/var/tmp")), Path::new("/tmp")];
         let spools = self.spools.iter();
         spools
-            .flat_map(|spool| ["/var/tmp", "/tmp"].map(|base| format!("{base}/.gad-{spool}")))
-            .map(PathBuf::from)
+            .flat_map(|spool| bases.map(|base| base.join(format!(".gad-{spool}"))))
             .collect()
     }
 
@@ -124,7 +142,11 @@ impl Traces {
                 .first()
                 .and_then(|script| std::fs::read_to_string(script.join(file)).ok())
                 .and_then(|text| text.split_whitespace().next()?.parse().ok())
-                .and_then(Pid::from_raw);
+                .and_then(Pid::from_raw)
+                .and_then(|pid| match self.process_1 {
+                    Some(process_1) => processes::of_namespace(process_1, pid),
+                    None => Some(pid),
+                });
             killed.is_some()
         });
         let pid = killed.unwrap();
@@ -166,7 +188,14 @@ impl Traces {
         let mut left = self.marked();
         let ports = self.ports.iter().filter(|port| port::is_listening(**port));
         left.extend(ports.map(|port| format!("somebody listens on port {port}")));
-        let roots = self.spool_roots().into_iter().filter(|root| root.exists());
+        // A machine's own disk is gone with it.
+        let own = |root: &PathBuf| {
+            self.var_tmp
+                .as_ref()
+                .is_some_and(|own| root.starts_with(own))
+        };
+        let roots = self.spool_roots().into_iter();
+        let roots = roots.filter(|root| !own(root) && root.exists());
         left.extend(roots.map(|root| root.display().to_string()));
         assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     }
@@ -195,6 +224,14 @@ pub(crate) fn tombstones(state: &Path) -> usize {
         for path in list(&folder) {
             // A job's own folder must be gone even where it is empty.
             let of_a_job = folder.ends_with("jobs") || folder.ends_with("work");
+            // Who this is, and what was learnt, outlive every job.
+            if folder == state
+                && path
+                    .file_name()
+                    .is_some_and(|name| name == "manager" || name == "notes")
+            {
+                continue;
+            }
             if path.is_dir() && !of_a_job {
                 folders.push(path);
             } else {

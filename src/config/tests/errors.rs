@@ -220,6 +220,98 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "f.toml:2:12: local.command: the text holds a NUL",
             "command = [",
         ),
+        // Tags and what else AWS takes only in one form.
+        (
+            "[tags]\n\"aws:x\" = \"a\"",
+            "f.toml:2:1: tags.\"aws:x\": AWS keeps keys that begin with aws: for itself",
+            "For example, under [tags]: team = \"platform\"",
+        ),
+        (
+            "[tags]\na = \"b\"\n\"gitlab-aws-driver:job\" = \"a\"",
+            "f.toml:3:1: tags.\"gitlab-aws-driver:job\": the driver keeps keys",
+            "team",
+        ),
+        (
+            "tags = { \"a,b\" = \"c\" }",
+            "f.toml:1:10: tags.\"a,b\": a tag's key cannot hold ','",
+            "team",
+        ),
+        (
+            "[tags]\na = \"b*\"",
+            "f.toml:2:5: tags.a: a tag's value cannot hold '*'",
+            "For example, under [tags]: a = \"platform\"",
+        ),
+        (
+            "[tags]\na = 1",
+            "f.toml:2:5: tags.a: invalid type: integer `1`, expected text in quotes",
+            "a = \"platform\"",
+        ),
+        (
+            "[tags]\na = { b = \"c\" }",
+            "f.toml:2:5: tags.a: invalid type: map, expected text",
+            "a = ",
+        ),
+        (
+            "[tags]\na = \"\"",
+            "f.toml:2:5: tags.a: the text is empty",
+            "a = ",
+        ),
+        (
+            "tags = \"a\"",
+            "f.toml:1:8: tags: expected a table, found a string",
+            "Write [tags] on a line",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\n[profile.tags]\n\"AWS:a\" = \"b\"",
+            "f.toml:5:1: profile[0].tags.\"AWS:a\": AWS keeps keys",
+            "under [profile.tags]: team",
+        ),
+        (
+            "fleet = \"a,b\"",
+            "f.toml:1:9: fleet: a tag's value cannot hold ','",
+            "fleet = \"gitlab-aws-driver\"",
+        ),
+        (
+            "[[profile]]\nfleet = \"a\"",
+            "f.toml:2:1: profile[0].fleet: no profile can set this",
+            "Put fleet above",
+        ),
+        (
+            "[fargate]\ncontainer = \"a b\"",
+            "f.toml:2:13: fargate.container: \"a b\" is no container's name",
+            "container = \"ci-coordinator\"",
+        ),
+        (
+            "[fargate]\nrole_arn = \"ci\"",
+            "f.toml:2:12: fargate.role_arn: \"ci\" is no role's ARN",
+            "role_arn = \"arn:aws:iam::",
+        ),
+        (
+            "[limits]\nroles = [\"arn:aws:iam::*:role/a\", \"ci-*\"]",
+            "f.toml:2:35: limits.roles: \"ci-*\" fits no role",
+            "roles = [\"arn:",
+        ),
+        (
+            "[fargate]\nsecurity_groups = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\"]",
+            "f.toml:2:19: fargate.security_groups: the list holds 6, and ECS takes at most 5",
+            "security_groups = ",
+        ),
+        // What a rung needs of other keys.
+        (
+            "capacity = [\"ec2\", \"fargate\"]",
+            "f.toml:1:12: capacity: the rung \"fargate\" needs [fargate] task_definition",
+            "For example, under [fargate]: task_definition = \"ci-job\"",
+        ),
+        (
+            "capacity = [\"ecs:x\"]\n[fargate]\nTaskDefinition = \"a\"",
+            "f.toml:1:12: capacity: the rung \"ecs:x\" needs [fargate] subnets",
+            "For example, under [fargate]: subnets = [",
+        ),
+        (
+            "capacity = [\"ec2\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\n[profile.fargate]\nsubnets = [\"a\"]",
+            "f.toml:5:12: profile[0].capacity: the rung \"fargate\" needs [fargate] task_definition",
+            "task_definition",
+        ),
         // Profiles.
         (
             "[[profile]]\ncapacity = [\"ec2\"]",
@@ -299,6 +391,33 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "{text}\n got {got}\nwant {message}"
         );
         assert!(hint.contains(remedy), "{text}\n got {hint}\nwant {remedy}");
+    }
+}
+
+#[test]
+fn more_than_aws_takes_is_refused() {
+    let list: String = (0..17).map(|i| format!("\"subnet-{i}\",")).collect();
+    let (message, _) = failed(&format!("[fargate]\nsubnets = [{list}]"));
+    assert!(
+        message.contains("the list holds 17, and ECS takes at most 16"),
+        "{message}"
+    );
+    let table: String = (0..41).map(|i| format!("t{i} = \"x\"\n")).collect();
+    let (message, _) = failed(&format!("[tags]\n{table}"));
+    assert!(
+        message.starts_with("f.toml:1:2: tags: the table holds 41 tags"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_profile_that_needs_tasks_may_bring_what_they_need() {
+    for text in [
+        "capacity = [\"ec2\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { subnets = [\"a\"], task_definition = \"b\" }",
+        "capacity = [\"ec2\"]\nfargate = { subnets = [\"a\"] }\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { task_definition = \"b\" }",
+        "capacity = [\"fargate\"]\nfargate = { Subnet = \"a\", TaskDefinition = \"b\" }\n[[profile]]\nname = \"a\"\nmatch.protected = true",
+    ] {
+        assert_eq!(parsed(text).warnings, Vec::<String>::new(), "{text}");
     }
 }
 
@@ -385,6 +504,8 @@ fn the_errors_in_the_documentation_are_real() {
         "[ssh]\nusername = root",
         "capacity = [\"local\"]",
         "[limits]\nmax_memory = \"8gb\"",
+        "capacity = [\"fargate\"]",
+        "[tags]\n\"aws:team\" = \"a\"",
     ] {
         let e = parse(text, path).expect_err(text);
         let shown = format!("    ERROR: {e}\n    {}\n", e.remedy().unwrap_or_default());

@@ -1,6 +1,6 @@
 //! What `check --json` prints.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{missing, overridden};
 use crate::config::Loaded;
@@ -25,6 +25,7 @@ fn settings_json(settings: &Settings) -> Value {
         "capacity": rungs(&settings.capacity),
         "rung_wait_seconds": settings.rung_wait.as_secs_f64(),
         "capacity_wait_seconds": settings.capacity_wait.as_secs_f64(),
+        "deadline_margin_seconds": settings.deadline_margin.as_secs_f64(),
         "allow_jobs_on_this_host": settings.allow_jobs_on_this_host,
         "builds_dir": settings.builds_dir,
         "cache_dir": settings.cache_dir,
@@ -32,6 +33,8 @@ fn settings_json(settings: &Settings) -> Value {
         "log_format": settings.log.format.name(),
         "log_file": settings.log.file.as_ref().map(|file| file.display().to_string()),
         "state": { "directory": settings.state_directory.display().to_string() },
+        "fleet": settings.fleet,
+        "tags": settings.tags.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect::<Map<_, _>>(),
         "ssh": {
             "username": settings.ssh.username,
             "port": settings.ssh.port,
@@ -49,6 +52,9 @@ fn settings_json(settings: &Settings) -> Value {
             "use_public_ip": f.use_public_ip,
             "platform_version": f.platform_version,
             "enable_execute_command": f.enable_execute_command,
+            "container": f.container,
+            "role_arn": f.role_arn,
+            "propagate_tags": f.propagate_tags,
         })),
         "ec2": settings.ec2.as_ref().map(|e| json!({
             "region": e.region,
@@ -114,7 +120,13 @@ mod tests {
         assert_eq!(settings["rung_wait_seconds"], 300.0);
         assert_eq!(settings["ssh"]["port"], 22);
         assert_eq!(settings["limits"]["max_memory_bytes"], 16_u64 << 30);
-        assert_eq!(settings["profiles"][0]["overrides"][0], "capacity");
+        let profile = "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"subnet-1\"]\ntask_definition = \"a\"\n\
+                       [[profile]]\nname = \"x\"\nmatch = { protected = true }\ncapacity = [\"fargate\"]";
+        let profile = object(&loaded(profile));
+        assert_eq!(
+            profile["settings"]["profiles"][0]["overrides"][0],
+            "capacity"
+        );
         let go = object(&loaded("[Fargate]\nCluster = \"a\""));
         assert_eq!(go["style"], "go-driver");
         assert_eq!(go["settings"]["limits"], Value::Null);

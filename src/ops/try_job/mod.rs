@@ -54,8 +54,8 @@ pub const EXIT_CANCELLED: u8 = 130;
 /// Runs one job through all stages of this same binary and returns the exit code to end with.
 ///
 /// `config` is the settings file that the stages get; without one they get a temporary file that allows
-/// the job on this host. An error means that no stage was started.
-pub fn run(args: &Args, config: Option<&Path>, no_color: bool) -> Result<u8> {
+/// the job on this host. `flags` go before each stage's command. An error means that no stage was started.
+pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool) -> Result<u8> {
     let program = std::env::current_exe()
         .map_err(|e| Error::new(Kind::Launch, "cannot find this program's own file").because(e))?;
     let job = args.job()?;
@@ -80,6 +80,7 @@ pub fn run(args: &Args, config: Option<&Path>, no_color: bool) -> Result<u8> {
         None => built_in_config(&mut plan)?,
     };
     plan.program.extend(["--config".into(), config.into()]);
+    plan.program.extend(flags);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

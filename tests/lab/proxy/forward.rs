@@ -1,5 +1,7 @@
 //! The proxy's event loop: accepting, forwarding, doing harm.
 
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
@@ -35,7 +37,7 @@ enum Broken {
 }
 
 /// Serves until the proxy is dropped.
-pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16) {
+pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, at: (Ipv4Addr, u16)) {
     let mut changed = shared.changed.subscribe();
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
@@ -52,7 +54,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16)
             // Only a port on which nobody listens refuses.
             listener = None;
         } else if listener.is_none() {
-            let bound = TcpListener::bind(("127.0.0.1", port)).await;
+            let bound = TcpListener::bind(at).await;
             listener = Some(bound.expect("a port that is reserved"));
         }
         let accept = async {
@@ -75,7 +77,7 @@ pub(super) async fn serve(shared: Arc<Shared>, listener: TcpListener, port: u16)
 
 async fn connection(shared: Arc<Shared>, mut client: TcpStream) {
     let mut changed = shared.changed.subscribe();
-    let (number, upstream, admission) = admit(&shared);
+    let (number, host, port, admission) = admit(&shared);
     shared.counted.notify_all();
     let fault = match admission {
         Admission::Forward(fault) => fault,
@@ -91,7 +93,15 @@ async fn connection(shared: Arc<Shared>, mut client: TcpStream) {
             return end(client, cut).await;
         }
     };
-    let Ok(mut machine) = TcpStream::connect(upstream).await else {
+    let dialled = client.local_addr().map(|address| address.ip());
+    let Ok(dialled) = host.map_or(dialled, |host| Ok(host.into())) else {
+        return end(client, Cut::Reset).await;
+    };
+    // Who comes from elsewhere has no business here.
+    if !dialled.is_loopback() {
+        return end(client, Cut::Reset).await;
+    }
+    let Ok(mut machine) = TcpStream::connect(SocketAddr::new(dialled, port)).await else {
         // Nobody listens there: nearest to that from here is a reset.
         return end(client, Cut::Reset).await;
     };
@@ -141,7 +151,7 @@ async fn connection(shared: Arc<Shared>, mut client: TcpStream) {
     tokio::join!(end(client, cut), end(machine, cut));
 }
 
-fn admit(shared: &Shared) -> (u64, std::net::SocketAddr, Admission) {
+fn admit(shared: &Shared) -> (u64, Option<Ipv4Addr>, u16, Admission) {
     let mut state = shared.lock();
     state.counts.connections += 1;
     let penalised = state.penalty.as_ref().is_some_and(Penalty::applies);
@@ -154,7 +164,12 @@ fn admit(shared: &Shared) -> (u64, std::net::SocketAddr, Admission) {
     if !matches!(admission, Admission::Forward(_)) {
         state.counts.turned_away += 1;
     }
-    (state.counts.connections, state.upstream, admission)
+    (
+        state.counts.connections,
+        state.host,
+        state.upstream,
+        admission,
+    )
 }
 
 /// Ends one side of a connection.

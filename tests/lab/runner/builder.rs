@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use super::super::aws::Account;
 use super::super::proxy::Proxy;
+use super::super::servers::Kind;
+use super::super::servers::Login;
 use super::super::servers::ServerBuilder;
 use super::super::stage::Keep;
 use super::Runner;
@@ -19,11 +23,15 @@ static NEXT_JOB: AtomicU64 = AtomicU64::new(1_000);
 /// What a job shall be like.
 pub(crate) struct RunnerBuilder {
     pub(super) machine: Option<ServerBuilder>,
+    pub(super) account: Option<Arc<Account>>,
+    pub(super) capacity: Vec<String>,
+    pub(super) image: BTreeMap<String, String>,
     pub(super) through_proxy: bool,
     pub(super) exit_codes: (String, String),
     pub(super) exit_code_file: bool,
     pub(super) payload: bool,
     pub(super) variables: BTreeMap<String, String>,
+    pub(super) job_timeout: u64,
     pub(super) environment: BTreeMap<String, Option<String>>,
     pub(super) path_first: Vec<PathBuf>,
     pub(super) connect_timeout: String,
@@ -43,11 +51,15 @@ impl RunnerBuilder {
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_gitlab-aws-driver").into());
         Self {
             machine: None,
+            account: None,
+            capacity: vec!["fargate".to_owned()],
+            image: BTreeMap::new(),
             through_proxy: false,
             exit_codes: ("1".to_owned(), "2".to_owned()),
             exit_code_file: true,
             payload: true,
             variables: BTreeMap::new(),
+            job_timeout: 3600,
             environment: BTreeMap::new(),
             path_first: Vec::new(),
             connect_timeout: "30s".to_owned(),
@@ -65,6 +77,34 @@ impl RunnerBuilder {
     #[must_use]
     pub(crate) fn machine(mut self, machine: ServerBuilder) -> Self {
         self.machine = Some(machine);
+        self
+    }
+
+    /// Runs the job on a Fargate task, in an AWS account of its own: the machine given by [`Self::machine`] (without
+    /// it, OpenSSH and bash) is behind the task's address.
+    #[must_use]
+    pub(crate) fn on_fargate(self) -> Self {
+        self.on_account(&Arc::new(Account::new()))
+    }
+
+    /// Runs the job on a Fargate task in that account, with a task definition of its own.
+    #[must_use]
+    pub(crate) fn on_account(mut self, account: &Arc<Account>) -> Self {
+        self.account = Some(Arc::clone(account));
+        self
+    }
+
+    /// Sets the rungs of a job on Fargate.
+    #[must_use]
+    pub(crate) fn capacity(mut self, rungs: &[&str]) -> Self {
+        self.capacity = rungs.iter().copied().map(String::from).collect();
+        self
+    }
+
+    /// Gives the image of a job on Fargate a variable (`ENV`).
+    #[must_use]
+    pub(crate) fn image_variable(mut self, name: &str, value: &str) -> Self {
+        self.image.insert(name.to_owned(), value.to_owned());
         self
     }
 
@@ -93,6 +133,13 @@ impl RunnerBuilder {
     #[must_use]
     pub(crate) fn without_payload(mut self) -> Self {
         self.payload = false;
+        self
+    }
+
+    /// Sets how many seconds the job may take.
+    #[must_use]
+    pub(crate) fn job_timeout(mut self, seconds: u64) -> Self {
+        self.job_timeout = seconds;
         self
     }
 
@@ -174,7 +221,15 @@ impl RunnerBuilder {
         for folder in ["builds", "cache", "home"] {
             std::fs::create_dir(root.join(folder)).expect("a writable directory");
         }
-        let server = self.machine.clone().map(|mut machine| {
+        let machine = self.machine.clone();
+        let machine = machine.or_else(|| {
+            let usual = || ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+            self.account.is_some().then(usual)
+        });
+        let server = machine.map(|mut machine| {
+            if self.account.is_some() {
+                machine = machine.own_var_tmp();
+            }
             for folder in &self.path_first {
                 machine = machine.path_first(folder);
             }
@@ -187,7 +242,10 @@ impl RunnerBuilder {
         let proxy = server
             .as_ref()
             .filter(|_| self.through_proxy)
-            .map(|server| Proxy::start(server.port()));
+            .map(|server| match &self.account {
+                Some(_) => Proxy::start_before_all(server.port()),
+                None => Proxy::start(server.port()),
+            });
         let state = self.state_directory.clone();
         let runner = Runner {
             job: NEXT_JOB.fetch_add(1, Ordering::Relaxed),
@@ -202,6 +260,10 @@ impl RunnerBuilder {
             builder: self,
             directory,
         };
+        if let (Some(account), Some(server)) = (&runner.builder.account, &runner.server) {
+            account.task_definition(&runner.family());
+            account.machine(&runner.family(), server, &runner.builder.image);
+        }
         runner.write_config(&runner.default_config());
         runner.next_attempt();
         runner

@@ -40,6 +40,10 @@ impl Runner {
         for (name, value) in self.variables() {
             pairs.insert(format!("CUSTOM_ENV_{name}"), value);
         }
+        if let Some(account) = &self.builder.account {
+            let variables = account.environment();
+            pairs.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        }
         for (name, value) in &self.builder.environment {
             match value {
                 Some(value) => drop(pairs.insert(name.clone(), value.clone())),
@@ -98,7 +102,7 @@ impl Runner {
                 "project_name": "project", "project_full_path": "group/project",
             },
             "git_info": { "ref": "main", "ref_type": "branch", "protected": null },
-            "runner_info": { "timeout": 3600 },
+            "runner_info": { "timeout": self.builder.job_timeout },
             "variables": variables,
             "image": { "name": "" },
             "services": [],

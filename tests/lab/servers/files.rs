@@ -104,26 +104,49 @@ impl Server {
         let dir = self.directory.display();
         let home = self.home.display();
         let serve = self.serve_command();
+        let listen = self.listen_option();
         let listen_late = seconds(self.builder.listen_late)
             .map_or_else(String::new, |late| format!("sleep {late}\n"));
         let authorise = seconds(self.builder.authorise_late).map_or_else(
             || "authorise\n".to_owned(),
             |late| format!("(sleep {late}; authorise) </dev/null >/dev/null 2>&1 &\n"),
         );
-        let disk = self
-            .builder
-            .small_disk
-            .map_or_else(String::new, |megabytes| self.mount_small_disk(megabytes));
+        let mut disk = self
+            .var_tmp()
+            .map_or_else(String::new, |path| mount_var_tmp(&path));
+        if let Some(megabytes) = self.builder.small_disk {
+            disk += &self.mount_small_disk(megabytes);
+        }
+        let run = if self.builder.init {
+            // The shell stays, ends the server when it is told to end, and collects all that is orphaned. The
+            // server must not have the signals ignored that shells ignore for what they start aside.
+            format!(
+                "env --default-signal=INT,QUIT {serve} 2>> '{dir}/log' &\n\
+                 server=$!\n\
+                 trap 'kill -TERM $server' TERM\n\
+                 code=0\n\
+                 while kill -0 $server 2>/dev/null; do\n    code=0\n    wait $server || code=$?\ndone\n\
+                 exit $code"
+            )
+        } else {
+            format!("exec {serve} 2>> '{dir}/log'")
+        };
         let text = format!(
             r#"#!/bin/sh
-# A job machine of the test lab.
+# A job machine of the test lab. Its arguments are the addresses that it serves at.
 if [ "${{1-}}" != inside ]; then
-    exec unshare --mount --propagation private "$0" inside
+    exec unshare --mount --propagation private "$0" inside "$@"
 fi
+shift
 set -eu
 umask 022
 cd /
 mkdir -p /run/sshd
+[ $# -gt 0 ] || set -- 127.0.0.1
+listen=
+for address; do
+    {listen}
+done
 for file in passwd shadow shells; do
     mount --bind '{dir}'/"$file" /etc/"$file"
 done
@@ -132,7 +155,7 @@ done
     mv '{home}/.ssh/authorized_keys.new' '{home}/.ssh/authorized_keys'
 }}
 rm -f '{home}/.ssh/authorized_keys'
-{authorise}{listen_late}exec {serve} 2>> '{dir}/log'
+{authorise}{listen_late}{run}
 "#
         );
         write_program(&self.directory.join("entrypoint"), &text);
@@ -167,27 +190,39 @@ done
         )
     }
 
+    /// Returns the command that adds what the server needs for `$address` to `$listen`.
+    fn listen_option(&self) -> String {
+        let port = self.port();
+        let bracketed =
+            format!("case $address in *:*) address=[$address] ;; esac; address=$address:{port}");
+        match self.builder.kind {
+            Kind::OpenSsh => "listen=\"$listen -o ListenAddress=$address\"".to_owned(),
+            Kind::Dropbear => format!("{bracketed}; listen=\"$listen -p $address\""),
+            // It serves at one address alone: the first.
+            Kind::Own => format!("{bracketed}; listen=${{listen:---listen $address}}"),
+        }
+    }
+
     fn serve_command(&self) -> String {
         let dir = self.directory.display();
-        let port = self.port();
         let options = self.builder.options.join(" ");
         match self.builder.kind {
             Kind::OpenSsh => {
                 let config = self.directory.join("sshd_config");
                 std::fs::write(config, self.sshd_config()).expect("a writable directory");
                 let sshd = tools::program("sshd");
-                format!("'{}' -D -e -f '{dir}/sshd_config'", sshd.display())
+                format!("'{}' -D -e -f '{dir}/sshd_config' $listen", sshd.display())
             }
             Kind::Dropbear => {
                 let dropbear = tools::program("dropbear");
                 format!(
-                    "'{}' -F -E -s -r '{dir}/host_key' -p 127.0.0.1:{port} -P '{dir}/pid' {options}",
+                    "'{}' -F -E -s -r '{dir}/host_key' $listen -P '{dir}/pid' {options}",
                     dropbear.display()
                 )
             }
             // Its key comes in SSH_PUBLIC_KEY.
             Kind::Own => format!(
-                "env PATH='{}' HOME='{home}' '{}' --listen 127.0.0.1:{port} \
+                "env PATH='{}' HOME='{home}' '{}' $listen \
                  --host-key '{dir}/host_key' --shell '{}' --home '{home}' {options}",
                 self.login_path(),
                 own_server().display(),
@@ -207,7 +242,6 @@ done
         let dir = self.directory.display();
         let mut text = format!(
             "Port {port}\n\
-             ListenAddress 127.0.0.1\n\
              HostKey {dir}/host_key\n\
              AuthorizedKeysFile {home}/.ssh/authorized_keys\n\
              StrictModes no\n\
@@ -248,6 +282,12 @@ fn own_server() -> PathBuf {
 
 fn own_server_path() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_gitlab-aws-driver")).with_file_name("gitlab-aws-agent")
+}
+
+/// Returns the command that puts the directory in the place of `/var/tmp`.
+fn mount_var_tmp(path: &Path) -> String {
+    let path = path.display();
+    format!("mkdir -p -m 1777 '{path}'\nchmod 1777 '{path}'\nmount --bind '{path}' /var/tmp\n")
 }
 
 fn noisy(text: &str) -> String {

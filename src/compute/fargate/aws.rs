@@ -1,0 +1,291 @@
+//! Calls to AWS: clients, the assumed role, and the only retries that there are.
+//!
+//! The SDK's own retries are off: it would repeat a capacity error by itself, and multiply ours. Throttles and calls
+//! without an answer are repeated here, with jitter, for as long as the caller has time; RunTask carries a client token, so
+//! that a repeated call starts nothing twice.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_ecs::config::SharedCredentialsProvider;
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+
+use super::classify::{self, Action, Verdict, Why};
+use super::request::Access;
+use crate::error::one_line;
+use crate::ui::Ui;
+
+/// One TCP and TLS connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// One call, from the first byte to the last.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// For how long a call is repeated that has reached nobody so far: a wrong region or a host without a way out is not mended by
+/// waiting, while a throttle is.
+const REACH_LIMIT: Duration = Duration::from_secs(40);
+/// What the SDK's layers say before the cause, in that order; it helps nobody who reads a job log.
+const SDK_WORDS: [&str; 4] = [
+    "dispatch failure: ",
+    "io error: ",
+    "other: ",
+    "client error (Connect): ",
+];
+/// How much of an answer that is none of AWS's is shown, in characters.
+const PAGE_SHOWN: usize = 200;
+/// A wait for AWS that is over sooner needs no line in the job log.
+const TELL_WAIT: Duration = Duration::from_secs(5);
+
+/// The way to AWS for one role and region.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    pub(super) ecs: aws_sdk_ecs::Client,
+    #[cfg(feature = "ec2")]
+    pub(super) ec2: aws_sdk_ec2::Client,
+    /// Where long waits are told.
+    ui: Option<Ui>,
+}
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// What AWS said, or why it could say nothing, and what to do.
+    pub(super) verdict: Verdict,
+    /// Whether the call may have taken effect all the same.
+    pub(super) unanswered: bool,
+    /// What was refused: the call itself, or the role for it.
+    action: Action,
+    /// Whether there was a connection at all.
+    reached: bool,
+    /// Whether it was the tags alone that were refused.
+    pub(super) tags_refused: bool,
+}
+
+impl Aws {
+    /// Makes the clients; AWS is not called yet.
+    pub async fn new(access: &Access, ui: Option<Ui>) -> Self {
+        let config = config(access).await;
+        Self {
+            ecs: aws_sdk_ecs::Client::new(&config),
+            #[cfg(feature = "ec2")]
+            ec2: aws_sdk_ec2::Client::new(&config),
+            ui,
+        }
+    }
+
+    /// Makes a call, again and again while AWS throttles it or does not answer, for as long as the limit.
+    pub(super) async fn call<T, E>(
+        &self,
+        action: Action,
+        limit: Duration,
+        call: impl AsyncFn() -> Result<T, SdkError<E>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let began = Instant::now();
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(300))
+            .with_max_delay(Duration::from_secs(5))
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        // An earlier call without an answer may have taken effect whatever a later one says.
+        let mut unanswered = false;
+        let mut reached = false;
+        let mut told = false;
+        loop {
+            let (failure, again) = match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => read(action, &error),
+            };
+            unanswered |= failure.unanswered;
+            reached |= failure.reached;
+            let limit = match reached {
+                true => limit,
+                false => limit.min(REACH_LIMIT),
+            };
+            let failure = Failure {
+                unanswered,
+                ..failure
+            };
+            let pause = pauses.next().unwrap_or(CALL_LIMIT);
+            tracing::debug!(
+                action = action.name(),
+                cause = failure.verdict.cause,
+                again,
+                "the call failed"
+            );
+            if !again || began.elapsed() + pause > limit {
+                return Err(failure);
+            }
+            if let Some(ui) = self.ui
+                && !told
+                && began.elapsed() + pause > TELL_WAIT
+            {
+                told = true;
+                ui.progress(&format!(
+                    "Waiting for AWS to take {}: {}",
+                    failure.action.name(),
+                    failure.verdict.cause
+                ));
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+async fn config(access: &Access) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .operation_attempt_timeout(CALL_LIMIT)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts);
+    if let Some(region) = &access.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    let config = loader.load().await;
+    let Some(role) = &access.role else {
+        return config;
+    };
+    let mut provider = AssumeRoleProvider::builder(role.arn.clone())
+        .session_name(role.session_name.clone())
+        .configure(&config);
+    if !role.tags.is_empty() {
+        provider = provider.tags(role.tags.clone());
+    }
+    let provider = SharedCredentialsProvider::new(provider.build().await);
+    config.into_builder().credentials_provider(provider).build()
+}
+
+/// Reads an error: what it means, and whether the same call may fare better.
+fn read<E>(action: Action, error: &SdkError<E>) -> (Failure, bool)
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+{
+    if let SdkError::ServiceError(context) = error {
+        let raw = context.raw();
+        let status = raw.status();
+        // Without a code it is no answer of the service's at all: a proxy's page, or a server that broke down.
+        if context.err().code().is_none_or(str::is_empty) {
+            return strange(
+                action,
+                status.as_u16(),
+                raw.body().bytes().unwrap_or_default(),
+            );
+        }
+        return answered(action, context.err(), status.is_server_error());
+    }
+    if let SdkError::ResponseError(context) = error {
+        let raw = context.raw();
+        let body = raw.body().bytes().unwrap_or_default();
+        return strange(action, raw.status().as_u16(), body);
+    }
+    if let Some(refused) = assume_role_error(error) {
+        let (failure, again) = answered(Action::AssumeRole, refused, false);
+        // The call itself was never made.
+        let unanswered = false;
+        return (
+            Failure {
+                unanswered,
+                ..failure
+            },
+            again,
+        );
+    }
+    // hyper's words for all that goes wrong before a request is sent: names, routes, refusals, TLS.
+    let reached = !is_or_has(error, "client error (Connect)");
+    let verdict = classify::no_answer(action, &chain(error));
+    let again = verdict.why.repeats_call();
+    let failure = Failure {
+        unanswered: again && reached,
+        action,
+        reached,
+        tags_refused: false,
+        verdict,
+    };
+    (failure, again)
+}
+
+/// Reads an answer that is none of AWS's. It may have been given in place of AWS's own, after the work was done.
+fn strange(action: Action, status: u16, body: &[u8]) -> (Failure, bool) {
+    let page = one_line(&String::from_utf8_lossy(body));
+    let shown: String = page.chars().take(PAGE_SHOWN).collect();
+    let text = match shown.as_str() {
+        "" => format!("HTTP {status} with nothing else in the answer"),
+        shown => format!("HTTP {status} with an answer that is not AWS's: {shown}"),
+    };
+    let verdict = classify::no_answer(action, &text);
+    let again = verdict.why.repeats_call();
+    let failure = Failure {
+        unanswered: true,
+        action,
+        // What forbids this host the way out does so for good; a server in trouble may recover.
+        reached: status >= 500,
+        tags_refused: false,
+        verdict,
+    };
+    (failure, again)
+}
+
+fn answered(action: Action, error: &impl ProvideErrorMetadata, broken: bool) -> (Failure, bool) {
+    let (code, message) = (
+        error.code().unwrap_or_default(),
+        error.message().unwrap_or_default(),
+    );
+    let verdict = classify::service_error(action, code, message);
+    let again = verdict.why.repeats_call();
+    let failure = Failure {
+        // A server that broke down may have done the work before.
+        unanswered: broken && verdict.why == Why::Outage,
+        action,
+        reached: true,
+        tags_refused: classify::tags_refused(code, message),
+        verdict,
+    };
+    (failure, again)
+}
+
+/// Finds STS's refusal below the failure to get credentials.
+fn assume_role_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e AssumeRoleError> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(denied) = error.downcast_ref::<AssumeRoleError>() {
+            return Some(denied);
+        }
+        at = error.source();
+    }
+    None
+}
+
+fn is_or_has(error: &dyn StdError, words: &str) -> bool {
+    let source = error.source();
+    error.to_string().contains(words) || source.is_some_and(|source| is_or_has(source, words))
+}
+
+/// Writes an error and its causes on one line.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(cause) = at {
+        let next = cause.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        at = cause.source();
+    }
+    let text = one_line(&text);
+    let bare = SDK_WORDS.iter().fold(text.as_str(), |text, words| {
+        text.strip_prefix(words).unwrap_or(text)
+    });
+    bare.to_owned()
+}

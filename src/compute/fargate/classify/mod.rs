@@ -1,0 +1,372 @@
+//! What AWS's words mean: from errors, failures and stop reasons to our few kinds, each with its cause in
+//! AWS's own words and with what to do about it. Pure.
+//!
+//! All wordings stand in one table (`table.rs`): rows are tried in order and the first that fits decides. AWS
+//! changes its words without notice, so what no row knows is [`Why::Other`], shown in full and never final.
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use super::task::{Container, Task};
+use crate::error::{Error, Kind, one_line};
+use table::{Said, TABLE};
+
+/// The longest cause that is shown, in characters: some answers carry a kilobyte of encoded context.
+const MAX_CAUSE: usize = 700;
+
+/// What went wrong, as far as anybody has to act differently on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// No capacity, no network interface or no address free: another rung, or later.
+    NoRoom,
+    /// A quota of the account is used up: another rung may have its own, and it frees up as tasks end.
+    Quota,
+    /// Too many calls: the same call again, later.
+    Throttled,
+    /// AWS is in trouble, or did not answer: a call may be sent again, with the same token.
+    Outage,
+    /// A role may not do it: the driver's, or (in a stop reason) the task's execution role.
+    Denied,
+    /// The driver's credentials are missing, expired or wrong, or this host's clock is.
+    Credentials,
+    /// The cluster has no default strategy, and nothing else was asked for.
+    NoDefaultProvider,
+    /// The cluster does not have the capacity provider that was asked for.
+    NoSuchProvider,
+    /// The image, or what it starts, is wrong for good.
+    Image,
+    /// The image could not be pulled this time: rate limits, a registry in trouble.
+    Registry,
+    /// Something that the task needs is out of its network's reach.
+    Network,
+    /// Memory ran out under process 1.
+    Memory,
+    /// Spot took it back.
+    Interrupted,
+    /// The host under it went away or was drained.
+    HostGone,
+    /// Somebody (or something) told it to stop.
+    StoppedBySomeone,
+    /// Its process 1, or that of another essential container, ended by itself.
+    Exited,
+    /// What comes and goes is not there: a task, an interface. (A missing cluster is [`Why::Settings`].)
+    NotFound,
+    /// What was asked for does not fit together or does not exist: the settings or the task definition are wrong.
+    Settings,
+    /// The token was used before with other parameters.
+    Conflict,
+    /// Nothing that this version knows.
+    Other,
+}
+
+/// What AWS's answer comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The kind.
+    pub why: Why,
+    /// AWS's own words, on one line.
+    pub cause: String,
+    /// What to do about it, as a full sentence.
+    pub remedy: String,
+}
+
+/// A call to AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// ECS RunTask.
+    RunTask,
+    /// ECS DescribeTasks.
+    DescribeTasks,
+    /// ECS StopTask.
+    StopTask,
+    /// ECS ListTasks.
+    ListTasks,
+    /// STS AssumeRole.
+    AssumeRole,
+    /// EC2 DescribeNetworkInterfaces.
+    DescribeNetworkInterfaces,
+}
+
+impl Action {
+    /// Returns the name that a policy uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RunTask => "ecs:RunTask",
+            Self::DescribeTasks => "ecs:DescribeTasks",
+            Self::StopTask => "ecs:StopTask",
+            Self::ListTasks => "ecs:ListTasks",
+            Self::AssumeRole => "sts:AssumeRole",
+            Self::DescribeNetworkInterfaces => "ec2:DescribeNetworkInterfaces",
+        }
+    }
+}
+
+impl Why {
+    /// Whether the next rung may do better, for a task that has not come up yet.
+    #[must_use]
+    pub fn hands_over(self) -> bool {
+        matches!(
+            self,
+            Self::NoRoom
+                | Self::Quota
+                | Self::NoSuchProvider
+                | Self::NoDefaultProvider
+                | Self::Interrupted
+                | Self::HostGone
+        )
+    }
+
+    /// Whether a launch on the same rung may do better later, by itself.
+    #[must_use]
+    pub fn is_worth_waiting(self) -> bool {
+        matches!(
+            self,
+            Self::NoRoom
+                | Self::Quota
+                | Self::Throttled
+                | Self::Outage
+                | Self::Registry
+                | Self::Interrupted
+                | Self::HostGone
+        )
+    }
+
+    /// Whether no further try of this job can do better until somebody changes something.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Denied | Self::Image | Self::Settings)
+    }
+
+    /// Whether the very same call, with the same token, is worth sending again at once (with a pause).
+    #[must_use]
+    pub fn repeats_call(self) -> bool {
+        matches!(self, Self::Throttled | Self::Outage)
+    }
+}
+
+impl Verdict {
+    /// Makes it an error: what failed, AWS's words, and the remedy as its hint.
+    #[must_use]
+    pub fn error(&self, kind: Kind, what: &str) -> Error {
+        let message = if self.cause.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what}: {}", self.cause)
+        };
+        Error::new(kind, message).hint(self.remedy.clone())
+    }
+}
+
+/// Reads an error that a service answered with: its code and message.
+#[must_use]
+pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
+    judge(
+        Said::Call,
+        code,
+        message,
+        &said(code, message),
+        &Names {
+            call: action.name(),
+            container: "",
+        },
+    )
+}
+
+/// Reads a call without a service's answer: no connection, a time limit, an answer that is none. Errors of
+/// finding credentials come here too, since the SDK gives them no code.
+#[must_use]
+pub fn no_answer(action: Action, text: &str) -> Verdict {
+    let names = Names {
+        call: action.name(),
+        container: "",
+    };
+    judge(Said::Nothing, "", text, text, &names)
+}
+
+/// Reads one of RunTask's or DescribeTasks' `failures`.
+#[must_use]
+pub fn failure(action: Action, reason: &str, detail: Option<&str>) -> Verdict {
+    let detail = detail.unwrap_or_default();
+    let names = Names {
+        call: action.name(),
+        container: "",
+    };
+    let cause = said(reason, detail);
+    judge(Said::Failure, reason, &cause, &cause, &names)
+}
+
+/// Whether a failure of DescribeTasks says that the task is not (or not yet) known.
+#[must_use]
+pub fn is_missing(reason: &str) -> bool {
+    reason.eq_ignore_ascii_case("MISSING")
+}
+
+/// Reads why a task stopped or is stopping; `container` is the one that jobs run in.
+#[must_use]
+pub fn stopped(task: &Task, container: &str) -> Verdict {
+    let stop = task.stop.clone().unwrap_or_default();
+    let code = stop.code.as_deref().unwrap_or_default();
+    let reason = stop.reason.as_deref().unwrap_or_default();
+    let said_of_it = said(code, reason);
+    let mut words = vec![said_of_it.as_str()];
+    // A reason that somebody gave is not AWS's; what containers died of then is no news either.
+    if code != "UserInitiated" {
+        words.extend(stop.containers.iter().filter_map(|c| c.reason.as_deref()));
+    }
+    let names = Names {
+        call: Action::RunTask.name(),
+        container,
+    };
+    let mut cause = said_of_it.clone();
+    for c in &stop.containers {
+        if let Some(end) = ended(c, &cause) {
+            if !cause.is_empty() {
+                cause.push_str("; ");
+            }
+            cause.push_str(&end);
+        }
+    }
+    if cause.is_empty() {
+        // Told to stop, and nothing else is known yet.
+        "the task is being stopped; AWS gives no reason".clone_into(&mut cause);
+    }
+    let mut verdict = judge(Said::Stop, code, &words.join(" | "), &cause, &names);
+    let ours = stop
+        .containers
+        .iter()
+        .find(|c| c.name == container)
+        .and_then(|c| c.exit_code);
+    if verdict.why == Why::Exited {
+        refine_exit(&mut verdict, task, ours, container);
+    }
+    verdict
+}
+
+/// What an exit code adds: a command that is not there will not be there next time.
+fn refine_exit(verdict: &mut Verdict, task: &Task, exit_code: Option<i32>, container: &str) {
+    match exit_code {
+        Some(126 | 127) if !task.ran_for_a_while() => {
+            verdict.why = Why::Image;
+            verdict.remedy = format!(
+                "Correct the image of the container {container} or the entryPoint/command in the task definition: \
+                 126 means that what it starts cannot be executed, 127 that it is not there."
+            );
+        }
+        Some(137) => {
+            verdict.remedy = format!(
+                "Process 1 of {container} was killed (137 is SIGKILL): give the task definition more memory if its \
+                 Container Insights or logs show it full."
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Whether it was the tags alone that were refused, so that the launch may be tried without.
+#[must_use]
+pub fn tags_refused(code: &str, message: &str) -> bool {
+    let denied = service_error(Action::RunTask, code, message).why == Why::Denied;
+    (denied && denied_action(message) == Some("ecs:TagResource"))
+        // Accounts that never left the short ARNs cannot tag tasks at all.
+        || table::fits("new arn*must be enabled*tag", &message.to_lowercase())
+}
+
+/// Returns the action that an AWS message says is not allowed.
+#[must_use]
+pub fn denied_action(message: &str) -> Option<&str> {
+    message.split("perform").skip(1).find_map(|rest| {
+        let word = rest
+            .trim_start_matches(':')
+            .split_whitespace()
+            .next()?
+            .trim_end_matches(['.', ',', ';']);
+        let (service, action) = word.split_once(':')?;
+        let name =
+            |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        (name(service) && name(action)).then_some(word)
+    })
+}
+
+/// Returns the tasks that a conflict names: those that the token started before.
+#[must_use]
+pub fn conflict_tasks(resource_ids: &[String], message: &str) -> Vec<String> {
+    let mut tasks: Vec<String> = Vec::new();
+    let in_message = message
+        .split(|c: char| c.is_whitespace() || "[](),;'\"".contains(c))
+        .map(|word| word.trim_end_matches('.'));
+    for id in resource_ids.iter().map(String::as_str).chain(in_message) {
+        let is_task = id.starts_with("arn:") && id.contains(":task/");
+        if is_task && !tasks.iter().any(|t| t == id) {
+            tasks.push(id.to_owned());
+        }
+    }
+    tasks
+}
+
+/// What remedies name.
+struct Names<'a> {
+    /// The call, as a policy names it.
+    call: &'a str,
+    /// The container that jobs run in.
+    container: &'a str,
+}
+
+fn judge(from: Said, code: &str, words: &str, cause: &str, names: &Names<'_>) -> Verdict {
+    let text = words.to_lowercase();
+    let row = TABLE
+        .iter()
+        .find(|row| row.from.holds(from) && row.fits(code, &text));
+    let (why, remedy) = row.map_or(
+        (
+            Why::Other,
+            "This version does not know this answer; look it up in the ECS console and AWS's documentation, then retry the job.",
+        ),
+        |row| (row.why, row.remedy),
+    );
+    Verdict {
+        why,
+        cause: shortened(&one_line(cause)),
+        remedy: remedy
+            .replace("{action}", denied_action(words).unwrap_or(names.call))
+            .replace("{call}", names.call)
+            .replace("{container}", names.container),
+    }
+}
+
+/// Joins a code and its explanation, unless one already says the other.
+fn said(code: &str, words: &str) -> String {
+    let (code, words) = (code.trim(), words.trim());
+    if code.is_empty() || words.contains(code) {
+        words.to_owned()
+    } else if words.is_empty() {
+        code.to_owned()
+    } else {
+        format!("{code}: {words}")
+    }
+}
+
+/// Says how a container ended; nothing where that is said already.
+fn ended(container: &Container, already: &str) -> Option<String> {
+    let reason = container
+        .reason
+        .as_deref()
+        .map(one_line)
+        .filter(|r| !one_line(already).contains(r.as_str()));
+    let code = container.exit_code.map(|n| format!("exited with {n}"));
+    let how = match (code, reason) {
+        (Some(code), Some(reason)) => format!("{code}: {reason}"),
+        (code, reason) => code.or(reason)?,
+    };
+    Some(format!("container {} {how}", container.name))
+}
+
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= MAX_CAUSE {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(MAX_CAUSE - 1).collect();
+    short.push('…');
+    short
+}

@@ -1,0 +1,250 @@
+//! A task on its way up: polls dense while something is about to happen and sparse otherwise, tells what changes, and
+//! gives the address as soon as the interface has one, so that dialling begins before ECS says RUNNING.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::aws::Aws;
+use super::classify::{self, Verdict};
+use super::progress;
+use super::request::TaskRequest;
+use super::task::{Phase, Task};
+use super::{EcsPlace, address, kind};
+use crate::compute::{Endpoint, Login, Machine, News, Place};
+use crate::error::{Error, Kind, Result};
+use crate::runner::substage::Role;
+
+/// When the first polls come, after RunTask's answer: quick ones for what fails or starts at once, then one about when the
+/// interface is usually there (10 s). A start of 30 s makes six of them, eight calls in all for its job.
+const POLLS: [Duration; 6] = [
+    Duration::from_millis(700),
+    Duration::from_secs(3),
+    Duration::from_secs(7),
+    Duration::from_secs(12),
+    Duration::from_secs(18),
+    Duration::from_secs(25),
+];
+/// Between two polls after those.
+const SPARSE: Duration = Duration::from_secs(8);
+/// Between two polls of a task that is being stopped: its containers' reasons come last.
+const STOPPING: Duration = Duration::from_secs(2);
+/// How long those reasons are waited for.
+const STOPPING_LIMIT: Duration = Duration::from_secs(30);
+/// ECS reads lag writes: a task that is MISSING so shortly after RunTask is not gone.
+const MISSING_LIMIT: Duration = Duration::from_secs(60);
+/// One describe call, repeated within that time.
+const DESCRIBE_LIMIT: Duration = Duration::from_secs(2 * 60);
+/// A wait without news is told that often.
+const STILL: Duration = Duration::from_secs(60);
+/// How long an image may take to come and its containers to start; ECS gives up on the network by itself, on a registry
+/// that answers slowly it does not.
+const START_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// A task that is not yet reached.
+#[derive(Debug)]
+pub struct ComingUp {
+    aws: Aws,
+    place: EcsPlace,
+    request: TaskRequest,
+    login: Login,
+    rung_wait: Duration,
+    began: Instant,
+    polls: usize,
+    next_poll: Instant,
+    last: Option<Task>,
+    news: VecDeque<News>,
+    addressed: bool,
+    running: bool,
+    stopping_since: Option<Instant>,
+    told: Instant,
+}
+
+impl ComingUp {
+    /// Begins to watch a task that RunTask has just named.
+    #[must_use]
+    pub fn new(
+        aws: Aws,
+        request: &TaskRequest,
+        arn: String,
+        login: Login,
+        rung_wait: Duration,
+    ) -> Self {
+        let began = Instant::now();
+        Self {
+            aws,
+            place: EcsPlace {
+                access: request.access.clone(),
+                cluster: request.cluster.clone(),
+                task: arn,
+                container: request.container.clone(),
+            },
+            request: request.clone(),
+            login,
+            rung_wait,
+            began,
+            polls: 0,
+            next_poll: began + POLLS[0],
+            last: None,
+            news: VecDeque::new(),
+            addressed: false,
+            running: false,
+            stopping_since: None,
+            told: began,
+        }
+    }
+
+    /// Returns the task's ARN.
+    #[must_use]
+    pub fn task(&self) -> &str {
+        &self.place.task
+    }
+
+    /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
+    ///
+    /// # Errors
+    /// Where the task will never be there.
+    pub async fn next(&mut self) -> Result<News> {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return Ok(news);
+            }
+            sleep_until(self.next_poll).await;
+            let task = match self.place.describe(&self.aws, DESCRIBE_LIMIT).await {
+                Ok(task) => task,
+                Err(verdict) => {
+                    let what = format!("the state of the task {} cannot be found out", self.task());
+                    return failed(&verdict, &what);
+                }
+            };
+            self.schedule();
+            match task {
+                Some(task) => self.look_at(task).await?,
+                None if self.began.elapsed() < MISSING_LIMIT => {}
+                None => return Err(self.missing()),
+            }
+        }
+    }
+
+    fn schedule(&mut self) {
+        self.polls += 1;
+        let next = match POLLS.get(self.polls) {
+            Some(after) => (self.began + *after).max(Instant::now() + POLLS[0]),
+            None => Instant::now() + SPARSE,
+        };
+        // The rung's time is over when it is over, not at the next poll.
+        let over = self.began + self.rung_wait;
+        let waits = !self.addressed && Instant::now() < over;
+        self.next_poll = if waits { next.min(over) } else { next };
+    }
+
+    async fn look_at(&mut self, task: Task) -> Result<()> {
+        for line in progress::lines(self.last.as_ref(), &task) {
+            self.told = Instant::now();
+            self.news.push_back(News::Progress(line));
+        }
+        if task.stop.is_some() {
+            return self.look_at_end(task);
+        }
+        if task.phase == Phase::Provisioning && self.began.elapsed() >= self.rung_wait {
+            let waited = humantime::format_duration(self.rung_wait);
+            let cause = format!("the task still waited for room (PROVISIONING) after {waited}");
+            self.news.push_back(News::NoRoom(cause));
+            self.next_poll = Instant::now() + SPARSE;
+            return Ok(());
+        }
+        if !self.addressed
+            && let Some(host) = address::of(&self.aws, &task, &self.request).await?
+        {
+            self.addressed = true;
+            self.news.push_back(News::Reachable(self.machine(host)));
+        }
+        if task.phase >= Phase::Running && !self.running {
+            self.running = true;
+            if !self.addressed {
+                return Err(address::missing(&task, &self.request));
+            }
+            self.news.push_back(News::Running);
+        }
+        if !self.running && self.began.elapsed() >= START_LIMIT {
+            return Err(self.stuck(&task));
+        }
+        if !self.running && self.told.elapsed() >= STILL {
+            self.told = Instant::now();
+            let seconds = self.began.elapsed().as_secs();
+            let line = format!(
+                "The task is still {} after {seconds} s...",
+                name(task.phase)
+            );
+            self.news.push_back(News::Progress(line));
+        }
+        self.last = Some(task);
+        Ok(())
+    }
+
+    fn look_at_end(&mut self, task: Task) -> Result<()> {
+        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        if !task.phase.is_over() && since.elapsed() < STOPPING_LIMIT {
+            self.next_poll = Instant::now() + STOPPING;
+            self.last = Some(task);
+            return Ok(());
+        }
+        let verdict = classify::stopped(&task, &self.request.container);
+        if verdict.why.hands_over() && !self.running {
+            self.news.push_back(News::NoRoom(verdict.cause));
+            return Ok(());
+        }
+        let what = "the task ended before anybody could log in";
+        self.news.push_back(failed(&verdict, what)?);
+        Ok(())
+    }
+
+    fn machine(&self, host: String) -> Machine {
+        Machine {
+            place: Place::Ecs(self.place.clone()),
+            endpoints: vec![Endpoint {
+                roles: vec![Role::Build, Role::Helper],
+                host,
+                port: self.login.port,
+                user: self.login.user.clone(),
+                host_key: None,
+            }],
+        }
+    }
+
+    fn stuck(&self, task: &Task) -> Error {
+        let limit = humantime::format_duration(START_LIMIT);
+        Error::new(
+            Kind::Launch,
+            format!(
+                "the task {} is still {} after {limit}",
+                self.place.task,
+                name(task.phase)
+            ),
+        )
+        .hint("A very large image, or a registry that hardly answers? See the task in the ECS console.")
+    }
+
+    fn missing(&self) -> Error {
+        Error::new(
+            Kind::Launch,
+            format!("ECS does not know the task {} (MISSING)", self.place.task),
+        )
+        .hint("Was it started in another cluster or region than [fargate] names? Retry the job.")
+    }
+}
+
+/// Says that there will be no machine, and whether another try could fare better.
+fn failed(verdict: &Verdict, what: &str) -> Result<News> {
+    let error = verdict.error(kind(verdict.why), what);
+    match verdict.why.is_final() {
+        true => Ok(News::Hopeless(error)),
+        false => Err(error),
+    }
+}
+
+/// Names a phase as AWS does.
+fn name(phase: Phase) -> String {
+    format!("{phase:?}").to_uppercase()
+}

@@ -1,0 +1,350 @@
+//! The exact request of one launch: what stands in the intent, and how it is said to RunTask.
+//!
+//! Pure. The same [`TaskRequest`] always gives the same input, since a request that is sent again
+//! with its token must be the very same one. What AWS would refuse in words that help nobody is
+//! refused here, by the name of the key that is wrong.
+
+mod check;
+
+use aws_sdk_ecs::operation::run_task::builders::RunTaskInputBuilder;
+use aws_sdk_ecs::types::{
+    AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride,
+    KeyValuePair, LaunchType, NetworkConfiguration, PropagateTags, Tag, TaskOverride,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+
+/// Which account and region a call goes to, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Access {
+    /// The region; without it the SDK's own chain (environment, profile, instance metadata) decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The role to assume; without it the driver's own credentials are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// A role that is assumed for a job's calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Role {
+    /// Its ARN.
+    pub arn: String,
+    /// The session's name, as CloudTrail shows it: legal, see [`super::tags::session_name`].
+    pub session_name: String,
+    /// Session tags, sent as they are: a policy may decide by them, so nothing is made legal silently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
+}
+
+/// Whose capacity a task takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capacity {
+    /// The cluster's default strategy, as with a Go-driver file.
+    ClusterDefault,
+    /// Fargate on demand by its launch type: works on every cluster, whereas a strategy needs the
+    /// provider `FARGATE` to be associated with it.
+    LaunchTypeFargate,
+    /// One capacity provider of the cluster, by name: `FARGATE_SPOT`, or an administrator's own.
+    Provider(String),
+}
+
+impl Capacity {
+    /// Returns Fargate Spot: reached only through its provider.
+    #[must_use]
+    pub fn fargate_spot() -> Self {
+        Self::Provider("FARGATE_SPOT".to_owned())
+    }
+
+    /// Whether what only Fargate takes (a public address, a platform version) may be sent along. With the
+    /// cluster's default nobody knows, and what the file says is sent, as the Go driver does.
+    #[must_use]
+    pub fn takes_fargate_settings(&self) -> bool {
+        match self {
+            Self::ClusterDefault | Self::LaunchTypeFargate => true,
+            Self::Provider(name) => name == "FARGATE" || name == "FARGATE_SPOT",
+        }
+    }
+}
+
+/// The exact request of one launch, as it stands in the intent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRequest {
+    /// Where the calls go, and as whom.
+    pub access: Access,
+    /// Cluster name or ARN; without it AWS takes the one named `default`.
+    pub cluster: Option<String>,
+    /// Family, family:revision or ARN.
+    pub task_definition: String,
+    /// Whose capacity.
+    pub capacity: Capacity,
+    /// Subnets, 1 to 16.
+    pub subnets: Vec<String>,
+    /// Security groups, at most 5; without any AWS takes the VPC's default one.
+    pub security_groups: Vec<String>,
+    /// Asks for a public address.
+    pub public_ip: bool,
+    /// Dials the public address.
+    pub dial_public: bool,
+    /// Fargate platform version; without it AWS takes the latest.
+    pub platform_version: Option<String>,
+    /// Turns ECS Exec on.
+    pub execute_command: bool,
+    /// The container that the job runs in, by its name in the task definition.
+    pub container: String,
+    /// What that container gets in its environment.
+    pub environment: Vec<(String, String)>,
+    /// Who started it: at most 36 characters, see [`super::tags::started_by`].
+    pub started_by: String,
+    /// Makes the request repeatable: at most 64 characters, see [`super::tags::client_token`].
+    pub token: String,
+    /// Tags, already legal and at most 50, see [`super::tags::all`].
+    pub tags: Vec<(String, String)>,
+    /// Copies the task definition's tags to the task.
+    pub propagate_tags: bool,
+}
+
+impl TaskRequest {
+    /// Returns the same request without anything that needs `ecs:TagResource`, for a role that may not tag.
+    ///
+    /// The token must be another one: the same token with other parameters is a conflict.
+    #[must_use]
+    pub fn without_tags(&self, token: String) -> Self {
+        Self {
+            tags: Vec::new(),
+            propagate_tags: false,
+            token,
+            ..self.clone()
+        }
+    }
+}
+
+/// Returns what to send.
+///
+/// ECS-managed tags are left off: whether they need `ecs:TagResource` is not documented, and ours say more.
+///
+/// # Errors
+/// Where AWS would refuse it whatever the account looks like; the message names the key and the limit.
+pub fn input(request: &TaskRequest) -> Result<RunTaskInputBuilder> {
+    check::check(request)?;
+    let mut vpc = AwsVpcConfiguration::builder()
+        .set_subnets(Some(request.subnets.clone()))
+        .set_security_groups(
+            (!request.security_groups.is_empty()).then(|| request.security_groups.clone()),
+        );
+    if request.capacity.takes_fargate_settings() {
+        vpc = vpc.assign_public_ip(if request.public_ip {
+            AssignPublicIp::Enabled
+        } else {
+            AssignPublicIp::Disabled
+        });
+    }
+    let vpc = vpc.build().map_err(incomplete)?;
+    let mut input = RunTaskInputBuilder::default()
+        .set_cluster(request.cluster.clone())
+        .task_definition(&request.task_definition)
+        .count(1)
+        .network_configuration(
+            NetworkConfiguration::builder()
+                .awsvpc_configuration(vpc)
+                .build(),
+        )
+        .overrides(overrides(request))
+        .started_by(&request.started_by)
+        .client_token(&request.token);
+    match &request.capacity {
+        Capacity::ClusterDefault => {}
+        Capacity::LaunchTypeFargate => input = input.launch_type(LaunchType::Fargate),
+        Capacity::Provider(name) => {
+            // A weight of 0, the default, would place nothing.
+            let item = CapacityProviderStrategyItem::builder()
+                .capacity_provider(name)
+                .weight(1)
+                .build()
+                .map_err(incomplete)?;
+            input = input.capacity_provider_strategy(item);
+        }
+    }
+    if request.capacity.takes_fargate_settings() {
+        input = input.set_platform_version(request.platform_version.clone());
+    }
+    if request.execute_command {
+        input = input.enable_execute_command(true);
+    }
+    if request.propagate_tags {
+        input = input.propagate_tags(PropagateTags::TaskDefinition);
+    }
+    for (key, value) in &request.tags {
+        input = input.tags(Tag::builder().key(key).value(value).build());
+    }
+    Ok(input)
+}
+
+fn overrides(request: &TaskRequest) -> TaskOverride {
+    let container = request.environment.iter().fold(
+        ContainerOverride::builder().name(&request.container),
+        |container, (name, value)| {
+            container.environment(KeyValuePair::builder().name(name).value(value).build())
+        },
+    );
+    TaskOverride::builder()
+        .container_overrides(container.build())
+        .build()
+}
+
+/// A required member that the SDK misses: all of them are checked before, so this is never seen.
+fn incomplete(e: aws_sdk_ecs::error::BuildError) -> Error {
+    Error::new(Kind::Launch, "cannot build the RunTask request").because(e)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::tags;
+    use super::*;
+
+    pub(in crate::compute::fargate) fn request() -> TaskRequest {
+        TaskRequest {
+            access: Access {
+                region: Some("eu-west-1".into()),
+                role: Some(Role {
+                    arn: "arn:aws:iam::123456789012:role/ci".into(),
+                    session_name: "ci-1".into(),
+                    tags: vec![("project".into(), "group/app".into())],
+                }),
+            },
+            cluster: Some("ci".into()),
+            task_definition: "ci-job".into(),
+            capacity: Capacity::LaunchTypeFargate,
+            subnets: vec!["subnet-a".into(), "subnet-b".into()],
+            security_groups: vec!["sg-1".into()],
+            public_ip: true,
+            dial_public: false,
+            platform_version: Some("1.4.0".into()),
+            execute_command: true,
+            container: "ci-coordinator".into(),
+            environment: vec![("SSH_PUBLIC_KEY".into(), "ssh-ed25519 AAAA".into())],
+            started_by: tags::started_by("abc"),
+            token: tags::client_token(&["1"]),
+            tags: vec![("gitlab-aws-driver:job".into(), "1".into())],
+            propagate_tags: true,
+        }
+    }
+
+    #[test]
+    fn everything_asked_for_is_sent() {
+        let input = input(&request()).unwrap().build().unwrap();
+        assert_eq!(input.cluster(), Some("ci"));
+        assert_eq!(input.task_definition(), Some("ci-job"));
+        assert_eq!(input.count(), Some(1));
+        assert_eq!(input.launch_type(), Some(&LaunchType::Fargate));
+        assert!(input.capacity_provider_strategy().is_empty());
+        assert_eq!(input.platform_version(), Some("1.4.0"));
+        assert_eq!(input.started_by(), Some("gad-abc"));
+        assert_eq!(input.client_token(), Some(request().token.as_str()));
+        assert_eq!(input.enable_execute_command(), Some(true));
+        assert_eq!(input.enable_ecs_managed_tags(), None);
+        assert_eq!(input.propagate_tags(), Some(&PropagateTags::TaskDefinition));
+        assert_eq!(input.tags()[0].key(), Some("gitlab-aws-driver:job"));
+        let vpc = input
+            .network_configuration()
+            .unwrap()
+            .awsvpc_configuration()
+            .unwrap();
+        assert_eq!(vpc.subnets(), ["subnet-a", "subnet-b"]);
+        assert_eq!(vpc.security_groups(), ["sg-1"]);
+        assert_eq!(vpc.assign_public_ip(), Some(&AssignPublicIp::Enabled));
+        let container = &input.overrides().unwrap().container_overrides()[0];
+        assert_eq!(container.name(), Some("ci-coordinator"));
+        assert_eq!(container.environment()[0].name(), Some("SSH_PUBLIC_KEY"));
+        assert_eq!(container.environment()[0].value(), Some("ssh-ed25519 AAAA"));
+    }
+
+    #[test]
+    fn each_capacity_gets_what_it_takes() {
+        let with = |capacity: Capacity| {
+            input(&TaskRequest {
+                capacity,
+                ..request()
+            })
+            .unwrap()
+            .build()
+            .unwrap()
+        };
+        let public = |input: &aws_sdk_ecs::operation::run_task::RunTaskInput| {
+            input
+                .network_configuration()
+                .unwrap()
+                .awsvpc_configuration()
+                .unwrap()
+                .assign_public_ip()
+                .cloned()
+        };
+        let default = with(Capacity::ClusterDefault);
+        assert_eq!(default.launch_type(), None);
+        assert!(default.capacity_provider_strategy().is_empty());
+        assert_eq!(default.platform_version(), Some("1.4.0"));
+
+        let spot = with(Capacity::fargate_spot());
+        assert_eq!(spot.launch_type(), None);
+        let item = &spot.capacity_provider_strategy()[0];
+        assert_eq!(
+            (item.capacity_provider(), item.weight()),
+            ("FARGATE_SPOT", 1)
+        );
+        assert_eq!(public(&spot), Some(AssignPublicIp::Enabled));
+
+        let managed = with(Capacity::Provider("managed".into()));
+        assert_eq!(managed.platform_version(), None);
+        assert_eq!(public(&managed), None);
+        assert_eq!(
+            managed.capacity_provider_strategy()[0].capacity_provider(),
+            "managed"
+        );
+    }
+
+    #[test]
+    fn nothing_that_was_not_asked_for_is_sent() {
+        let plain = TaskRequest {
+            access: Access::default(),
+            cluster: None,
+            capacity: Capacity::ClusterDefault,
+            security_groups: vec![],
+            public_ip: false,
+            platform_version: None,
+            execute_command: false,
+            ..request()
+        }
+        .without_tags("t".into());
+        let input = input(&plain).unwrap().build().unwrap();
+        assert_eq!(input.cluster(), None);
+        assert_eq!(input.enable_execute_command(), None);
+        assert_eq!(input.propagate_tags(), None);
+        assert!(input.tags().is_empty());
+        assert_eq!(input.client_token(), Some("t"));
+        let vpc = input
+            .network_configuration()
+            .unwrap()
+            .awsvpc_configuration()
+            .unwrap();
+        assert_eq!(vpc.assign_public_ip(), Some(&AssignPublicIp::Disabled));
+        assert!(vpc.security_groups().is_empty());
+    }
+
+    #[test]
+    fn a_request_comes_back_from_its_intent() {
+        for capacity in [
+            Capacity::ClusterDefault,
+            Capacity::LaunchTypeFargate,
+            Capacity::fargate_spot(),
+        ] {
+            let request = TaskRequest {
+                capacity,
+                ..request()
+            };
+            let text = serde_json::to_string(&request).unwrap();
+            assert_eq!(serde_json::from_str::<TaskRequest>(&text).unwrap(), request);
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! `reap`: ends what no live job owns.
+//!
+//! Three kinds of leftovers, each by what is known of it: jobs of the state directory whose Runner is gone (its
+//! process stands in the intent; nobody will ever call their `cleanup`), tasks of this manager that no record names, and
+//! tasks of the whole fleet that are past their deadline, whoever started them. All else is left alone.
+//!
+//! AWS's list is read before the state: every task in it had its intent on disk before it was asked for.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::cli::Overrides;
+use crate::compute::fargate::aws::Aws;
+use crate::compute::fargate::request::Access;
+use crate::compute::fargate::task::Task;
+use crate::compute::fargate::{end, list, tags};
+use crate::compute::{Place, Request, plan};
+use crate::config;
+use crate::config::settings::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::logging;
+use crate::process::Process;
+use crate::runner::wishes::SettledRole;
+use crate::stage::cleanup;
+use crate::state::record::{Intent, Launch, LaunchState, Record, now};
+use crate::state::{Job, Store};
+use crate::ui::Ui;
+
+/// How long a job that another process works on is waited for: that process is busy with it, so it is not left over.
+const BUSY_LIMIT: Duration = Duration::from_secs(2);
+/// Clocks of AWS and of this host may differ by so much.
+const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+/// End what no live job owns: this manager's, and of the whole fleet what is past its deadline
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// Only say what would be ended
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was done.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Whether it was only looked.
+    dry_run: bool,
+    /// What was ended, or would be.
+    ended: Vec<Ended>,
+    /// What was not looked at for want of a permission.
+    skipped: Vec<String>,
+    /// What may be left over, and could not be ended or even looked at.
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Ended {
+    /// The job's key, or the task's ARN.
+    what: String,
+    /// Why.
+    why: String,
+}
+
+/// One cluster to look after, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Cluster {
+    access: Access,
+    name: Option<String>,
+}
+
+/// What live jobs own.
+#[derive(Debug, Default)]
+struct Owned {
+    tasks: HashSet<String>,
+    /// When the oldest launch was asked for whose answer is not known yet.
+    asked_since: Option<u64>,
+    /// Whether the state of some job cannot be read: it may own anything.
+    unclear: bool,
+}
+
+/// Runs the command; the code says whether something is left that should not be.
+///
+/// # Errors
+/// Where nothing could be done at all.
+pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) -> Result<u8> {
+    let mut loaded = config::load(config)?;
+    overrides.apply_to_log(&mut loaded.settings.log);
+    logging::start(&loaded.settings.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
+    let mut reaper = Reaper {
+        store: Store::new(loaded.settings.state_directory.clone()),
+        settings: &loaded.settings,
+        ui,
+        report: Report {
+            dry_run: args.dry_run,
+            ..Report::default()
+        },
+    };
+    let done = runtime.block_on(reaper.run());
+    runtime.shutdown_background();
+    done?;
+    reaper.tell(args.json)?;
+    Ok(u8::from(!reaper.report.problems.is_empty()))
+}
+
+struct Reaper<'a> {
+    store: Store,
+    settings: &'a Settings,
+    ui: Ui,
+    report: Report,
+}
+
+impl Reaper<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let mut seen = Vec::new();
+        for cluster in self.clusters()? {
+            let aws = Aws::new(&cluster.access, None).await;
+            match self.look(&aws, &cluster).await {
+                Ok(tasks) => seen.push((aws, cluster, tasks)),
+                // What the state directory knows needs no list, and the Go driver's users have no permission for one.
+                Err(error) if error.kind() == Kind::Denied => {
+                    self.ui.warn(&format!(
+                        "only jobs of the state directory are looked at: {error}"
+                    ));
+                    self.report.skipped.push(error.to_string());
+                }
+                Err(error) => self.problem(&error),
+            }
+        }
+        let mut owned = Owned::default();
+        for job in self.store.jobs()? {
+            if let Err(error) = self.job(&job, &mut owned).await {
+                self.problem(&error);
+            }
+        }
+        let mut ended = HashSet::new();
+        for (aws, cluster, tasks) in seen {
+            for task in tasks {
+                if ended.contains(&task.arn) {
+                    continue;
+                }
+                if let Some(why) = self.left_over(&task, &owned)? {
+                    // One cluster may be seen as several roles, and its tasks by each.
+                    if self.end_task(&aws, &cluster, &task, why).await {
+                        ended.insert(task.arn);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns every cluster that this configuration or any known job names.
+    fn clusters(&mut self) -> Result<HashSet<Cluster>> {
+        let mut clusters = HashSet::new();
+        if let Some(fargate) = &self.settings.fargate {
+            let role = fargate.role_arn.clone().map(|arn| SettledRole {
+                arn,
+                tags: Vec::new(),
+            });
+            clusters.insert(Cluster {
+                access: plan::access(fargate, role.as_ref()),
+                name: fargate.cluster.clone(),
+            });
+        }
+        for job in self.store.jobs()? {
+            let Ok(Some(intent)) = job.intent() else {
+                continue;
+            };
+            for launch in intent.launches {
+                if let Request::Ecs(request) = launch.request {
+                    clusters.insert(Cluster {
+                        access: request.access,
+                        name: request.cluster,
+                    });
+                }
+            }
+        }
+        Ok(clusters)
+    }
+
+    /// Returns this manager's and this fleet's tasks.
+    async fn look(&self, aws: &Aws, cluster: &Cluster) -> Result<Vec<Task>> {
+        let arns = list::tasks(aws, cluster.name.as_deref(), None).await?;
+        list::details(aws, cluster.name.as_deref(), &arns).await
+    }
+
+    /// Ends a job whose Runner is gone; notes what a live one owns.
+    async fn job(&mut self, job: &Job, owned: &mut Owned) -> Result<()> {
+        let locked = match tokio::time::timeout(BUSY_LIMIT, job.lock_existing_when_free()).await {
+            Ok(locked) => locked?,
+            Err(_) => {
+                // Whoever holds it knows better; what it owns must not be touched meanwhile.
+                match job.intent() {
+                    Ok(Some(intent)) => owned.note(&intent),
+                    Ok(None) => {}
+                    Err(_) => owned.unclear = true,
+                }
+                return Ok(());
+            }
+        };
+        let Some(locked) = locked else { return Ok(()) };
+        let (intent, record) = (locked.intent(), locked.record());
+        // Of a damaged pair one is enough to know whose the job is.
+        let (known_intent, known_record) = match (&intent, &record) {
+            (Err(_), Err(_) | Ok(None)) | (Ok(None), Err(_)) => {
+                owned.unclear = true;
+                (None, None)
+            }
+            (intent, record) => (
+                intent.as_ref().ok().and_then(Option::as_ref),
+                record.as_ref().ok().and_then(Option::as_ref),
+            ),
+        };
+        if owned.unclear && known_intent.is_none() && known_record.is_none() {
+            return intent.and(record).map(drop);
+        }
+        if let Some(record) = known_record
+            && let Place::Ecs(place) = &record.machine.place
+        {
+            owned.tasks.insert(place.task.clone());
+        }
+        let Some(why) = ownerless(known_intent, known_record) else {
+            if let Some(intent) = known_intent {
+                owned.note(intent);
+            }
+            return intent.and(record.map(drop));
+        };
+        // Its tasks are dealt with here: what is listed of them stops just now.
+        if let Some(intent) = known_intent {
+            owned.note_tasks(intent);
+        }
+        if !self.report.dry_run {
+            cleanup::end_job(&self.store, job, locked, &format!("reaped: {why}")).await?;
+        }
+        let what = job.key().to_owned();
+        self.report.ended.push(Ended { what, why });
+        Ok(())
+    }
+
+    /// Says why a task is nobody's, if it is.
+    fn left_over(&self, task: &Task, owned: &Owned) -> Result<Option<String>> {
+        if task.phase.is_ending() || task.stop.is_some() {
+            return Ok(None);
+        }
+        if is_of_fleet(task, &self.settings.fleet)
+            && let Some(deadline) = tags::deadline(&task.tags)
+            && deadline < SystemTime::now()
+        {
+            let since = SystemTime::now()
+                .duration_since(deadline)
+                .unwrap_or_default();
+            let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
+            return Ok(Some(format!("its deadline is past since {since}")));
+        }
+        // Whoever has no name has started nothing; to look is no reason to draw one.
+        let Some(manager) = self.store.known_manager()? else {
+            return Ok(None);
+        };
+        let own = task.started_by.as_deref() == Some(tags::started_by(&manager).as_str());
+        if !own || owned.tasks.contains(&task.arn) || owned.may_have_asked_for(task) {
+            return Ok(None);
+        }
+        Ok(Some("no live job of this bastion owns it".to_owned()))
+    }
+
+    /// Returns whether it is ended, or would be.
+    async fn end_task(&mut self, aws: &Aws, cluster: &Cluster, task: &Task, why: String) -> bool {
+        if !self.report.dry_run {
+            let reason = format!("reaped: {why}");
+            let done = end::stop(aws, cluster.name.as_deref(), &task.arn, &reason).await;
+            if let Err(error) = done {
+                self.problem(&error);
+                return false;
+            }
+        }
+        self.report.ended.push(Ended {
+            what: task.arn.clone(),
+            why,
+        });
+        true
+    }
+
+    fn problem(&mut self, error: &Error) {
+        self.ui.error(error);
+        self.report.problems.push(error.to_string());
+    }
+
+    fn tell(&self, json: bool) -> Result<()> {
+        let mut text = String::new();
+        if json {
+            text = serde_json::to_string_pretty(&self.report)
+                .map_err(|e| Error::new(Kind::Contract, "cannot write JSON").because(e))?;
+            text.push('\n');
+        } else {
+            let verb = if self.report.dry_run {
+                "would end"
+            } else {
+                "ended"
+            };
+            for ended in &self.report.ended {
+                text.push_str(&format!("{verb} {}: {}\n", ended.what, ended.why));
+            }
+            if self.report.ended.is_empty() {
+                text.push_str("nothing is left over\n");
+            }
+        }
+        // A reader that went away is no failure.
+        drop(std::io::stdout().lock().write_all(text.as_bytes()));
+        Ok(())
+    }
+}
+
+impl Owned {
+    fn note(&mut self, intent: &Intent) {
+        self.note_tasks(intent);
+        let asked = |launch: &Launch| {
+            launch.state == LaunchState::Asked && matches!(launch.request, Request::Ecs(_))
+        };
+        if intent.launches.iter().any(asked) {
+            let since = self.asked_since.unwrap_or(u64::MAX).min(intent.created);
+            self.asked_since = Some(since);
+        }
+    }
+
+    fn note_tasks(&mut self, intent: &Intent) {
+        for launch in &intent.launches {
+            if let LaunchState::Named(task) = &launch.state {
+                self.tasks.insert(task.clone());
+            }
+        }
+    }
+
+    /// Whether a live job that waits for its answer, or one of which nothing can be known, may have started this one.
+    fn may_have_asked_for(&self, task: &Task) -> bool {
+        if self.unclear {
+            return true;
+        }
+        let Some(since) = self.asked_since else {
+            return false;
+        };
+        let since = UNIX_EPOCH + Duration::from_secs(since);
+        task.created
+            .is_none_or(|created| created + CLOCK_MARGIN >= since)
+    }
+}
+
+fn is_of_fleet(task: &Task, fleet: &str) -> bool {
+    let key = format!("{}fleet", tags::PREFIX);
+    let fleet = tags::value(fleet);
+    task.tags.iter().any(|(k, v)| *k == key && *v == fleet)
+}
+
+/// Says why a job is nobody's, if it is.
+fn ownerless(intent: Option<&Intent>, record: Option<&Record>) -> Option<String> {
+    let (owner, deadline) = match (intent, record) {
+        (Some(intent), _) if intent.ending => {
+            return Some("its cleanup came to no end".to_owned());
+        }
+        (Some(intent), _) => (intent.owner, intent.deadline),
+        (None, Some(record)) => (record.owner, record.deadline),
+        (None, None) => return Some("nothing is known of it".to_owned()),
+    };
+    match owner {
+        Some(owner) if !Process::lives(owner) => Some(format!(
+            "the GitLab Runner that owned it (process {}) is gone",
+            owner.pid
+        )),
+        // A machine on this host has no watchdog, so its deadline is no more than what it was told.
+        Some(_) if !is_remote(intent, record) => None,
+        // Nobody knows whose it is, or its Runner has forgotten it: its time decides.
+        _ => (deadline < now()).then(|| "its deadline is past".to_owned()),
+    }
+}
+
+/// Whether a job's machine is elsewhere.
+fn is_remote(intent: Option<&Intent>, record: Option<&Record>) -> bool {
+    let launched = |launch: &Launch| matches!(launch.request, Request::Ecs(_));
+    intent.is_some_and(|intent| intent.launches.iter().any(launched))
+        || record.is_some_and(|record| matches!(record.machine.place, Place::Ecs(_)))
+}

@@ -1,0 +1,400 @@
+//! What jobs ask for, and what they get.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const OPEN: &str =
+    "[Fargate]\nTaskDefinition = \"ci-job:7\"\nSubnet = \"a\"\nPlatformVersion = \"1.4.0\"";
+const OWN: &str =
+    "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"ci-job:7\"\nsubnets = [\"a\"]\n";
+const ACCOUNT: &str = "arn:aws:ecs:eu-west-1:111122223333:task-definition/";
+const ROLES: &str = "arn:aws:iam::111122223333:role/";
+
+fn settings(text: &str) -> Settings {
+    crate::config::parse(text, Path::new("f.toml"))
+        .unwrap_or_else(|e| panic!("{e}\n{text}"))
+        .settings
+}
+
+fn wishes(variables: &[(&str, &str)], payload: &str) -> Wishes {
+    let env = variables
+        .iter()
+        .map(|(k, v)| (format!("CUSTOM_ENV_{k}").into(), (*v).into()));
+    let payload = Payload::parse(payload.as_bytes()).unwrap();
+    Wishes::read(&Environment::from_pairs(env), &payload)
+}
+
+fn settled(text: &str, variables: &[(&str, &str)]) -> Result<Settled> {
+    settle(
+        &settings(text),
+        &Overrides::default(),
+        &wishes(variables, "{}"),
+    )
+}
+
+/// Returns whether a file with these limits lets a job have it.
+fn allows(key: &str, patterns: &[&str], variable: &str, wish: &str) -> bool {
+    match settled(
+        &format!("{OWN}[limits]\n{key} = {patterns:?}"),
+        &[(variable, wish)],
+    ) {
+        Ok(settled) => {
+            let role = settled.role.map(|r| r.arn);
+            assert_eq!(
+                if variable == ROLE {
+                    role.unwrap()
+                } else {
+                    settled.task_definition
+                },
+                wish
+            );
+            true
+        }
+        Err(e) => {
+            assert_eq!(e.kind(), Kind::Limit, "{e}");
+            assert!(e.to_string().contains(variable), "{e}");
+            assert!(e.remedy().is_some_and(|r| r.contains(variable)), "{e}");
+            false
+        }
+    }
+}
+
+#[test]
+fn flag_then_job_then_file() {
+    let file = settings(OPEN);
+    let none = Overrides::default();
+    let flag = Overrides {
+        task_definition: Some("flag".to_owned()),
+        platform_version: Some("1.3.0".to_owned()),
+        ..Overrides::default()
+    };
+    let job = wishes(
+        &[(TASK_DEFINITION, "job:1"), (PLATFORM_VERSION, "LATEST")],
+        "{}",
+    );
+    let empty = wishes(&[(TASK_DEFINITION, ""), (PLATFORM_VERSION, "")], "{}");
+    for (overrides, wishes, task, version) in [
+        (&none, &Wishes::default(), "ci-job:7", "1.4.0"),
+        (&none, &empty, "ci-job:7", "1.4.0"),
+        (&none, &job, "job:1", "LATEST"),
+        (&flag, &job, "flag", "1.3.0"),
+        (&flag, &Wishes::default(), "flag", "1.3.0"),
+    ] {
+        let settled = settle(&file, overrides, wishes).unwrap();
+        assert_eq!(settled.task_definition, task);
+        assert_eq!(settled.platform_version.as_deref(), Some(version));
+        assert_eq!(settled.role, None);
+    }
+    // What a flag overrides is not asked for, so it cannot be too much.
+    assert!(settle(&settings(OWN), &flag, &job).is_ok());
+    for text in ["[Fargate]\nSubnet = \"a\"", ""] {
+        let error = settled(text, &[]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("nobody names a task definition"));
+        assert_eq!(
+            settled(text, &[(TASK_DEFINITION, "a")])
+                .unwrap()
+                .task_definition,
+            "a"
+        );
+    }
+}
+
+#[test]
+fn a_go_driver_file_is_open_and_any_other_closed() {
+    let other = format!("{ACCOUNT}x:1");
+    let role = format!("{ROLES}x");
+    let all = [
+        (TASK_DEFINITION, other.as_str()),
+        (ROLE, &role),
+        (PLATFORM_VERSION, "1.4.0"),
+    ];
+    let open = settled(OPEN, &all).unwrap();
+    assert_eq!(
+        (open.task_definition, open.role.unwrap().arn),
+        (other.clone(), role.clone())
+    );
+
+    for (variable, wish, key) in [
+        (TASK_DEFINITION, &other, "task_definitions"),
+        (ROLE, &role, "roles"),
+    ] {
+        let error = settled(OWN, &[(variable, wish)]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Limit);
+        assert_eq!(
+            error.to_string(),
+            format!("the job asks for \"{wish}\" by {variable}, and [limits] {key} allows none")
+        );
+    }
+    // What the file has anyway, no limit forbids.
+    assert!(
+        settled(
+            OWN,
+            &[(TASK_DEFINITION, "ci-job:7"), (PLATFORM_VERSION, "LATEST")]
+        )
+        .is_ok()
+    );
+    assert!(settled(OWN, &[(PLATFORM_VERSION, "1.4.0; x")]).is_err());
+    let with_role = format!("{OWN}role_arn = \"{role}\"");
+    assert_eq!(
+        settled(&with_role, &[(ROLE, &role)])
+            .unwrap()
+            .role
+            .unwrap()
+            .arn,
+        role
+    );
+    assert_eq!(
+        settled(&with_role, &[(ROLE, "")])
+            .unwrap()
+            .role
+            .unwrap()
+            .arn,
+        role
+    );
+}
+
+#[test]
+fn a_refusal_names_value_variable_and_bound() {
+    let text = format!("{OWN}[limits]\ntask_definitions = [\"ci-*\", \"deploy\"]");
+    let error = settled(&text, &[(TASK_DEFINITION, "root\n\u{1b}[31m")]).unwrap_err();
+    assert!(
+        error.to_string().contains("no task definition's name"),
+        "{error}"
+    );
+    assert!(!error.to_string().contains(char::is_control), "{error:?}");
+    let error = settled(&text, &[(TASK_DEFINITION, "admin:1")]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the job asks for \"admin:1\" by FARGATE_TASK_DEFINITION, and [limits] task_definitions allows only ci-*, deploy"
+    );
+    assert!(
+        settled(&text, &[(TASK_DEFINITION, &"x".repeat(100_000))])
+            .unwrap_err()
+            .to_string()
+            .len()
+            < 500
+    );
+}
+
+#[test]
+fn task_definitions_fit_as_documented() {
+    let arn = |name: &str| format!("{ACCOUNT}{name}");
+    for (pattern, wish, want) in [
+        // A family, whatever its revision.
+        ("ci-*", "ci-x", true),
+        ("ci-*", "ci-x:12", true),
+        ("ci-x", "ci-x:12", true),
+        ("ci-*", "xci-x", false),
+        ("ci-*", "CI-x", false),
+        ("**", "anything:1", true),
+        // Never an ARN: it may be another account's.
+        ("ci-*", &arn("ci-x:1"), false),
+        ("**", &arn("ci-x:1"), false),
+        ("*:*:*:*:*:*/*", &arn("ci-x:1"), false),
+        // A family with its revision.
+        ("ci-x:7", "ci-x:7", true),
+        ("ci-x:7", "ci-x:70", false),
+        ("ci-x:7", "ci-x", false),
+        ("ci-*:*", "ci-x:7", true),
+        ("ci-*:*", "ci-x", false),
+        // ARNs by ARNs.
+        (&arn("ci-*"), &arn("ci-x:7"), true),
+        (&arn("ci-*"), &arn("ci-x"), true),
+        (&arn("ci-*"), "ci-x", false),
+        (&arn("ci-*:7"), &arn("ci-x:8"), false),
+        (
+            "arn:aws:ecs:*:111122223333:task-definition/ci-*",
+            &arn("ci-x:7"),
+            true,
+        ),
+        (
+            "arn:aws:ecs:*:999999999999:task-definition/ci-*",
+            &arn("ci-x:7"),
+            false,
+        ),
+        ("arn:aws:ecs:*:task-definition/ci-*", &arn("ci-x:7"), false),
+        ("arn:**", &arn("ci-x:7"), true),
+        ("arn:**", "ci-x:7", false),
+        ("arn", "arn:1", true),
+        // What is no name at all fits nothing.
+        ("**", "ci-x:1:2", false),
+        ("**", "ci-x:latest", false),
+        ("**", "ci-x ", false),
+        (
+            "arn:**",
+            "arn:aws:ecs:eu-west-1:111122223333:task-definition/a/b:1",
+            false,
+        ),
+    ] {
+        assert_eq!(
+            allows("task_definitions", &[pattern], TASK_DEFINITION, wish),
+            want,
+            "{pattern} {wish}"
+        );
+    }
+    assert!(allows(
+        "task_definitions",
+        &["a", "b"],
+        TASK_DEFINITION,
+        "b:1"
+    ));
+    assert!(!allows("task_definitions", &[], TASK_DEFINITION, "b:1"));
+}
+
+#[test]
+fn roles_fit_as_documented() {
+    let arn = |name: &str| format!("{ROLES}{name}");
+    for (pattern, wish, want) in [
+        ("arn:aws:iam::*:role/ci-*", arn("ci-x"), true),
+        ("arn:aws:iam::*:role/ci-*", arn("ci-x/admin"), false),
+        ("arn:aws:iam::*:role/ci-*", arn("team/ci-x"), false),
+        ("arn:aws:iam::*:role/**", arn("team/ci-x"), true),
+        ("arn:aws:iam::999999999999:role/**", arn("ci-x"), false),
+        (
+            "arn:aws:iam::*:role/ci-*",
+            "arn:aws:iam::1:role/x:role/ci-y".to_owned(),
+            false,
+        ),
+        (
+            "arn:**",
+            "arn:aws:iam::111122223333:user/x".to_owned(),
+            false,
+        ),
+        ("arn:**", "ci-x".to_owned(), false),
+    ] {
+        assert_eq!(
+            allows("roles", &[pattern], ROLE, &wish),
+            want,
+            "{pattern} {wish}"
+        );
+    }
+}
+
+const PAYLOAD: &str = r#"{"id": 1, "variables": [
+    {"key": "CI_PROJECT_PATH", "value": "group/project"},
+    {"key": "CI_JOB_TOKEN", "value": "secret", "masked": true},
+    {"key": "CI_EMPTY", "value": ""},
+    {"key": "CI_COMMIT_TITLE", "value": "fix (all)"},
+    {"key": "CI_PROJECT_PATH", "value": "evil"},
+    {"key": "STAGE", "value": "prod"},
+    {"key": "PASSWORD", "value": "x", "masked": true}]}"#;
+
+fn session(names: &str, payload: &str) -> Result<Vec<(String, String)>> {
+    let role = format!("{ROLES}x");
+    let variables = [
+        (ROLE, role.as_str()),
+        (SESSION, names),
+        ("CI_PROJECT_PATH", "evil"),
+        ("ci_project_path", "evil"),
+        ("CI_UNKNOWN", "evil"),
+        ("STAGE", "prod"),
+        ("stage", "dev"),
+        ("LONG", &"x".repeat(257)),
+        ("PASSWORD", "x"),
+        ("EMPTY", ""),
+    ];
+    let wishes = wishes(&variables, payload);
+    settle(&settings(OPEN), &Overrides::default(), &wishes).map(|s| s.role.unwrap().tags)
+}
+
+#[test]
+fn a_session_is_told_who_the_job_really_is() {
+    let told = session(
+        " CI_PROJECT_PATH , STAGE,,CI_PROJECT_PATH,EMPTY,CI_EMPTY,MISSING,CI_UNKNOWN",
+        PAYLOAD,
+    );
+    let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+    assert_eq!(
+        told.unwrap(),
+        [
+            pair("CI_PROJECT_PATH", "group/project"),
+            pair("STAGE", "prod")
+        ]
+    );
+    assert_eq!(session("", PAYLOAD).unwrap(), []);
+    for (names, words) in [
+        (
+            "ci_project_path",
+            "AWS would take for GitLab's CI_PROJECT_PATH",
+        ),
+        ("Gitlab_User", "GITLAB_USER"),
+        ("CI_JOB_TOKEN", "masked"),
+        ("PASSWORD", "masked"),
+        ("CI_COMMIT_TITLE", "cannot hold '('"),
+        ("LONG", "257 characters"),
+        ("STAGE,stage", "cannot tell from \"STAGE\""),
+        ("A B", "no variable's name"),
+        ("aws:x", "no variable's name"),
+    ] {
+        let error = session(names, PAYLOAD).unwrap_err();
+        assert_eq!(error.kind(), Kind::Limit);
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(
+            error.to_string().contains(SESSION) && error.remedy().is_some(),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn without_a_payload_nobody_says_who_the_job_is() {
+    for payload in ["{}", "{\"id\": 1}"] {
+        let error = session("CI_PROJECT_PATH", payload).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("no copy of it that the job cannot change"),
+            "{error}"
+        );
+        // Its own variables it may tell in any case.
+        assert_eq!(session("STAGE", payload).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_session_has_fifty_tags_at_most_and_needs_a_role() {
+    let names: Vec<String> = (0..51).map(|i| format!("V{i}")).collect();
+    let list = names.join(",");
+    let role = format!("{ROLES}x");
+    let mut variables: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "x")).collect();
+    variables.push((SESSION, &list));
+    // Nobody is told anything: there is no session.
+    assert_eq!(settled(OPEN, &variables).unwrap().role, None);
+    variables.push((ROLE, &role));
+    assert!(
+        settled(OPEN, &variables)
+            .unwrap_err()
+            .to_string()
+            .contains("51 variables")
+    );
+    variables.remove(0);
+    assert_eq!(
+        settled(OPEN, &variables).unwrap().role.unwrap().tags.len(),
+        50
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a job asks for, a closed file gives it nothing but the file's own.
+    #[test]
+    fn nothing_gets_out_of_a_closed_file(wish in "[a-z:/*0-9 .-]{1,30}|arn:aws:(ecs|iam):[a-z0-9-]{0,9}:[0-9]{12}:(role|task-definition)/[a-z:0-9*/]{1,9}") {
+        for variable in [TASK_DEFINITION, ROLE] {
+            let got = settled(OWN, &[(variable, &wish)]);
+            prop_assert!(got.is_err(), "{:?}", got);
+        }
+    }
+
+    /// A pattern of families never lets an ARN through, whatever it looks like.
+    #[test]
+    fn no_pattern_of_families_fits_an_arn(pattern in "[a-z*:/]{1,12}", name in "[a-z]{1,4}(:[0-9])?") {
+        prop_assume!(!pattern.starts_with("arn:"));
+        let wish = format!("{ACCOUNT}{name}");
+        prop_assert!(!allows("task_definitions", &[&pattern], TASK_DEFINITION, &wish));
+    }
+}

@@ -1,0 +1,435 @@
+//! The story of one try of `prepare`: rung by rung it writes down what it is about to do, does it, waits until the
+//! machine lets it in, and leaves the record.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Context;
+use super::cleanup::end_launches;
+use super::prepare::hopeless;
+use super::welcome::FirstCommand;
+use crate::compute::ladder::{Ladder, Next};
+use crate::compute::plan::Plan;
+use crate::compute::{self, Coming, Endpoint, Launched, Machine, News, Place, Request};
+use crate::error::{Error, Kind, Result};
+use crate::ssh::connect::connect;
+use crate::ssh::keys::JobKey;
+use crate::ssh::session::Session;
+use crate::state::record::{Intent, Launch, LaunchState, Record, now};
+use crate::state::{Job, Locked};
+
+/// A rung that is about to be dialled has no limit of its own before it runs.
+const UNTIL_RUNNING: Duration = Duration::from_secs(24 * 3600);
+
+/// One try of `prepare`.
+pub(super) struct Preparation<'a> {
+    pub(super) context: &'a Context,
+    pub(super) job: &'a Job,
+    pub(super) plan: &'a Plan,
+    pub(super) key: &'a JobKey,
+    pub(super) intent: Intent,
+    /// The role may not tag.
+    pub(super) untagged: bool,
+    /// The job log has been told on which rung a task is asked for.
+    pub(super) announced: bool,
+}
+
+/// What came of one rung.
+enum Rung {
+    Ready(Box<Ready>),
+    NoRoom(String),
+    Unusable(String),
+}
+
+/// A machine that lets the driver in.
+struct Ready {
+    machine: Machine,
+    session: Session,
+    /// What becomes of it.
+    coming: Coming,
+}
+
+impl Preparation<'_> {
+    /// Brings the machine up and leaves the record.
+    ///
+    /// # Errors
+    /// Where no machine could be had for the job.
+    pub(super) async fn run(&mut self) -> Result<()> {
+        let began = Instant::now();
+        self.write_first_intent().await?;
+        let Ready {
+            machine,
+            session,
+            mut coming,
+        } = self.climb().await?;
+        // A machine that goes away meanwhile would not be missed until nobody can log in for long.
+        tokio::select! {
+            biased;
+            gone = self.gone(&mut coming) => return Err(gone),
+            done = self.settle_in(machine, session) => done?,
+        }
+        self.context.ui.progress(&format!(
+            "Machine ready after {:.1} s.",
+            began.elapsed().as_secs_f64()
+        ));
+        Ok(())
+    }
+
+    /// Tries rung after rung until one gives a machine that lets the driver in.
+    async fn climb(&mut self) -> Result<Ready> {
+        let ui = self.context.ui;
+        let wait = self.context.settings.capacity_wait;
+        let waited = Duration::from_secs(now().saturating_sub(self.intent.first_seen));
+        let until = Instant::now() + wait.saturating_sub(waited);
+        let rungs = self.plan.steps.iter().map(|s| (s.name.clone(), s.fallback));
+        let mut ladder = Ladder::new(rungs, until);
+        // What is said only if it is not the end: that names all causes again.
+        let mut unsaid: Option<String> = None;
+        loop {
+            let step = match ladder.next(Instant::now()) {
+                Next::Try(step) => step,
+                Next::Pause(pause) => {
+                    if let Some(cause) = unsaid.take() {
+                        ui.progress(&cause);
+                    }
+                    self.announced = false;
+                    let left = until.saturating_duration_since(Instant::now());
+                    let seconds =
+                        |span: Duration| Duration::from_secs_f64(span.as_secs_f64().ceil());
+                    ui.progress(&format!(
+                        "No room on any rung; trying again in {} s, for {} more at most.",
+                        seconds(pause).as_secs(),
+                        humantime::format_duration(seconds(left)),
+                    ));
+                    sleep(pause).await;
+                    continue;
+                }
+                Next::GiveUp => return Err(self.no_rung(&ladder)),
+            };
+            let name = &self.plan.steps[step].name;
+            let cause = match self.try_rung(step).await? {
+                Rung::Ready(ready) => return Ok(*ready),
+                Rung::NoRoom(cause) => {
+                    ladder.full(step, cause.clone());
+                    format!("No room on {name}: {cause}")
+                }
+                Rung::Unusable(cause) => {
+                    ladder.unusable(step, cause.clone());
+                    format!("{name} cannot be used: {cause}")
+                }
+            };
+            // AWS ends some of its sentences and others not.
+            let cause = cause.trim_end_matches('.');
+            match ladder.following() {
+                Some(next) => ui.progress(&format!("{cause}. Trying {next}...")),
+                None => unsaid = Some(format!("{cause}.")),
+            }
+            self.end_last(step).await;
+        }
+    }
+
+    fn no_rung(&self, ladder: &Ladder) -> Error {
+        let causes = ladder.causes();
+        let error = if ladder.is_only_full() {
+            let wait = humantime::format_duration(self.context.settings.capacity_wait);
+            Error::new(
+                Kind::Capacity,
+                format!("there was no room for the job's machine on any rung within {wait}: {causes}"),
+            )
+            .hint("Retry the job later; add rungs to capacity, or subnets in other zones; or raise capacity_wait.")
+        } else {
+            Error::new(
+                Kind::Config,
+                format!("none of the rungs can be used in this cluster: {causes}"),
+            )
+            .hint("Associate the capacity provider with the cluster (aws ecs put-cluster-capacity-providers), or correct capacity.")
+        };
+        self.hopeless(error)
+    }
+
+    fn hopeless(&self, error: Error) -> Error {
+        hopeless(error, self.job, &self.intent)
+    }
+
+    /// Launches on one rung and waits until the machine lets the driver in.
+    async fn try_rung(&mut self, step: usize) -> Result<Rung> {
+        let coming = match self.launch(step).await? {
+            Launched::Coming(coming) => coming,
+            Launched::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+            Launched::Unusable(cause) => return Ok(Rung::Unusable(cause)),
+            Launched::Untaggable(cause) => {
+                self.give_up_tags(&cause);
+                match self.launch(step).await? {
+                    Launched::Coming(coming) => coming,
+                    Launched::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+                    Launched::Unusable(cause) | Launched::Untaggable(cause) => {
+                        return Ok(Rung::Unusable(cause));
+                    }
+                }
+            }
+        };
+        self.come_up(coming).await
+    }
+
+    /// Writes down what is asked for, asks for it, and writes down what came of it.
+    async fn launch(&mut self, step: usize) -> Result<Launched> {
+        let context = self.context;
+        let number = self.intent.launches.len();
+        let untagged = self.untagged || context.store().is_noted(UNTAGGABLE);
+        let request = self.plan.request(step, number, untagged);
+        self.intent.launches.push(Launch {
+            request: request.clone(),
+            state: LaunchState::Asked,
+        });
+        self.write_intent().await?;
+        if matches!(request, Request::Ecs(_)) && !self.announced {
+            self.announced = true;
+            context.ui.progress(&format!(
+                "Asking for a task on {}...",
+                self.plan.steps[step].name
+            ));
+        }
+        let plan = self.plan;
+        let answer = compute::launch(&request, self.job, &plan.login, plan.rung_wait, context.ui);
+        let (state, answer) = match answer.await {
+            Ok(Launched::Coming(coming)) => {
+                let name = coming.name().map(str::to_owned);
+                let state = name.map_or(LaunchState::Asked, LaunchState::Named);
+                (state, Ok(Launched::Coming(coming)))
+            }
+            Ok(nothing) => (LaunchState::Over, Ok(nothing)),
+            Err(refused) => {
+                let state = match refused.unanswered {
+                    true => LaunchState::Asked,
+                    false => LaunchState::Over,
+                };
+                let error = match refused.hopeless {
+                    true => self.hopeless(refused.error),
+                    false => refused.error,
+                };
+                (state, Err(error))
+            }
+        };
+        self.intent.launches[number].state = state;
+        self.write_intent().await?;
+        answer
+    }
+
+    /// Remembers that the role may not tag, and says so once a day.
+    fn give_up_tags(&mut self, cause: &str) {
+        self.untagged = true;
+        let store = self.context.store();
+        if !store.is_noted(UNTAGGABLE) {
+            self.context.ui.warn(&format!(
+                "tasks are started without tags, since the role may not set them: {cause}. Allow it ecs:TagResource \
+                 for cost allocation and for `reap` across bastions."
+            ));
+            store.note(UNTAGGABLE);
+        }
+    }
+
+    /// Waits for the first login; dials as soon as there is an address.
+    async fn come_up(&self, mut coming: Coming) -> Result<Rung> {
+        let ui = self.context.ui;
+        let connect_timeout = self.context.settings.ssh.connect_timeout;
+        let deadline = Cell::new(Instant::now() + UNTIL_RUNNING);
+        let mut machine = loop {
+            match coming.next().await.map_err(|e| self.launch_failed(e))? {
+                News::Progress(line) => ui.progress(&line),
+                News::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+                News::Hopeless(error) => return Err(self.hopeless(error)),
+                News::Running => {}
+                News::Reachable(machine) => break machine,
+            }
+        };
+        if matches!(machine.place, Place::Local { .. }) {
+            ui.warn(
+                "this job runs on this very host, as GitLab Runner's own user, beside its keys and other jobs: \
+                 nothing is isolated",
+            );
+        }
+        ui.progress(&format!("Waiting for SSH on {}...", addresses(&machine)));
+        let session = {
+            let mut connecting = pin!(log_in(&mut machine.endpoints, self.key, &deadline));
+            loop {
+                tokio::select! {
+                    biased;
+                    news = coming.next() => match news.map_err(|e| self.launch_failed(e))? {
+                        News::Progress(line) => ui.progress(&line),
+                        News::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+                        News::Hopeless(error) => return Err(self.hopeless(error)),
+                        News::Running => deadline.set(Instant::now() + connect_timeout),
+                        News::Reachable(_) => {}
+                    },
+                    session = &mut connecting => break session?,
+                }
+            }
+        };
+        Ok(Rung::Ready(Box::new(Ready {
+            machine,
+            session,
+            coming,
+        })))
+    }
+
+    /// Resolves when a machine goes away that has let the driver in.
+    async fn gone(&self, coming: &mut Coming) -> Error {
+        loop {
+            match coming.next().await {
+                Ok(News::Progress(line)) => self.context.ui.progress(&line),
+                Ok(News::Running | News::Reachable(_)) => {}
+                Ok(News::NoRoom(cause)) => {
+                    let what = "the machine went away before the job could begin";
+                    return Error::new(Kind::Launch, format!("{what}: {cause}"))
+                        .hint("Retry the job.");
+                }
+                Ok(News::Hopeless(error)) => return self.hopeless(error),
+                Err(error) => return self.launch_failed(error),
+            }
+        }
+    }
+
+    /// Ends what a rung without room left waiting, if anything. Where that fails the intent still names it for `cleanup`.
+    async fn end_last(&mut self, step: usize) {
+        let Some(last) = self.intent.launches.last_mut() else {
+            return;
+        };
+        if last.state == LaunchState::Over {
+            return;
+        }
+        let name = &self.plan.steps[step].name;
+        match compute::end(last, &format!("no room on {name}: another rung's turn")).await {
+            Ok(()) => {
+                last.state = LaunchState::Over;
+                if let Err(error) = self.write_intent().await {
+                    tracing::debug!(%error, "the intent was not written");
+                }
+            }
+            Err(error) => self
+                .context
+                .ui
+                .warn(&format!("{error}; `cleanup` will try again")),
+        }
+    }
+
+    /// Does what a machine needs once, and leaves the record.
+    async fn settle_in(&self, machine: Machine, session: Session) -> Result<()> {
+        let context = self.context;
+        let spool = crate::hash::random_hex()
+            .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?;
+        let first = FirstCommand {
+            machine: &machine,
+            key: self.key,
+            lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+            connect_timeout: context.settings.ssh.connect_timeout,
+            ui: context.ui,
+        };
+        let environment = first.run(session).await?;
+        let mut record = Record::new(&self.intent, machine, self.key.to_pem()?, spool);
+        record.job_id = context.call.identity.job_id;
+        record.project = context.call.payload.project_path.clone();
+        record.environment = environment;
+        // Not made anew: where the directory is gone, `cleanup` has been here.
+        let written = match self.job.lock_existing_when_free().await? {
+            Some(locked) => locked.write_record(&record)?,
+            None => false,
+        };
+        if written {
+            return Ok(());
+        }
+        Err(self.overtaken().await)
+    }
+
+    /// Writes the first intent. What an earlier try left behind (its `cleanup` was killed, say) is ended first.
+    async fn write_first_intent(&self) -> Result<()> {
+        let locked = self.job.lock_when_free().await?;
+        end_leftover(&locked, &self.intent).await?;
+        locked.write_intent(&self.intent)
+    }
+
+    /// Writes the intent anew, unless a `cleanup` has taken it: then nothing of the job may live.
+    async fn write_intent(&self) -> Result<()> {
+        let written = match self.job.lock_existing_when_free().await? {
+            Some(locked) => locked.update_intent(&self.intent)?,
+            None => false,
+        };
+        match written {
+            true => Ok(()),
+            false => Err(self.overtaken().await),
+        }
+    }
+
+    /// Ends what this try has launched, after a `cleanup` that may or may not have found it.
+    async fn overtaken(&self) -> Error {
+        if let Err(error) = end_launches(&self.intent, "its job was cleaned up").await {
+            return error;
+        }
+        Error::new(
+            Kind::Cancelled,
+            "`cleanup` ran while the machine was prepared",
+        )
+    }
+
+    /// Adds what a machine on this host said last to the news that it is gone.
+    fn launch_failed(&self, gone: Error) -> Error {
+        let log = std::fs::read(self.job.directory().join("machine.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        match log.lines().rfind(|l| !l.trim().is_empty()) {
+            Some(last) => Error::new(
+                Kind::Launch,
+                "the machine ended before anybody could log in",
+            )
+            .because(last.to_owned()),
+            None => gone,
+        }
+    }
+}
+
+/// Logs in to every endpoint, pins the host keys, and keeps the first session.
+async fn log_in(
+    endpoints: &mut [Endpoint],
+    key: &JobKey,
+    deadline: &Cell<Instant>,
+) -> Result<Session> {
+    let mut first = None;
+    for endpoint in endpoints {
+        let session = connect(endpoint, key, || deadline.get()).await?;
+        // Known from now on: another key at this address is another machine.
+        endpoint.host_key = session.host_key().map(str::to_owned);
+        match first {
+            None => first = Some(session),
+            Some(_) => session.hang_up().await,
+        }
+    }
+    first.ok_or_else(|| Error::new(Kind::Launch, "the machine has no way in"))
+}
+
+/// The note that says that the role may not tag.
+const UNTAGGABLE: &str = "untaggable";
+
+async fn end_leftover(locked: &Locked<'_>, intent: &Intent) -> Result<()> {
+    match locked.intent()? {
+        Some(left) if left.attempt != intent.attempt => {
+            end_launches(&left, "an earlier try of its job left it").await
+        }
+        Some(_) => Err(Error::new(Kind::Contract, "`prepare` was called twice in one try of this job").hint(
+            "GitLab Runner gives each try a TMPDIR of its own; is a wrapper script calling the driver again?",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn addresses(machine: &Machine) -> String {
+    let all: Vec<String> = machine
+        .endpoints
+        .iter()
+        .map(|e| match e.host.contains(':') {
+            true => format!("[{}]:{}", e.host, e.port),
+            false => format!("{}:{}", e.host, e.port),
+        })
+        .collect();
+    all.join(", ")
+}

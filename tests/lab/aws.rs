@@ -1,0 +1,486 @@
+//! AWS on loopback: one server for this test binary, an account with addresses of its own for each test.
+//!
+//! The server is `aws/server.py` (moto, extended), made ready by `tests/run`, or by `tests/lab/aws/setup.sh` alone. It
+//! ends when this process does, with all that it started. How to use it from a test that drives the driver:
+//!
+//! ```ignore
+//! let runner = Runner::builder()
+//!     .on_fargate()                                             // an account, cluster and task definition of its own
+//!     .machine(ServerBuilder::new(Kind::OpenSsh, Login::Bash))  // behind every task's address; this is the default
+//!     .capacity(&["fargate-spot", "fargate"])                   // the default: fargate
+//!     .build();                                                 // `through_proxy()` works as well
+//! let account = runner.account();
+//! account.fault(&Fault::lost_answer("RunTask"));                // what goes wrong with calls
+//! account.fate(&Fate::failed_to_start("CannotPullContainerError: no such image")); // and with tasks
+//! account.timings(&[("pending", 2.0)]);                         // how long a task stays in a state
+//! runner.start();
+//! assert_eq!(account.calls("RunTask").len(), 2);                // the log of calls
+//! let task = account.wait_task("running", |task| task.status == "RUNNING");
+//! ```
+//!
+//! Several jobs share one account by [`RunnerBuilder::on_account`](super::runner::RunnerBuilder::on_account). Task
+//! addresses are in 127/8 and are the machine's own: real `sshd`, dropbear or the project's agent, which is process 1
+//! of a PID namespace, and whose environment is what ECS would give it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::PATIENCE;
+use super::servers;
+
+mod faults;
+pub(crate) mod http;
+mod seen;
+mod server;
+
+pub(crate) use faults::Fate;
+pub(crate) use faults::Fault;
+pub(crate) use faults::Meanwhile;
+pub(crate) use seen::Called;
+pub(crate) use seen::State;
+pub(crate) use seen::Task;
+pub(crate) use server::Server;
+
+/// The cluster that every account has.
+pub(crate) const CLUSTER: &str = "ci";
+
+/// The container of a job, as the Go driver has it.
+pub(crate) const CONTAINER: &str = "ci-coordinator";
+
+/// How long what was stopped may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
+
+/// An AWS account in one region, with a network of its own in 127/8; ended when dropped, with all that is in it.
+pub(crate) struct Account {
+    server: SocketAddr,
+    id: String,
+    region: String,
+    access_key: String,
+    secret_key: String,
+    subnets: Vec<String>,
+    cidrs: Vec<String>,
+    security_group: String,
+    user: String,
+    forgiving: AtomicBool,
+}
+
+impl Account {
+    /// Makes an account with two subnets and the cluster [`CLUSTER`], whose providers are `FARGATE` and
+    /// `FARGATE_SPOT`, without a default strategy.
+    pub(crate) fn new() -> Self {
+        Self::on(&SERVER)
+    }
+
+    /// Makes an account on a server of its own.
+    pub(crate) fn on(server: &Server) -> Self {
+        let server = server.address();
+        let info = control(server, "POST", "/lab/accounts", &json!({}));
+        let text = |name: &str| info[name].as_str().expect("a text").to_owned();
+        let texts = |name: &str| {
+            serde_json::from_value::<Vec<String>>(info[name].clone()).expect("a list of texts")
+        };
+        let account = Self {
+            server,
+            id: text("account"),
+            region: text("region"),
+            access_key: text("access_key"),
+            secret_key: text("secret_key"),
+            subnets: texts("subnets"),
+            cidrs: texts("cidrs"),
+            security_group: text("security_group"),
+            user: text("user"),
+            forgiving: AtomicBool::new(false),
+        };
+        account.cluster(CLUSTER, &["FARGATE", "FARGATE_SPOT"], &[]);
+        account
+    }
+
+    /// Returns the account's number.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns the region.
+    pub(crate) fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Returns the subnets.
+    pub(crate) fn subnets(&self) -> &[String] {
+        &self.subnets
+    }
+
+    /// Returns the subnets' ranges.
+    pub(crate) fn cidrs(&self) -> &[String] {
+        &self.cidrs
+    }
+
+    /// Returns the security group.
+    pub(crate) fn security_group(&self) -> &str {
+        &self.security_group
+    }
+
+    /// Returns the ARN of the user whose key the stages have.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Returns the variables by which the stages find the account.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 5] {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.server)),
+            ("AWS_ACCESS_KEY_ID", self.access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", self.secret_key.clone()),
+            ("AWS_REGION", self.region.clone()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+    }
+
+    /// Returns the table `[fargate]` for a task definition, with both subnets.
+    pub(crate) fn table(&self, task_definition: &str) -> String {
+        format!(
+            "[fargate]\nregion = \"{}\"\ncluster = \"{CLUSTER}\"\ntask_definition = \"{task_definition}\"\n\
+             subnets = {:?}\nsecurity_groups = [\"{}\"]\n",
+            self.region, self.subnets, self.security_group
+        )
+    }
+
+    /// Makes a cluster with these capacity providers and this default strategy, or changes one.
+    pub(crate) fn cluster(&self, name: &str, providers: &[&str], default: &[&str]) {
+        self.post(
+            "clusters",
+            &json!({ "name": name, "providers": providers, "default": default }),
+        );
+    }
+
+    /// Makes a capacity provider that is none of Fargate's; a cluster has to be given it as well.
+    pub(crate) fn provider(&self, name: &str) {
+        self.post("providers", &json!({ "name": name }));
+    }
+
+    /// Registers a task definition with the container [`CONTAINER`], which needs no role; returns its ARN.
+    pub(crate) fn task_definition(&self, family: &str) -> String {
+        let container = json!({ "name": CONTAINER, "image": "lab", "essential": true });
+        self.register(&json!({ "family": family, "containerDefinitions": [container] }))
+    }
+
+    /// Registers a task definition as `RegisterTaskDefinition` would; returns its ARN.
+    pub(crate) fn register(&self, definition: &Value) -> String {
+        let answer = self.post("definitions", definition);
+        answer["arn"].as_str().expect("an ARN").to_owned()
+    }
+
+    /// Puts a machine behind the addresses of all tasks of a family (`*`: of all others), with this environment
+    /// of its image.
+    pub(crate) fn machine(
+        &self,
+        family: &str,
+        server: &servers::Server,
+        image: &BTreeMap<String, String>,
+    ) {
+        let machine = json!({
+            "family": family,
+            "command": server.command(),
+            "environment": image,
+            "log": server.log_file(),
+        });
+        self.post("machines", &machine);
+    }
+
+    /// Makes any program the machine of a family's tasks; its arguments are the addresses.
+    pub(crate) fn machine_program(&self, family: &str, program: &Path) {
+        self.post(
+            "machines",
+            &json!({ "family": family, "command": [program] }),
+        );
+    }
+
+    /// Allows the user exactly what a policy document allows.
+    pub(crate) fn policy(&self, document: &Value) {
+        self.patch(&json!({ "policy": document }));
+    }
+
+    /// Allows the user exactly these actions, on anything.
+    pub(crate) fn allow(&self, actions: &[&str]) {
+        self.policy(&allowing(actions));
+    }
+
+    /// Makes a role that may do what the document says (without one: anything); returns its ARN.
+    pub(crate) fn role(&self, name: &str, document: Option<&Value>) -> String {
+        let answer = self.post("roles", &json!({ "name": name, "policy": document }));
+        answer["arn"].as_str().expect("an ARN").to_owned()
+    }
+
+    /// Has something go wrong with calls.
+    pub(crate) fn fault(&self, fault: &Fault) {
+        self.post("faults", &fault.0);
+    }
+
+    /// Has nothing go wrong with calls any more.
+    pub(crate) fn no_faults(&self) {
+        control(self.server, "DELETE", &self.path("faults"), &Value::Null);
+    }
+
+    /// Says what becomes of the next task that has no fate yet.
+    pub(crate) fn fate(&self, fate: &Fate) {
+        self.post("fates", &fate.0);
+    }
+
+    /// Has all tasks to come live an ordinary life again.
+    pub(crate) fn no_fates(&self) {
+        control(self.server, "DELETE", &self.path("fates"), &Value::Null);
+    }
+
+    /// Says what becomes of a task that is there, now (or so long from now).
+    pub(crate) fn meet(&self, task: &str, fate: &Fate) {
+        let mut order = fate.0.clone();
+        order["task"] = task.into();
+        self.post("meet", &order);
+    }
+
+    /// Sets how many seconds tasks stay in states: `provisioning`, `pending`, `activating`, `deactivating`,
+    /// `deprovisioning`.
+    pub(crate) fn timings(&self, timings: &[(&str, f64)]) {
+        let timings: BTreeMap<_, _> = timings.iter().copied().collect();
+        self.patch(&json!({ "timings": timings }));
+    }
+
+    /// Has new tasks be left out of `ListTasks`, and be `MISSING` for `DescribeTasks`, for so long.
+    pub(crate) fn lag(&self, list: Duration, describe: Duration) {
+        self.patch(&json!({ "list_lag": list.as_secs_f64(), "missing": describe.as_secs_f64() }));
+    }
+
+    /// Starts machines in the state `ACTIVATING` or `RUNNING` (the default).
+    pub(crate) fn machine_at(&self, state: &str) {
+        self.patch(&json!({ "machine_at": state }));
+    }
+
+    /// Sets what addresses tasks get: `ipv4` (the default), `dual`, `ipv6`.
+    pub(crate) fn addresses(&self, kind: &str) {
+        self.patch(&json!({ "addresses": kind }));
+    }
+
+    /// Sets how long process 1 has from SIGTERM to SIGKILL, where the task definition does not say (3 s; on AWS it is
+    /// 30 s).
+    pub(crate) fn stop_timeout(&self, timeout: Duration) {
+        self.patch(&json!({ "stop_timeout": timeout.as_secs_f64() }));
+    }
+
+    /// Returns the account's state now.
+    pub(crate) fn state(&self) -> State {
+        self.state_after(None, Duration::ZERO)
+    }
+
+    /// Returns all tasks ever, oldest first.
+    pub(crate) fn tasks(&self) -> Vec<Task> {
+        self.state().tasks
+    }
+
+    /// Returns the tasks that are not over.
+    pub(crate) fn alive(&self) -> Vec<Task> {
+        let tasks = self.tasks().into_iter();
+        tasks.filter(Task::is_alive).collect()
+    }
+
+    /// Returns the calls of an operation (`*`: of all), oldest first.
+    pub(crate) fn calls(&self, action: &str) -> Vec<Called> {
+        let calls = control(self.server, "GET", &self.path("calls"), &Value::Null);
+        let calls: Vec<Called> = serde_json::from_value(calls).expect("the log of calls");
+        let wanted = |call: &Called| action == "*" || call.action == action;
+        calls.into_iter().filter(wanted).collect()
+    }
+
+    /// Waits until the state is as wanted, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// With the state when that takes too long.
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&State) -> bool) -> State {
+        self.wait_within(what, PATIENCE, wanted)
+    }
+
+    /// As [`Self::wait`], with a limit of its own.
+    pub(crate) fn wait_within(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&State) -> bool,
+    ) -> State {
+        let deadline = Instant::now() + within;
+        let mut state = self.state();
+        while !wanted(&state) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not within {within:?}: {what}\n{state:#?}");
+            state = self.state_after(Some(state.version), left.min(Duration::from_secs(5)));
+        }
+        state
+    }
+
+    /// Waits for a task as wanted, and returns the first.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::wait`].
+    pub(crate) fn wait_task(&self, what: &str, wanted: impl Fn(&Task) -> bool) -> Task {
+        let state = self.wait(what, |state| state.tasks.iter().any(&wanted));
+        state.tasks.into_iter().find(wanted).expect("as waited for")
+    }
+
+    /// Waits until so many calls of the operation have come.
+    ///
+    /// # Panics
+    ///
+    /// With all calls when that takes too long.
+    pub(crate) fn wait_calls(&self, action: &str, count: usize) -> Vec<Called> {
+        self.wait(&format!("{count} calls of {action}"), |_| {
+            self.calls(action).len() >= count
+        });
+        self.calls(action)
+    }
+
+    /// Waits a little until no task lives any more; returns those that do.
+    pub(crate) fn left(&self, family: Option<&str>) -> Vec<Task> {
+        let of_family = |task: &Task| family.is_none_or(|family| task.family == family);
+        let alive = |state: &State| {
+            let tasks = state.tasks.iter().cloned();
+            let alive = tasks.filter(|task| task.is_alive() && of_family(task));
+            alive.collect::<Vec<_>>()
+        };
+        let deadline = Instant::now() + GONE_WITHIN;
+        let mut state = self.state();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if alive(&state).is_empty() || left.is_zero() {
+                return alive(&state);
+            }
+            state = self.state_after(Some(state.version), left);
+        }
+    }
+
+    /// Has the end of this account not mind tasks that live; they are ended all the same.
+    pub(crate) fn forgive_leftovers(&self) {
+        self.forgiving.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes a call of an AWS service that speaks JSON, as the account's user.
+    pub(crate) fn call(
+        &self,
+        service: &str,
+        action: &str,
+        parameters: &Value,
+    ) -> std::io::Result<http::Answer> {
+        let target = match service {
+            "ecs" => format!("AmazonEC2ContainerServiceV20141113.{action}"),
+            _ => format!("{service}.{action}"),
+        };
+        let headers = [
+            ("Content-Type", "application/x-amz-json-1.1"),
+            ("X-Amz-Target", &target),
+        ];
+        self.send(service, &self.access_key, &headers, &parameters.to_string())
+    }
+
+    /// Makes a call of an AWS service that speaks forms and XML, with an access key and a session's token.
+    pub(crate) fn query(
+        &self,
+        service: &str,
+        key: Option<(&str, &str)>,
+        form: &str,
+    ) -> std::io::Result<http::Answer> {
+        let (key, token) = key.unwrap_or((&self.access_key, ""));
+        let mut headers = vec![("Content-Type", "application/x-www-form-urlencoded")];
+        if !token.is_empty() {
+            headers.push(("X-Amz-Security-Token", token));
+        }
+        self.send(service, key, &headers, form)
+    }
+
+    fn send(
+        &self,
+        service: &str,
+        key: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<http::Answer> {
+        // The lab does not check signatures, only who and for what they say to be.
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={key}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
+            self.region
+        );
+        let mut all = vec![("Authorization", signature.as_str())];
+        all.extend(headers);
+        http::request(self.server, "POST", "/", &all, body.as_bytes(), PATIENCE)
+    }
+
+    fn state_after(&self, version: Option<u64>, within: Duration) -> State {
+        let mut path = format!("/lab/accounts/{}?timeout={}", self.id, within.as_secs_f64());
+        if let Some(version) = version {
+            path += &format!("&after={version}");
+        }
+        let state = control(self.server, "GET", &path, &Value::Null);
+        serde_json::from_value(state).expect("an account's state")
+    }
+
+    fn path(&self, what: &str) -> String {
+        format!("/lab/accounts/{}/{what}", self.id)
+    }
+
+    fn post(&self, what: &str, value: &Value) -> Value {
+        control(self.server, "POST", &self.path(what), value)
+    }
+
+    fn patch(&self, value: &Value) {
+        control(
+            self.server,
+            "PATCH",
+            &format!("/lab/accounts/{}", self.id),
+            value,
+        );
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let quiet = std::thread::panicking() || self.forgiving.load(Ordering::SeqCst);
+        let left = if quiet { Vec::new() } else { self.left(None) };
+        let path = format!("/lab/accounts/{}", self.id);
+        // An error means that the server is gone, and everything with it.
+        drop(http::request(
+            self.server,
+            "DELETE",
+            &path,
+            &[],
+            b"",
+            PATIENCE,
+        ));
+        assert!(left.is_empty(), "tasks left behind: {left:#?}");
+    }
+}
+
+/// Returns a policy document that allows these actions on anything.
+pub(crate) fn allowing(actions: &[&str]) -> Value {
+    json!({ "Version": "2012-10-17", "Statement": [
+        { "Effect": "Allow", "Action": actions, "Resource": "*" },
+    ] })
+}
+
+/// Makes a request of the control API.
+fn control(server: SocketAddr, method: &str, path: &str, value: &Value) -> Value {
+    let body = value.to_string();
+    let answer = http::request(server, method, path, &[], body.as_bytes(), PATIENCE)
+        .expect("the lab's AWS lives");
+    let answered = answer.json();
+    assert_eq!(answer.status, 200, "{method} {path} {value}: {answered}");
+    answered
+}

@@ -1,0 +1,155 @@
+"""The control API, for tests: JSON over HTTP below /lab.
+
+POST   /lab/accounts                     {region?}                       a new account
+DELETE /lab/accounts/ID                                                  ends all in it
+GET    /lab/accounts/ID?after=V&timeout=S                                its state, once its version is past V
+PATCH  /lab/accounts/ID                  {timings, policy, list_lag, missing, addresses, machine_at, stop_timeout}
+GET    /lab/accounts/ID/calls?from=N                                     the call log
+POST   /lab/accounts/ID/clusters         {name, providers, default}      a cluster (again: changed)
+POST   /lab/accounts/ID/providers        {name}                          a capacity provider
+POST   /lab/accounts/ID/definitions      RegisterTaskDefinition's input, camelCase
+POST   /lab/accounts/ID/machines         {family, command, environment?, directory?, log?}
+POST   /lab/accounts/ID/roles            {name, policy?, external_id?, trust_tags?}
+POST   /lab/accounts/ID/faults           {action, kind, times?, skip?, match?, …}; DELETE: none any more
+POST   /lab/accounts/ID/fates            {kind, at?, after?, times?, match?, …}; DELETE: none any more
+POST   /lab/accounts/ID/meet             {task, kind, …}                 a fate for a task that is there, now
+"""
+
+import json
+import time
+import traceback
+import urllib.parse
+
+from . import clock
+from . import world
+from .faults import Fault
+from .iam import Policy
+from .wire import json_answer
+
+FATES = {"none", "stuck", "stop", "exit", "oom", "spot", "someone"}
+
+
+def handle(environ, body):
+    method = environ["REQUEST_METHOD"]
+    parts = environ["PATH_INFO"].strip("/").split("/")[1:]
+    query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
+    try:
+        value = json.loads(body or b"null")
+        with clock.LOCK:
+            return json_answer(route(method, parts, query, value), content_type="application/json")
+    except Exception as error:
+        traceback.print_exc()
+        return json_answer({"error": repr(error)}, 400, "application/json")
+
+
+def route(method, parts, query, value):
+    if not parts:
+        return {"accounts": list(world.ACCOUNTS)}
+    if parts[0] != "accounts":
+        raise KeyError(parts[0])
+    if len(parts) == 1:
+        return world.Account(**(value or {})).info()
+    account = world.ACCOUNTS[parts[1]]
+    if len(parts) == 2:
+        if method == "DELETE":
+            account.end()
+            return {}
+        if method == "PATCH":
+            return configure(account, value)
+        return wait(account, query)
+    what = parts[2]
+    if what == "calls":
+        return account.calls[int(query.get("from", 0)) :]
+    if method == "DELETE" and what == "faults":
+        account.faults.rules.clear()
+    elif method == "DELETE" and what == "fates":
+        account.fates.clear()
+    else:
+        return ADD[what](account, value) or {}
+    return {}
+
+
+def wait(account, query):
+    deadline = time.monotonic() + float(query.get("timeout", 0))
+    while account.version <= int(query.get("after", -1)):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        clock.CHANGED.wait(left)
+    return account.state()
+
+
+def configure(account, value):
+    for name, one in value.items():
+        if name == "timings":
+            unknown = set(one) - set(account.timings)
+            if unknown:
+                raise KeyError(unknown)
+            account.timings.update(one)
+        elif name == "policy":
+            account.policy = Policy(one) if one is not None else None
+        elif name in ("list_lag", "missing", "addresses", "machine_at", "stop_timeout"):
+            setattr(account, name, one)
+        else:
+            raise KeyError(name)
+    return {}
+
+
+def add_cluster(account, value):
+    name, providers, default = value["name"], value.get("providers", []), value.get("default", [])
+    default = [{"capacityProvider": item, "weight": 1, "base": 0} for item in default]
+    if name in account.ecs.clusters:
+        account.ecs.put_cluster_capacity_providers(name, providers, default)
+    else:
+        account.ecs.create_cluster(name, capacity_providers=providers, default_capacity_provider_strategy=default)
+    return {"arn": account.ecs.clusters[name].arn}
+
+
+def add_definition(account, value):
+    definition = account.ecs.register_task_definition(
+        family=value["family"],
+        container_definitions=value["containerDefinitions"],
+        network_mode=value.get("networkMode", "awsvpc"),
+        requires_compatibilities=value.get("requiresCompatibilities", ["FARGATE"]),
+        cpu=value.get("cpu", "256"),
+        memory=value.get("memory", "512"),
+        task_role_arn=value.get("taskRoleArn"),
+        execution_role_arn=value.get("executionRoleArn"),
+        tags=value.get("tags"),
+    )
+    return {"arn": definition.arn}
+
+
+def add_role(account, value):
+    arn = f"arn:aws:iam::{account.id}:role/{value['name']}"
+    policy = Policy(value["policy"]) if value.get("policy") is not None else None
+    account.roles[arn] = world.Role(arn, policy, value.get("external_id"), value.get("trust_tags", True))
+    return {"arn": arn}
+
+
+def add_fate(account, value):
+    check_fate(value)
+    account.fates.append({"times": 1, **value})
+
+
+def meet(account, value):
+    task = account.tasks[value.pop("task")]
+    check_fate(value)
+    clock.after(value.get("after", 0), lambda: task.meet(value))
+
+
+def check_fate(value):
+    if value["kind"] not in FATES:
+        raise KeyError(value["kind"])
+
+
+ADD = {
+    "clusters": add_cluster,
+    "providers": lambda account, value: account.providers.add(value["name"]),
+    "definitions": add_definition,
+    "machines": lambda account, value: account.machines.update({value.get("family", "*"): value}),
+    "roles": add_role,
+    "faults": lambda account, value: account.faults.rules.append(Fault(**value)),
+    "fates": add_fate,
+    "meet": meet,
+}
