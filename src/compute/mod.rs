@@ -3,6 +3,7 @@
 //! An enum rather than a trait: a new kind of machine turns into a list of compile errors. What a kind
 //! cannot do yet is refused by [`plan`], before anything is started.
 
+pub mod aws;
 pub mod fargate;
 pub mod keeper;
 pub mod ladder;
@@ -20,7 +21,7 @@ use crate::runner::substage::Role;
 use crate::state::Job;
 use crate::state::record::{Launch, LaunchState};
 use crate::ui::Ui;
-use fargate::aws::Aws;
+use aws::Aws;
 use fargate::coming::ComingUp;
 use fargate::request::TaskRequest;
 use fargate::{EcsPlace, end, watch};

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::fargate::request::{Access, Capacity, Role, TaskRequest};
-use super::fargate::tags::{self, Owner};
+use super::aws::access::{Access, Role};
+use super::aws::tags::{self, Owner};
+use super::fargate::request::{Capacity, TaskRequest};
 use super::local::LocalRequest;
 use super::{Login, Request};
 use crate::cli::Overrides;

@@ -371,6 +371,21 @@ impl From<file::Ec2> for Ec2 {
             instance_types: e.instance_types.unwrap_or_default(),
             subnets: e.subnets.unwrap_or_default(),
             security_groups: e.security_groups.unwrap_or_default(),
+            role_arn: e.role_arn,
+            launch_template: e.launch_template,
+            instance_profile: e.instance_profile,
+            key_name: e.key_name,
+            volume_size: e.volume_size,
+            volume_type: e.volume_type,
+            max_price: e.max_price,
+            public_ip: e.public_ip.unwrap_or(false),
+            use_public_ip: e.use_public_ip,
+            use_ipv6: e.use_ipv6.unwrap_or(false),
+            instance_connect: e.instance_connect.unwrap_or(false),
+            container: e.container.unwrap_or(false),
+            container_image: e.container_image,
+            privileged: e.privileged.unwrap_or(false),
+            docker_socket: e.docker_socket.unwrap_or(false),
         }
     }
 }

@@ -194,6 +194,51 @@ pub struct Ec2 {
     /// Security groups.
     #[serde(deserialize_with = "values::names")]
     pub security_groups: Option<Vec<String>>,
+    /// A role to take on.
+    #[serde(deserialize_with = "values::role_arn")]
+    pub role_arn: Option<String>,
+    /// The administrator's own launch template.
+    #[serde(deserialize_with = "values::text")]
+    pub launch_template: Option<String>,
+    /// The instance profile, by name or ARN.
+    #[serde(deserialize_with = "values::text")]
+    pub instance_profile: Option<String>,
+    /// A key pair for people.
+    #[serde(deserialize_with = "values::text")]
+    pub key_name: Option<String>,
+    /// Of the root volume, bytes.
+    #[serde(deserialize_with = "values::size")]
+    pub volume_size: Option<u64>,
+    /// Of the root volume.
+    #[serde(deserialize_with = "values::text")]
+    pub volume_type: Option<String>,
+    /// The most that an hour of Spot may cost, in dollars.
+    #[serde(deserialize_with = "values::text")]
+    pub max_price: Option<String>,
+    /// Asks for a public address.
+    #[serde(deserialize_with = "values::flag")]
+    pub public_ip: Option<bool>,
+    /// Dials the public address.
+    #[serde(deserialize_with = "values::flag")]
+    pub use_public_ip: Option<bool>,
+    /// Dials the IPv6 address.
+    #[serde(deserialize_with = "values::flag")]
+    pub use_ipv6: Option<bool>,
+    /// Brings the job's key in by EC2 Instance Connect.
+    #[serde(deserialize_with = "values::flag")]
+    pub instance_connect: Option<bool>,
+    /// Runs jobs in a container of their `image:`.
+    #[serde(deserialize_with = "values::flag")]
+    pub container: Option<bool>,
+    /// The image of jobs that name none.
+    #[serde(deserialize_with = "values::text")]
+    pub container_image: Option<String>,
+    /// Whether the container may do what the instance may.
+    #[serde(deserialize_with = "values::flag")]
+    pub privileged: Option<bool>,
+    /// Whether the container gets the instance's docker socket.
+    #[serde(deserialize_with = "values::flag")]
+    pub docker_socket: Option<bool>,
 }
 
 /// `[limits]`.

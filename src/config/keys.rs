@@ -214,6 +214,21 @@ const EC2: &[Key] = &[
     Key::own("instance_types", "[\"c7i.large\", \"m7i.large\"]"),
     Key::own("subnets", "[\"subnet-0a1b2c3d\"]"),
     Key::own("security_groups", "[\"sg-0a1b2c3d\"]"),
+    Key::own("role_arn", "\"arn:aws:iam::111122223333:role/ci-launch\""),
+    Key::own("launch_template", "\"lt-0123456789abcdef0:$Default\""),
+    Key::own("instance_profile", "\"ci-job\""),
+    Key::own("key_name", "\"ops\""),
+    Key::own("volume_size", "\"50GiB\""),
+    Key::own("volume_type", "\"gp3\""),
+    Key::own("max_price", "\"0.05\""),
+    Key::own("public_ip", "true"),
+    Key::own("use_public_ip", "true"),
+    Key::own("use_ipv6", "true"),
+    Key::own("instance_connect", "true"),
+    Key::own("container", "true"),
+    Key::own("container_image", "\"debian:12\""),
+    Key::own("privileged", "true"),
+    Key::own("docker_socket", "true"),
 ];
 
 const LIMITS: &[Key] = &[

@@ -244,19 +244,50 @@ impl Default for Fargate {
     }
 }
 
-/// EC2 settings, as far as they are read today.
+/// EC2 settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ec2 {
-    /// AWS region.
+    /// AWS region; where there is none, AWS's own settings on this host name it.
     pub region: Option<String>,
-    /// AMI id or the name of an SSM parameter.
+    /// AMI id, or the name of an SSM parameter that holds one (`/aws/service/…`).
     pub image_id: Option<String>,
-    /// Instance types.
+    /// Instance types, any of which will do.
     pub instance_types: Vec<String>,
-    /// Subnets.
+    /// Subnets, any of which will do.
     pub subnets: Vec<String>,
     /// Security groups.
     pub security_groups: Vec<String>,
+    /// A role to take on for all that is asked of AWS about instances.
+    pub role_arn: Option<String>,
+    /// The administrator's own launch template (`NAME` or `lt-ID`, then `:VERSION` where it is not the default one); without
+    /// one the driver makes its own.
+    pub launch_template: Option<String>,
+    /// The instance profile, by name or ARN.
+    pub instance_profile: Option<String>,
+    /// A key pair for people.
+    pub key_name: Option<String>,
+    /// Of the root volume, bytes; `None`: the image's own.
+    pub volume_size: Option<u64>,
+    /// Of the root volume; `None`: gp3.
+    pub volume_type: Option<String>,
+    /// The most that an hour of Spot may cost, in dollars, as a decimal number.
+    pub max_price: Option<String>,
+    /// Asks for a public address.
+    pub public_ip: bool,
+    /// Dials the public address; absent means that `public_ip` decides.
+    pub use_public_ip: Option<bool>,
+    /// Dials the IPv6 address.
+    pub use_ipv6: bool,
+    /// Brings the job's key in by EC2 Instance Connect instead of user data.
+    pub instance_connect: bool,
+    /// Runs jobs in a container of their `image:`.
+    pub container: bool,
+    /// The image of jobs that name none.
+    pub container_image: Option<String>,
+    /// Whether the container may do what the instance may.
+    pub privileged: bool,
+    /// Whether the container gets the instance's docker socket.
+    pub docker_socket: bool,
 }
 
 /// What a job may choose by CI/CD variable.

@@ -14,10 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::cli::Overrides;
-use crate::compute::fargate::aws::Aws;
-use crate::compute::fargate::request::Access;
+use crate::compute::aws::Aws;
+use crate::compute::aws::access::Access;
+use crate::compute::aws::tags;
 use crate::compute::fargate::task::Task;
-use crate::compute::fargate::{end, list, tags};
+use crate::compute::fargate::{end, list};
 use crate::compute::{Place, Request, plan};
 use crate::config;
 use crate::config::settings::Settings;

@@ -3,13 +3,12 @@
 #[cfg(feature = "ec2")]
 use std::time::Duration;
 
-use super::aws::Aws;
 #[cfg(feature = "ec2")]
-use super::classify::{Action, Why};
-#[cfg(feature = "ec2")]
-use super::kind;
 use super::request::TaskRequest;
 use super::task::Task;
+use crate::compute::aws::Aws;
+#[cfg(feature = "ec2")]
+use crate::compute::aws::classify::{Action, Why};
 use crate::error::{Error, Kind, Result};
 
 /// One DescribeNetworkInterfaces, repeated within that time.
@@ -43,7 +42,7 @@ async fn public(aws: &Aws, interface: &str) -> Result<Option<String>> {
         Err(failure) if failure.verdict.why == Why::NotFound => return Ok(None),
         Err(failure) => {
             return Err(failure.verdict.error(
-                kind(failure.verdict.why),
+                failure.verdict.why.kind(),
                 "the public address of the task cannot be found out",
             ));
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::aws::Aws;
-use super::classify::{self, Verdict};
 use super::progress;
 use super::request::TaskRequest;
 use super::task::{Phase, Task};
-use super::{EcsPlace, address, kind};
+use super::{EcsPlace, address, stopped};
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::Verdict;
 use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
 use crate::runner::substage::Role;
@@ -190,7 +190,7 @@ impl ComingUp {
             self.last = Some(task);
             return Ok(());
         }
-        let verdict = classify::stopped(&task, &self.request.container);
+        let verdict = stopped::stopped(&task, &self.request.container);
         if verdict.why.hands_over() && !self.running {
             self.news.push_back(News::NoRoom(verdict.cause));
             return Ok(());
@@ -237,7 +237,7 @@ impl ComingUp {
 
 /// Says that there will be no machine, and whether another try could fare better.
 fn failed(verdict: &Verdict, what: &str) -> Result<News> {
-    let error = verdict.error(kind(verdict.why), what);
+    let error = verdict.error(verdict.why.kind(), what);
     match verdict.why.is_final() {
         true => Ok(News::Hopeless(error)),
         false => Err(error),

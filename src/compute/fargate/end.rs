@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use super::aws::Aws;
-use super::classify::{Action, Why};
-use super::kind;
 use super::launch::replay;
 use super::request::TaskRequest;
-use super::tags;
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::{Action, Why};
+use crate::compute::aws::tags;
 use crate::error::Result;
 
 /// How long AWS is asked before what is known stays for the next `cleanup` or `reap`.
@@ -31,7 +30,7 @@ pub async fn stop(aws: &Aws, cluster: Option<&str>, task: &str, reason: &str) ->
         Ok(_) => Ok(()),
         Err(failure) if failure.verdict.why == Why::NotFound => Ok(()),
         Err(failure) => Err(failure.verdict.error(
-            kind(failure.verdict.why),
+            failure.verdict.why.kind(),
             &format!("the task {task} could not be stopped and may still run"),
         )),
     }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use aws_sdk_ecs::operation::run_task::RunTaskError;
 
-use super::aws::{Aws, Failure};
-use super::classify::{self, Action, Verdict, Why};
-use super::kind;
 use super::request::{self, TaskRequest};
+use crate::compute::aws::classify::{self, Action, Verdict, Why};
+use crate::compute::aws::{Aws, Failure};
 use crate::error::{Error, Result};
 
 /// How long RunTask is repeated while AWS throttles it or does not answer.
@@ -74,7 +73,7 @@ fn rung(verdict: Verdict, unanswered: bool) -> std::result::Result<Launched, Ref
         why if why.hands_over() && !unanswered => Ok(Launched::NoRoom(verdict)),
         why => Err(Refused {
             hopeless: why.is_final() && !unanswered,
-            error: verdict.error(kind(why), "the job's task was not started"),
+            error: verdict.error(why.kind(), "the job's task was not started"),
             unanswered,
         }),
     }
@@ -103,7 +102,7 @@ pub(super) async fn replay(
         }
         Err(Told::Aws(failure, _)) => {
             let what = "whether the job's task was started cannot be found out";
-            Err(failure.verdict.error(kind(failure.verdict.why), what))
+            Err(failure.verdict.error(failure.verdict.why.kind(), what))
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::aws::Aws;
-use super::classify::Action;
-use super::kind;
 use super::task::Task;
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::Action;
 use crate::error::Result;
 
 /// One call, repeated within that time.
@@ -38,7 +37,7 @@ pub async fn tasks(
             Ok(answer) => answer,
             Err(failure) => {
                 let what = "the cluster's tasks cannot be listed";
-                return Err(failure.verdict.error(kind(failure.verdict.why), what));
+                return Err(failure.verdict.error(failure.verdict.why.kind(), what));
             }
         };
         arns.extend_from_slice(answer.task_arns());
@@ -69,7 +68,7 @@ pub async fn details(aws: &Aws, cluster: Option<&str>, arns: &[String]) -> Resul
             Ok(answer) => tasks.extend(answer.tasks().iter().map(|task| Task::read(task, ""))),
             Err(failure) => {
                 let what = "the cluster's tasks cannot be described";
-                return Err(failure.verdict.error(kind(failure.verdict.why), what));
+                return Err(failure.verdict.error(failure.verdict.why.kind(), what));
             }
         }
     }

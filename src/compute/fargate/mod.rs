@@ -5,18 +5,16 @@
 //!                                                                   watch beside it
 //! ```
 //!
-//! Types of the AWS SDK stop here. What AWS says is read once, by [`classify`], into few kinds.
+//! Types of the AWS SDK stop here. What AWS says is read once, by [`super::aws::classify`], into few kinds.
 
 mod address;
-pub mod aws;
-pub mod classify;
 pub mod coming;
 pub mod end;
 pub mod launch;
 pub mod list;
 pub mod progress;
 pub mod request;
-pub mod tags;
+pub mod stopped;
 pub mod task;
 pub mod watch;
 
@@ -24,10 +22,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Kind;
-use aws::Aws;
-use classify::{Action, Verdict, Why};
-use request::Access;
+use super::aws::Aws;
+use super::aws::access::Access;
+use super::aws::classify::{Action, Verdict};
 use task::Task;
 
 /// Which task a machine is, and how to ask for it.
@@ -61,28 +58,5 @@ impl EcsPlace {
             }
             Err(failure) => Err(failure.verdict),
         }
-    }
-}
-
-/// Says of which kind an error is that AWS's words come to.
-fn kind(why: Why) -> Kind {
-    match why {
-        Why::NoRoom | Why::Quota => Kind::Capacity,
-        Why::Throttled | Why::Outage => Kind::Throttled,
-        Why::Denied | Why::Credentials => Kind::Denied,
-        Why::NoDefaultProvider
-        | Why::NoSuchProvider
-        | Why::Image
-        | Why::Registry
-        | Why::Network
-        | Why::Memory
-        | Why::Interrupted
-        | Why::HostGone
-        | Why::StoppedBySomeone
-        | Why::Exited
-        | Why::NotFound
-        | Why::Settings
-        | Why::Conflict
-        | Why::Other => Kind::Launch,
     }
 }

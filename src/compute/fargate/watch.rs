@@ -6,8 +6,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::EcsPlace;
-use super::aws::Aws;
-use super::classify::{self, Why};
+use super::stopped;
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::Why;
 use crate::error::{Error, Kind};
 
 /// Between two looks. With [`REASONS`] less than the 10 s within which the job is told; short sub-stages make none.
@@ -69,7 +70,7 @@ async fn ending(place: &EcsPlace, aws: &Aws) -> Error {
     let mut verdict = None;
     loop {
         if let Ok(Some(task)) = place.describe(aws, DESCRIBE_LIMIT).await {
-            let told = classify::stopped(&task, &place.container);
+            let told = stopped::stopped(&task, &place.container);
             let enough = task.phase.is_over()
                 || matches!(told.why, Why::Interrupted | Why::StoppedBySomeone);
             verdict = Some(told);

@@ -1,7 +1,8 @@
 //! What AWS would refuse in any account, refused by the name of the key that is wrong. Pure.
 
-use super::super::tags;
-use super::{Capacity, Role, TaskRequest};
+use super::{Capacity, TaskRequest};
+use crate::compute::aws::access::Role;
+use crate::compute::aws::tags;
 use crate::error::{Error, Kind, Result};
 
 /// Subnets that one task may name.

@@ -19,7 +19,7 @@ pub const DEADLINE: &str = "gitlab-aws-driver:deadline";
 const REASON: &str = "gitlab-aws-driver: ";
 
 /// Tags of one resource, all together.
-pub(super) const MAX_TAGS: usize = 50;
+pub(in crate::compute) const MAX_TAGS: usize = 50;
 /// Characters of a key.
 const MAX_KEY: usize = 128;
 /// Characters of a value.

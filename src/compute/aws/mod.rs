@@ -4,6 +4,10 @@
 //! without an answer are repeated here, with jitter, for as long as the caller has time; RunTask carries a client token, so
 //! that a repeated call starts nothing twice.
 
+pub mod access;
+pub mod classify;
+pub mod tags;
+
 use std::error::Error as StdError;
 use std::time::Duration;
 
@@ -17,10 +21,10 @@ use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
-use super::classify::{self, Action, Verdict, Why};
-use super::request::Access;
 use crate::error::one_line;
 use crate::ui::Ui;
+use access::Access;
+use classify::{Action, Verdict, Why};
 
 /// One TCP and TLS connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -44,26 +48,26 @@ const TELL_WAIT: Duration = Duration::from_secs(5);
 /// The way to AWS for one role and region.
 #[derive(Clone, Debug)]
 pub struct Aws {
-    pub(super) ecs: aws_sdk_ecs::Client,
+    pub(in crate::compute) ecs: aws_sdk_ecs::Client,
     #[cfg(feature = "ec2")]
-    pub(super) ec2: aws_sdk_ec2::Client,
+    pub(in crate::compute) ec2: aws_sdk_ec2::Client,
     /// Where long waits are told.
     ui: Option<Ui>,
 }
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(in crate::compute) struct Failure {
     /// What AWS said, or why it could say nothing, and what to do.
-    pub(super) verdict: Verdict,
+    pub(in crate::compute) verdict: Verdict,
     /// Whether the call may have taken effect all the same.
-    pub(super) unanswered: bool,
+    pub(in crate::compute) unanswered: bool,
     /// What was refused: the call itself, or the role for it.
     action: Action,
     /// Whether there was a connection at all.
     reached: bool,
     /// Whether it was the tags alone that were refused.
-    pub(super) tags_refused: bool,
+    pub(in crate::compute) tags_refused: bool,
 }
 
 impl Aws {
@@ -79,7 +83,7 @@ impl Aws {
     }
 
     /// Makes a call, again and again while AWS throttles it or does not answer, for as long as the limit.
-    pub(super) async fn call<T, E>(
+    pub(in crate::compute) async fn call<T, E>(
         &self,
         action: Action,
         limit: Duration,

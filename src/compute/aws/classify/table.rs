@@ -8,7 +8,7 @@ use super::Why;
 
 /// Where words come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(in crate::compute) enum Said {
     /// An error of a call.
     Call,
     /// One of a call's `failures`.

@@ -8,9 +8,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::task::{Container, Task};
 use crate::error::{Error, Kind, one_line};
-use table::{Said, TABLE};
+pub(in crate::compute) use table::Said;
+use table::TABLE;
 
 /// The longest cause that is shown, in characters: some answers carry a kilobyte of encoded context.
 const MAX_CAUSE: usize = 700;
@@ -146,6 +146,32 @@ impl Why {
     }
 }
 
+impl Why {
+    /// Says of which kind an error is that AWS's words come to.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::NoRoom | Self::Quota => Kind::Capacity,
+            Self::Throttled | Self::Outage => Kind::Throttled,
+            Self::Denied | Self::Credentials => Kind::Denied,
+            Self::NoDefaultProvider
+            | Self::NoSuchProvider
+            | Self::Image
+            | Self::Registry
+            | Self::Network
+            | Self::Memory
+            | Self::Interrupted
+            | Self::HostGone
+            | Self::StoppedBySomeone
+            | Self::Exited
+            | Self::NotFound
+            | Self::Settings
+            | Self::Conflict
+            | Self::Other => Kind::Launch,
+        }
+    }
+}
+
 impl Verdict {
     /// Makes it an error: what failed, AWS's words, and the remedy as its hint.
     #[must_use]
@@ -203,67 +229,6 @@ pub fn is_missing(reason: &str) -> bool {
     reason.eq_ignore_ascii_case("MISSING")
 }
 
-/// Reads why a task stopped or is stopping; `container` is the one that jobs run in.
-#[must_use]
-pub fn stopped(task: &Task, container: &str) -> Verdict {
-    let stop = task.stop.clone().unwrap_or_default();
-    let code = stop.code.as_deref().unwrap_or_default();
-    let reason = stop.reason.as_deref().unwrap_or_default();
-    let said_of_it = said(code, reason);
-    let mut words = vec![said_of_it.as_str()];
-    // A reason that somebody gave is not AWS's; what containers died of then is no news either.
-    if code != "UserInitiated" {
-        words.extend(stop.containers.iter().filter_map(|c| c.reason.as_deref()));
-    }
-    let names = Names {
-        call: Action::RunTask.name(),
-        container,
-    };
-    let mut cause = said_of_it.clone();
-    for c in &stop.containers {
-        if let Some(end) = ended(c, &cause) {
-            if !cause.is_empty() {
-                cause.push_str("; ");
-            }
-            cause.push_str(&end);
-        }
-    }
-    if cause.is_empty() {
-        // Told to stop, and nothing else is known yet.
-        "the task is being stopped; AWS gives no reason".clone_into(&mut cause);
-    }
-    let mut verdict = judge(Said::Stop, code, &words.join(" | "), &cause, &names);
-    let ours = stop
-        .containers
-        .iter()
-        .find(|c| c.name == container)
-        .and_then(|c| c.exit_code);
-    if verdict.why == Why::Exited {
-        refine_exit(&mut verdict, task, ours, container);
-    }
-    verdict
-}
-
-/// What an exit code adds: a command that is not there will not be there next time.
-fn refine_exit(verdict: &mut Verdict, task: &Task, exit_code: Option<i32>, container: &str) {
-    match exit_code {
-        Some(126 | 127) if !task.ran_for_a_while() => {
-            verdict.why = Why::Image;
-            verdict.remedy = format!(
-                "Correct the image of the container {container} or the entryPoint/command in the task definition: \
-                 126 means that what it starts cannot be executed, 127 that it is not there."
-            );
-        }
-        Some(137) => {
-            verdict.remedy = format!(
-                "Process 1 of {container} was killed (137 is SIGKILL): give the task definition more memory if its \
-                 Container Insights or logs show it full."
-            );
-        }
-        _ => {}
-    }
-}
-
 /// Whether it was the tags alone that were refused, so that the launch may be tried without.
 #[must_use]
 pub fn tags_refused(code: &str, message: &str) -> bool {
@@ -306,14 +271,20 @@ pub fn conflict_tasks(resource_ids: &[String], message: &str) -> Vec<String> {
 }
 
 /// What remedies name.
-struct Names<'a> {
+pub(in crate::compute) struct Names<'a> {
     /// The call, as a policy names it.
-    call: &'a str,
+    pub(in crate::compute) call: &'a str,
     /// The container that jobs run in.
-    container: &'a str,
+    pub(in crate::compute) container: &'a str,
 }
 
-fn judge(from: Said, code: &str, words: &str, cause: &str, names: &Names<'_>) -> Verdict {
+pub(in crate::compute) fn judge(
+    from: Said,
+    code: &str,
+    words: &str,
+    cause: &str,
+    names: &Names<'_>,
+) -> Verdict {
     let text = words.to_lowercase();
     let row = TABLE
         .iter()
@@ -336,7 +307,7 @@ fn judge(from: Said, code: &str, words: &str, cause: &str, names: &Names<'_>) ->
 }
 
 /// Joins a code and its explanation, unless one already says the other.
-fn said(code: &str, words: &str) -> String {
+pub(in crate::compute) fn said(code: &str, words: &str) -> String {
     let (code, words) = (code.trim(), words.trim());
     if code.is_empty() || words.contains(code) {
         words.to_owned()
@@ -345,21 +316,6 @@ fn said(code: &str, words: &str) -> String {
     } else {
         format!("{code}: {words}")
     }
-}
-
-/// Says how a container ended; nothing where that is said already.
-fn ended(container: &Container, already: &str) -> Option<String> {
-    let reason = container
-        .reason
-        .as_deref()
-        .map(one_line)
-        .filter(|r| !one_line(already).contains(r.as_str()));
-    let code = container.exit_code.map(|n| format!("exited with {n}"));
-    let how = match (code, reason) {
-        (Some(code), Some(reason)) => format!("{code}: {reason}"),
-        (code, reason) => code.or(reason)?,
-    };
-    Some(format!("container {} {how}", container.name))
 }
 
 fn shortened(text: &str) -> String {

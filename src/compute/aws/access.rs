@@ -1,0 +1,26 @@
+//! Where calls go, and as whom.
+
+use serde::{Deserialize, Serialize};
+
+/// Which account and region a call goes to, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Access {
+    /// The region; without it the SDK's own chain (environment, profile, instance metadata) decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The role to assume; without it the driver's own credentials are used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+}
+
+/// A role that is assumed for a job's calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Role {
+    /// Its ARN.
+    pub arn: String,
+    /// The session's name, as CloudTrail shows it: legal, see [`super::tags::session_name`].
+    pub session_name: String,
+    /// Session tags, sent as they are: a policy may decide by them, so nothing is made legal silently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<(String, String)>,
+}
