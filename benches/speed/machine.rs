@@ -1,5 +1,5 @@
-//! The machine of all figures: an OpenSSH server that the driver starts as its `local` machine, and the plain
-//! `ssh` that is the driver's peer on it.
+//! The machine of all figures: an OpenSSH server that the driver starts as its `local` machine or that is behind the
+//! address of an ECS task, and the plain `ssh` that is the driver's peer on it.
 //!
 //! The server runs in a mount namespace of its own, in which root's home is an empty directory: a login is then
 //! the same everywhere, whatever root's start-up files do here.
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Result;
+use crate::lab::aws::Account;
+use crate::lab::write_program;
 use crate::measure;
 
 /// Longer than any start of the server that is worth a figure.
@@ -30,6 +32,24 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// As many variables as GitLab gives an ordinary job.
 const VARIABLES: usize = 120;
 
+/// The task definition of all jobs on tasks.
+const FAMILY: &str = "speed";
+
+/// Where the address of this host's own machine is.
+const HERE: &str = "127.0.0.1";
+
+/// What `ssh` knows the machine by, whatever its address.
+const ALIAS: &str = "speed";
+
+/// Which kind of machine the jobs get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A process of this host.
+    Local,
+    /// A task of the lab's ECS.
+    Task,
+}
+
 /// Everything that the figures share.
 pub(crate) struct Bench {
     directory: TempDir,
@@ -38,12 +58,15 @@ pub(crate) struct Bench {
     /// The entrypoint ends its server when nobody holds this any more, however this process ended.
     _life: File,
     jobs: u64,
+    /// Where the tasks are, for [`Place::Task`].
+    account: Option<Account>,
 }
 
 /// One job with a machine, from `prepare` until it is dropped.
 pub(crate) struct Job<'a> {
     bench: &'a Bench,
     number: u64,
+    address: String,
     /// From the server's first sign of life to the end of `prepare`.
     pub(crate) login: Duration,
     ended: bool,
@@ -51,7 +74,7 @@ pub(crate) struct Job<'a> {
 
 impl Bench {
     /// Lays out keys, the server's configuration and the driver's.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(place: Place) -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Err(
                 "wants root: the job's machine is an OpenSSH server with a namespace of its own"
@@ -75,7 +98,7 @@ impl Bench {
         // sshd's own: root's home and keys may not be in a directory that others can write.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))?;
         // Free until the server takes it, which is soon.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = TcpListener::bind((HERE, 0))?.local_addr()?.port();
         fs::create_dir_all("/run/sshd")?;
         let at = |name: &str| directory.path().join(name);
         for name in ["home", "state", "tmp"] {
@@ -94,11 +117,21 @@ impl Bench {
         let life = measure::both_ends(&at("life"))?;
         let listening = listen(measure::both_ends(&at("said"))?);
         let host = fs::read_to_string(at("host.pub"))?;
-        fs::write(at("known_hosts"), format!("[127.0.0.1]:{port} {host}"))?;
+        fs::write(at("known_hosts"), format!("{ALIAS} {host}"))?;
         fs::write(at("passwd"), passwd(&at("home"))?)?;
         fs::write(at("sshd_config"), sshd_config(directory.path(), port))?;
-        fs::write(at("entrypoint.sh"), entrypoint(directory.path()))?;
-        fs::write(at("driver.toml"), driver_config(directory.path(), port))?;
+        write_program(&at("entrypoint"), &entrypoint(directory.path()));
+        let account = (place == Place::Task).then(Account::new);
+        let machine = match &account {
+            None => local(&at("entrypoint")),
+            Some(account) => {
+                account.task_definition(FAMILY);
+                account.machine_program(FAMILY, &at("entrypoint"));
+                tasks(account)
+            }
+        };
+        let config = driver_config(&machine, directory.path(), port);
+        fs::write(at("driver.toml"), config)?;
         fs::write(at("delay"), "0")?;
         Ok(Self {
             directory,
@@ -106,7 +139,13 @@ impl Bench {
             listening,
             _life: life,
             jobs: 0,
+            account,
         })
+    }
+
+    /// Returns the account whose tasks the machines are, if they are tasks.
+    pub(crate) fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
     }
 
     /// Returns a path in the bench's own directory.
@@ -170,6 +209,9 @@ impl Bench {
             .env("JOB_RESPONSE_FILE", self.at("payload.json"))
             .env("CUSTOM_ENV_CI_JOB_ID", job.to_string())
             .process_group(0);
+        if let Some(account) = &self.account {
+            command.envs(account.environment());
+        }
         command
     }
 
@@ -181,6 +223,7 @@ impl Bench {
         let mut job = Job {
             bench: self,
             number,
+            address: HERE.to_owned(),
             login: Duration::ZERO,
             ended: false,
         };
@@ -188,33 +231,11 @@ impl Bench {
         let ready = Instant::now();
         let listened = self.listening.recv_timeout(LISTEN_LIMIT)?;
         job.login = ready.saturating_duration_since(listened);
+        if let Some(account) = &self.account {
+            let task = account.alive().pop().ok_or("no task is alive")?;
+            job.address = task.address.ok_or("the task has no address")?;
+        }
         Ok(job)
-    }
-
-    /// Returns plain `ssh` to the same server.
-    pub(crate) fn ssh(&self, options: &[&str], command: &[&str]) -> Command {
-        let mut ssh = Command::new("ssh");
-        let known_hosts = format!("UserKnownHostsFile={}", self.at("known_hosts").display());
-        let all = [
-            "KexAlgorithms=curve25519-sha256",
-            "BatchMode=yes",
-            "IdentitiesOnly=yes",
-            "LogLevel=ERROR",
-            &known_hosts,
-        ];
-        ssh.args(["-F", "none"])
-            .args(all.iter().flat_map(|o| ["-o", o]))
-            .args(options);
-        ssh.arg("-i")
-            .arg(self.at("peer"))
-            .arg("-p")
-            .arg(self.port.to_string())
-            .arg("root@127.0.0.1")
-            .args(command);
-        ssh.env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.at("home"));
-        ssh
     }
 }
 
@@ -226,7 +247,36 @@ impl Job<'_> {
         command
     }
 
-    /// Returns the processor time that the machine's keeper has used, in seconds.
+    /// Returns plain `ssh` to the same server.
+    pub(crate) fn ssh(&self, options: &[&str], command: &[&str]) -> Command {
+        let mut ssh = Command::new("ssh");
+        let bench = self.bench;
+        let alias = format!("HostKeyAlias={ALIAS}");
+        let known_hosts = format!("UserKnownHostsFile={}", bench.at("known_hosts").display());
+        let all = [
+            "KexAlgorithms=curve25519-sha256",
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+            "LogLevel=ERROR",
+            &alias,
+            &known_hosts,
+        ];
+        ssh.args(["-F", "none"])
+            .args(all.iter().flat_map(|o| ["-o", o]))
+            .args(options);
+        ssh.arg("-i")
+            .arg(bench.at("peer"))
+            .arg("-p")
+            .arg(bench.port.to_string())
+            .arg(format!("root@{}", self.address))
+            .args(command);
+        ssh.env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", bench.at("home"));
+        ssh
+    }
+
+    /// Returns the processor time that the keeper of a machine on this host has used, in seconds.
     pub(crate) fn keeper_cpu(&self) -> Result<f64> {
         let jobs = fs::read_dir(self.bench.at("state/jobs"))?;
         for job in jobs {
@@ -307,7 +357,6 @@ fn sshd_config(directory: &Path, port: u16) -> String {
     let directory = directory.display();
     format!(
         "Port {port}\n\
-         ListenAddress 127.0.0.1\n\
          HostKey {directory}/host\n\
          AuthorizedKeysFile {directory}/authorized_keys\n\
          PidFile none\n\
@@ -322,33 +371,56 @@ fn sshd_config(directory: &Path, port: u16) -> String {
     )
 }
 
+/// Returns the program that is the machine: of this host without arguments, of a task with its addresses.
 fn entrypoint(directory: &Path) -> String {
     let directory = directory.display();
     format!(
-        "set -eu\n\
+        "#!/bin/sh\n\
+         set -eu\n\
          d='{directory}'\n\
          {{ printf '%s\\n' \"$SSH_PUBLIC_KEY\"; cat \"$d/peer.pub\"; }} >\"$d/authorized_keys\"\n\
          sleep \"$(cat \"$d/delay\")\"\n\
-         unshare --mount --propagation private sh -c '\n\
-         \tmount --bind \"$1/passwd\" /etc/passwd && exec {SSHD} -D -e -f \"$1/sshd_config\"\n\
-         ' sh \"$d\" 2>\"$d/said\" &\n\
+         serve='mount --bind \"$1/passwd\" /etc/passwd && \
+         exec {SSHD} -D -e -f \"$1/sshd_config\" -o \"ListenAddress=$2\"'\n\
+         # A task's machine has namespaces already, and is ended by whoever ends the task.\n\
+         [ $# -eq 0 ] || exec sh -c \"$serve\" sh \"$d\" \"$1\" 2>\"$d/said\"\n\
+         unshare --mount --propagation private sh -c \"$serve\" sh \"$d\" {HERE} 2>\"$d/said\" &\n\
          # Never written to: ends with the bench.\n\
          read -r _ <\"$d/life\" || :\n\
          kill $!\n"
     )
 }
 
-fn driver_config(directory: &Path, port: u16) -> String {
+/// What a configuration says of its machines: its first lines and its last.
+struct Machine {
+    top: String,
+    table: String,
+}
+
+fn local(entrypoint: &Path) -> Machine {
+    Machine {
+        top: "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n".to_owned(),
+        table: format!("[local]\ncommand = [\"{}\"]\n", entrypoint.display()),
+    }
+}
+
+fn tasks(account: &Account) -> Machine {
+    Machine {
+        top: "capacity = [\"fargate\"]\n".to_owned(),
+        table: account.table(FAMILY),
+    }
+}
+
+fn driver_config(machine: &Machine, directory: &Path, port: u16) -> String {
+    let Machine { top, table } = machine;
     let directory = directory.display();
     format!(
-        "capacity = [\"local\"]\n\
-         allow_jobs_on_this_host = true\n\
+        "{top}\
          [state]\n\
          directory = \"{directory}/state\"\n\
          [ssh]\n\
          username = \"root\"\n\
          port = {port}\n\
-         [local]\n\
-         command = [\"/bin/sh\", \"{directory}/entrypoint.sh\"]\n"
+         {table}"
     )
 }

@@ -1,14 +1,15 @@
 //! How fast the driver is, beside what else does the same on the same machine in the same run.
 //!
 //! `cargo bench --bench speed` builds the release binary, starts an OpenSSH server as the job's machine (Debian's, run as
-//! `[local] command`), takes every figure several times, the peers in turn, and prints medians with the targets
-//! and the Go driver's figures beside them. It passes no verdict on a build: a figure that is missed is printed as
+//! `[local] command` and then behind the addresses of ECS tasks), takes every figure several times, the peers in turn,
+//! and prints medians with the targets and the Go driver's figures beside them. It passes no verdict on a build: a figure that is missed is printed as
 //! missed, and the exit code is 0 unless nothing could be measured at all.
 //!
 //! ```text
 //! cargo bench --bench speed                          everything
 //! cargo bench --bench speed -- config output         only the figures whose names begin so
 //! cargo bench --bench speed -- --rounds 5 sub-stage  more or fewer rounds
+//! cargo bench --bench speed -- --on task             only that kind of machine: local, task
 //! ```
 
 #![expect(
@@ -22,10 +23,22 @@ mod machine;
 mod measure;
 mod table;
 
+#[path = "../../tests/lab/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "the tests' own; of all that is in there, tasks are what is needed here"
+)]
+mod lab;
+
 use std::error::Error;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
-use machine::Bench;
+use machine::{Bench, Place};
 use table::Table;
 
 /// Whatever keeps a figure from being taken, in words.
@@ -39,7 +52,7 @@ struct Figure {
     rounds: u32,
 }
 
-const FIGURES: [Figure; 6] = [
+const FIGURES: [Figure; 7] = [
     Figure {
         name: "config",
         measure: figures::config,
@@ -70,11 +83,24 @@ const FIGURES: [Figure; 6] = [
         measure: figures::line,
         rounds: 40,
     },
+    // The last: it makes tasks slow.
+    Figure {
+        name: "calls",
+        measure: figures::calls,
+        rounds: 1,
+    },
+];
+
+/// The kinds of machines, as the command line names them and as the table does.
+const PLACES: [(&str, Place, &str); 2] = [
+    ("local", Place::Local, "on a machine of this host (`local`)"),
+    ("task", Place::Task, "on an ECS task, of the tests' AWS"),
 ];
 
 /// What the command line asks for.
 struct Wanted {
     names: Vec<String>,
+    place: Option<Place>,
     rounds: Option<u32>,
 }
 
@@ -96,6 +122,7 @@ fn main() -> ExitCode {
 fn wanted(arguments: &[String]) -> Result<Wanted> {
     let mut wanted = Wanted {
         names: Vec::new(),
+        place: None,
         rounds: None,
     };
     let mut words = arguments.iter().filter(|a| *a != "--bench");
@@ -103,6 +130,9 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
         if word == "--rounds" {
             let number = words.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
             wanted.rounds = Some(number.ok_or("--rounds wants a number")?);
+        } else if word == "--on" {
+            let place = words.next().and_then(|w| PLACES.iter().find(|p| p.0 == w));
+            wanted.place = Some(place.ok_or("--on wants local or task")?.1);
         } else if FIGURES.iter().any(|f| f.name.starts_with(word)) {
             wanted.names.push(word.clone());
         } else {
@@ -114,16 +144,34 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
 }
 
 fn run(wanted: &Wanted) -> Result<()> {
-    let mut bench = Bench::new()?;
     let mut table = Table::begin()?;
+    for (_, place, title) in PLACES {
+        if wanted.place.is_some_and(|wanted| wanted != place) {
+            continue;
+        }
+        table.title(title);
+        match caught(|| Bench::new(place)) {
+            Ok(mut bench) => all(wanted, &mut table, &mut bench),
+            Err(error) => table.failed("all of these", &*error),
+        }
+    }
+    table.end()
+}
+
+fn all(wanted: &Wanted, table: &mut Table, bench: &mut Bench) {
     for figure in &FIGURES {
         if !wanted.names.is_empty() && !wanted.names.iter().any(|n| figure.name.starts_with(n)) {
             continue;
         }
         let rounds = wanted.rounds.unwrap_or(figure.rounds);
-        if let Err(error) = (figure.measure)(&mut table, &mut bench, rounds) {
+        if let Err(error) = caught(|| (figure.measure)(table, bench, rounds)) {
             table.failed(figure.name, &*error);
         }
     }
-    table.end()
+}
+
+/// The tests' lab panics where something is not as it should be; one figure less is no reason to lose the others.
+fn caught<T>(measure: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(measure))
+        .unwrap_or_else(|_| Err("see the panic above".into()))
 }

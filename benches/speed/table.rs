@@ -56,6 +56,11 @@ impl Table {
         Ok(Self { measured: 0 })
     }
 
+    /// Prints what the rows that follow have in common.
+    pub(crate) fn title(&self, title: &str) {
+        println!("\n{title}");
+    }
+
     /// Prints a figure without a ratio.
     pub(crate) fn row(&mut self, row: &Row<'_>) {
         self.print(row, "");
@@ -114,7 +119,7 @@ impl Table {
 
 fn line(cells: [&str; 7]) {
     let [name, here, peer, ratio, target, verdict, go] = cells;
-    println!("{name:<34} {here:>19}  {peer:<38} {ratio:>6}  {target:<12} {verdict:<7} {go}");
+    println!("{name:<38} {here:>19}  {peer:<38} {ratio:>6}  {target:<12} {verdict:<7} {go}");
 }
 
 fn load() -> String {
