@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
-use rustix::process::Pid;
-use rustix::process::Signal;
-
+use super::PLACE;
 use crate::lab;
 use crate::lab::PATIENCE;
 use crate::lab::proxy::Cut;
@@ -21,7 +19,6 @@ use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Output;
 use crate::lab::stage::Stage;
 use crate::lab::traces::long;
-use crate::scripts;
 
 /// How soon a failure that time cannot mend has to be told.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -38,7 +35,7 @@ fn assert_job_runs(runner: &Runner) {
 
 /// Checks that a stage ended as a failure of the system, for that reason, and in time.
 #[track_caller]
-fn assert_system_failure(runner: &Runner, output: Output, reason: &str) {
+pub(crate) fn assert_system_failure(runner: &Runner, output: Output, reason: &str) {
     let output = output.assert_code(2).assert_contains(reason);
     let text = output.stderr_text();
     assert!(!text.contains("panicked"), "{output}");
@@ -46,92 +43,22 @@ fn assert_system_failure(runner: &Runner, output: Output, reason: &str) {
 }
 
 /// Starts a script that goes on until it is ended from outside.
-fn spawn_endless(runner: &Runner) -> Stage {
+pub(crate) fn spawn_endless(runner: &Runner) -> Stage {
     let run = runner.spawn_run("build_script", "echo begun; while :; do sleep 1; done");
     run.wait_output(b"begun\n", PATIENCE);
     run
 }
 
-fn keeper(runner: &Runner) -> Pid {
-    let record = scripts::record(runner);
-    let place = &record["machine"]["place"]["local"]["keeper"];
-    let number = place["pid"].as_i64().or(place.as_i64()).unwrap();
-    Pid::from_raw(number.try_into().unwrap()).unwrap()
-}
-
-/// Returns the direct children of a process.
-fn children(parent: Pid) -> Vec<Pid> {
-    let parent = parent.as_raw_nonzero();
-    let path = format!("/proc/{parent}/task/{parent}/children");
-    std::fs::read_to_string(path)
-        .unwrap()
-        .split_whitespace()
-        .map(|number| Pid::from_raw(number.parse().unwrap()).unwrap())
-        .collect()
-}
-
-fn kill(process: Pid) {
-    rustix::process::kill_process(process, Signal::KILL).unwrap();
-}
-
 /// The moment from which a stage has to be over soon.
-fn assert_ends_at_once(run: Stage, since: Instant) -> Output {
+pub(crate) fn assert_ends_at_once(run: Stage, since: Instant) -> Output {
     let output = run.wait(PATIENCE);
     let took = since.elapsed();
     assert!(took < AT_ONCE, "it took {took:.1?}:\n{output}");
     output
 }
 
-fn builders() -> [lab::runner::RunnerBuilder; 4] {
-    let machine = |kind, login| Runner::builder().machine(ServerBuilder::new(kind, login));
-    [
-        Runner::builder(),
-        machine(Kind::OpenSsh, Login::Bash),
-        machine(Kind::Dropbear, Login::Dash),
-        machine(Kind::Own, Login::Busybox),
-    ]
-}
-
-#[test]
-fn a_machine_whose_keeper_is_gone_is_told() {
-    for builder in builders() {
-        let runner = builder.build();
-        runner.start();
-        let run = spawn_endless(&runner);
-        let since = Instant::now();
-        kill(keeper(&runner));
-        let output = assert_ends_at_once(run, since);
-        assert_system_failure(&runner, output, "the machine is gone");
-        // What comes after it fails for the same reason, and at once.
-        let since = Instant::now();
-        let after = runner.spawn_run("after_script", "echo never");
-        let output = assert_ends_at_once(after, since);
-        assert_system_failure(&runner, output, "the machine is gone");
-        runner.cleanup().assert_success();
-        runner.assert_nothing_left();
-    }
-}
-
-#[test]
-fn a_machine_whose_server_is_gone_is_told() {
-    for builder in builders() {
-        let runner = builder.build();
-        runner.start();
-        let run = spawn_endless(&runner);
-        let servers = children(keeper(&runner));
-        let since = Instant::now();
-        for server in servers {
-            kill(server);
-        }
-        let output = assert_ends_at_once(run, since);
-        assert_system_failure(&runner, output, "the machine is gone");
-        runner.cleanup().assert_success();
-        runner.assert_nothing_left();
-    }
-}
-
 fn behind_proxy(machine: ServerBuilder) -> lab::runner::RunnerBuilder {
-    Runner::builder().machine(machine).through_proxy()
+    PLACE.job().machine(machine).through_proxy()
 }
 
 #[test]
@@ -160,7 +87,7 @@ fn a_machine_that_refuses_for_too_long_is_told() {
 fn a_machine_that_never_listens_is_told() {
     let machine = ServerBuilder::new(Kind::Dropbear, Login::Dash);
     let machine = machine.listen_late(Duration::from_secs(600));
-    let runner = Runner::builder().machine(machine).connect_timeout("3s");
+    let runner = PLACE.job().machine(machine).connect_timeout("3s");
     let runner = runner.build();
     runner.config().assert_success();
     let since = Instant::now();
@@ -172,7 +99,7 @@ fn a_machine_that_never_listens_is_told() {
 
 /// Prepares a machine that has this to be waited for, and runs a job there.
 fn late_by(machine: ServerBuilder, late: Duration) {
-    let runner = Runner::builder().machine(machine).connect_timeout("2m");
+    let runner = PLACE.job().machine(machine).connect_timeout("2m");
     let runner = runner.build();
     runner.config().assert_success();
     let output = runner.spawn_prepare().wait(2 * PATIENCE).assert_success();
@@ -185,7 +112,7 @@ fn late_by(machine: ServerBuilder, late: Duration) {
 #[test]
 fn a_server_that_listens_late_is_waited_for() {
     let late = Duration::from_secs(if long() { 60 } else { 8 });
-    for kind in [Kind::OpenSsh, Kind::Own] {
+    for kind in PLACE.some([Kind::OpenSsh, Kind::Own], 1) {
         late_by(
             ServerBuilder::new(kind, Login::Bash).listen_late(late),
             late,
@@ -196,7 +123,7 @@ fn a_server_that_listens_late_is_waited_for() {
 #[test]
 fn a_key_that_is_authorised_late_is_waited_for() {
     let late = Duration::from_secs(if long() { 20 } else { 8 });
-    for kind in [Kind::OpenSsh, Kind::Dropbear] {
+    for kind in PLACE.some([Kind::OpenSsh, Kind::Dropbear], 1) {
         let machine = ServerBuilder::new(kind, Login::Bash);
         late_by(machine.authorise_late(late), late);
     }
@@ -206,7 +133,7 @@ fn a_key_that_is_authorised_late_is_waited_for() {
 fn a_server_that_penalises_failed_logins_is_waited_for() {
     // The attempt after the second failure comes 6 s later, and must find the lockout still there.
     let (late, lasting) = if long() { (20, 15) } else { (8, 9) };
-    for kind in [Kind::OpenSsh, Kind::Dropbear] {
+    for kind in PLACE.some([Kind::OpenSsh, Kind::Dropbear], 1) {
         let machine = ServerBuilder::new(kind, Login::Bash);
         let machine = machine.authorise_late(Duration::from_secs(late));
         let runner = behind_proxy(machine).connect_timeout("2m").build();
@@ -283,7 +210,8 @@ impl Impostor {
     fn of(runner: &Runner, kind: Kind) -> Self {
         let directory = lab::temp_dir();
         let server = ServerBuilder::new(kind, Login::Bash).build(directory.path());
-        let running = server.start(&runner.server().authorised_key());
+        let addresses = runner.machine_addresses();
+        let running = server.start_at(&addresses, &runner.server().authorised_key());
         Self {
             server,
             running,
@@ -294,8 +222,8 @@ impl Impostor {
 
 #[test]
 fn another_host_key_half_way_is_refused() {
-    for kind in [Kind::OpenSsh, Kind::Dropbear] {
-        let runner = Runner::behind_proxy(ServerBuilder::new(kind, Login::Bash));
+    for kind in PLACE.some([Kind::OpenSsh, Kind::Dropbear], 1) {
+        let runner = behind_proxy(ServerBuilder::new(kind, Login::Bash)).build();
         runner.start();
         let started: PathBuf = runner.root().join("after");
         let impostor = Impostor::of(&runner, kind);

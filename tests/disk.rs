@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::PLACE;
 use crate::lab::PATIENCE;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
@@ -28,7 +29,7 @@ fn job(kind: Kind, login: Login, megabytes: u32) -> RunnerBuilder {
     if login == Login::Busybox {
         machine = machine.busybox_only();
     }
-    Runner::builder().machine(machine).exit_codes("70", "71")
+    PLACE.job().machine(machine).exit_codes("70", "71")
 }
 
 /// A failure of the machinery that says what is wrong.
@@ -53,7 +54,7 @@ fn wait_ended(runner: &Runner, command: &str) {
 
 #[test]
 fn no_room_for_the_script() {
-    for (kind, login) in KINDS {
+    for (kind, login) in PLACE.some(KINDS, 1) {
         eprintln!("{kind:?} {login:?}");
         let runner = job(kind, login, 1).build();
         runner.start();
@@ -72,7 +73,7 @@ fn no_room_for_the_script() {
 
 #[test]
 fn no_room_at_all() {
-    for (kind, login) in KINDS {
+    for (kind, login) in PLACE.some(KINDS, 1) {
         eprintln!("{kind:?} {login:?}");
         let runner = job(kind, login, 1).build();
         runner.start();
@@ -88,7 +89,7 @@ fn no_room_at_all() {
 
 #[test]
 fn a_script_that_fills_the_disk_and_goes_on_printing() {
-    for (kind, login) in KINDS {
+    for (kind, login) in PLACE.some(KINDS, 1) {
         eprintln!("{kind:?} {login:?}");
         let runner = job(kind, login, 2).build();
         runner.start();
@@ -122,7 +123,7 @@ fn a_full_disk_ends_a_script_that_prints_nothing_more() {
 
 #[test]
 fn output_that_comes_faster_than_it_is_fetched() {
-    for (kind, login) in KINDS {
+    for (kind, login) in PLACE.some(KINDS, 1) {
         eprintln!("{kind:?} {login:?}");
         let runner = job(kind, login, 4).through_proxy().build();
         runner.start();
@@ -147,7 +148,7 @@ const SLACK: u64 = 2 * (16 << 20) + (1 << 20);
 
 #[test]
 fn a_slow_reader_meets_a_bound() {
-    let runner = Runner::builder().build();
+    let runner = PLACE.job().build();
     runner.start();
     let traces = runner.traces();
     let total: u64 = if long() { 1 << 30 } else { 160 << 20 };

@@ -1,4 +1,4 @@
-//! Sudden deaths: of the driver at any moment, of what watches a script on the machine, of GitLab Runner.
+//! Sudden deaths: of the driver at any moment, of GitLab Runner.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -14,7 +14,6 @@ use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Call;
-use crate::lab::stage::Output;
 use crate::lab::stage::Stage;
 use crate::lab::traces;
 use crate::lab::traces::long;
@@ -174,86 +173,6 @@ fn somebody_runs(command: &[u8]) -> bool {
         .any(|line| line.ends_with(command))
 }
 
-/// A driver's own machine, and others; `None`: the driver's own.
-fn machines() -> [Option<ServerBuilder>; 4] {
-    [
-        None,
-        Some(ServerBuilder::new(Kind::OpenSsh, Login::Bash)),
-        Some(ServerBuilder::new(Kind::Dropbear, Login::Dash)),
-        Some(ServerBuilder::new(Kind::Own, Login::Busybox).busybox_only()),
-    ]
-}
-
-fn on_every_machine(test: impl Fn(&Runner)) {
-    for machine in machines() {
-        eprintln!("on {machine:?}");
-        let builder = Runner::builder();
-        let runner = match machine {
-            Some(machine) => builder.machine(machine).build(),
-            None => builder.build(),
-        };
-        runner.start();
-        test(&runner);
-        let traces = runner.traces();
-        runner.cleanup().assert_success();
-        runner.assert_nothing_left();
-        traces.assert_gone();
-    }
-}
-
-/// Kills what the file names while a script sleeps; returns how the stage ended.
-fn kill_far(runner: &Runner, file: &str) -> Output {
-    let traces = runner.traces();
-    let stage = runner.spawn_run("build_script", "echo ready; sleep 6004; echo never");
-    stage.wait_output(b"ready\n", PATIENCE);
-    until("the sleep", PATIENCE, || sleeps(runner));
-    traces.kill(file);
-    let killed = Instant::now();
-    let output = stage.wait(PATIENCE);
-    assert!(killed.elapsed() < SOON, "noticed late: {output}");
-    until("the end of the script itself", SOON, || !sleeps(runner));
-    assert!(traces.scripts().is_empty(), "the spool stays: {output}");
-    // The machine is as good as before.
-    runner
-        .run("after_script", "echo after")
-        .assert_success()
-        .assert_stdout("after\n");
-    output
-}
-
-fn sleeps(runner: &Runner) -> bool {
-    let all = runner.processes();
-    all.iter()
-        .any(|process| process.to_string().trim_end().ends_with(" sleep 6004"))
-}
-
-#[test]
-fn the_supervisor_killed() {
-    on_every_machine(|runner| {
-        let output = kill_far(runner, "sup").assert_code(2);
-        assert_eq!(runner.exit_file(), None);
-        assert_eq!(output.stdout_text(), "ready\n", "{output}");
-        let text = output.stderr_text();
-        assert!(
-            text.contains("ERROR: ") && text.contains("killed"),
-            "{output}"
-        );
-    });
-}
-
-#[test]
-fn the_copier_killed() {
-    on_every_machine(|runner| {
-        let output = kill_far(runner, "dd").assert_code(2);
-        assert_eq!(runner.exit_file(), None);
-        assert_eq!(output.stdout_text(), "ready\n", "{output}");
-        let text = output.stderr_text();
-        assert!(text.contains("ERROR: "), "{output}");
-        // The disk is not full, and whoever is told so looks in the wrong place.
-        assert!(text.contains("killed"), "{output}");
-    });
-}
-
 /// Plays a Runner that can be killed: a shell that starts stages in process groups of their own.
 const MORTAL_RUNNER: &str = "set -m\n\
     \"$1\" --config \"$2\" custom config > config.out || exit 1\n\
@@ -263,7 +182,8 @@ const MORTAL_RUNNER: &str = "set -m\n\
 
 #[test]
 fn a_runner_that_dies_takes_the_machine_with_it() {
-    for (prints, machine) in [(false, None), (true, None), (false, machines()[1].clone())] {
+    let openssh = || ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    for (prints, machine) in [(false, None), (true, None), (false, Some(openssh()))] {
         let builder = Runner::builder();
         let runner = match machine {
             Some(machine) => builder.machine(machine).build(),

@@ -33,6 +33,7 @@ mod fargate_jobs;
 mod fargate_leaks;
 mod fuzz_short;
 mod jobs;
+mod kept;
 mod kills;
 mod lab;
 mod lab_aws;
@@ -46,6 +47,7 @@ mod recorded;
 mod scripts;
 mod stops;
 mod try_command;
+mod watchers;
 mod welcome;
 
 use std::path::Path;

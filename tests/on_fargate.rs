@@ -1,4 +1,5 @@
-//! What holds of scripts, cuts, cancels, endings and output, shown on Fargate tasks too: the same tests once more.
+//! What holds of scripts, their watchers, cuts, cancels, endings, output, full disks and machines that are hard to reach,
+//! shown on Fargate tasks too: the same tests once more.
 
 #![expect(clippy::duplicate_mod, reason = "the same tests for another place")]
 
@@ -24,11 +25,17 @@ fn these_jobs_run_on_tasks() {
 
 #[path = "cancels/mod.rs"]
 mod cancels;
+#[path = "connecting.rs"]
+mod connecting;
 #[path = "cuts/mod.rs"]
 mod cuts;
+#[path = "disk.rs"]
+mod disk;
 #[path = "endings.rs"]
 mod endings;
 #[path = "output.rs"]
 mod output;
 #[path = "scripts.rs"]
 mod scripts;
+#[path = "watchers.rs"]
+mod watchers;

@@ -129,6 +129,16 @@ impl Runner {
         self.server.as_ref().expect("a machine was asked for")
     }
 
+    /// Returns the addresses of the job's task; none for a machine of this host.
+    pub(crate) fn machine_addresses(&self) -> Vec<String> {
+        let tasks = self.builder.account.as_ref().map(|account| account.alive());
+        let ours = tasks
+            .into_iter()
+            .flatten()
+            .filter(|task| task.family == self.family());
+        ours.filter_map(|task| task.address).collect()
+    }
+
     /// Returns the proxy asked for by [`RunnerBuilder::through_proxy`].
     pub(crate) fn proxy(&self) -> &Proxy {
         self.proxy.as_ref().expect("a proxy was asked for")

@@ -283,9 +283,15 @@ impl Server {
 
     /// Starts the machine as the driver would, for a key, and waits until it listens.
     pub(crate) fn start(&self, public_key: &str) -> Running {
+        self.start_at(&[], public_key)
+    }
+
+    /// As [`Self::start`], at these addresses.
+    pub(crate) fn start_at(&self, addresses: &[String], public_key: &str) -> Running {
         let stage = Call {
             name: format!("{:?}", self.builder.kind),
             program: self.directory.join("entrypoint"),
+            args: addresses.iter().map(Into::into).collect(),
             env: BTreeMap::from([
                 ("SSH_PUBLIC_KEY".into(), public_key.into()),
                 ("PATH".into(), ORDINARY_PATH.into()),
