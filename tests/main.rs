@@ -31,6 +31,7 @@ mod fargate_drop_in;
 mod fargate_failures;
 mod fargate_jobs;
 mod fargate_leaks;
+mod fargate_login;
 mod fuzz_short;
 mod jobs;
 mod kept;

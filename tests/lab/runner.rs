@@ -90,10 +90,11 @@ impl Runner {
              [state]\n\
              directory = \"{state}\"\n\n\
              [ssh]\n\
-             username = \"root\"\n\
+             username = \"{user}\"\n\
              connect_timeout = \"{connect}\"\n\
              reconnect_timeout = \"{reconnect}\"\n",
             top = self.builder.top,
+            user = self.server.as_ref().map_or("root", Server::user),
             state = self.state.display(),
             connect = self.builder.connect_timeout,
             reconnect = self.builder.reconnect_timeout,

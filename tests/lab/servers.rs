@@ -74,6 +74,7 @@ pub(crate) fn of(kind: Kind) -> impl Iterator<Item = (Kind, Login)> {
 pub(crate) struct ServerBuilder {
     kind: Kind,
     login: Login,
+    user: Option<String>,
     noise: Option<String>,
     listen_late: Option<Duration>,
     authorise_late: Option<Duration>,
@@ -91,6 +92,7 @@ impl ServerBuilder {
         Self {
             kind,
             login,
+            user: None,
             noise: None,
             listen_late: None,
             authorise_late: None,
@@ -101,6 +103,13 @@ impl ServerBuilder {
             path_first: Vec::new(),
             options: Vec::new(),
         }
+    }
+
+    /// Lets in an ordinary user of that name instead of `root`; OpenSSH and dropbear only.
+    #[must_use]
+    pub(crate) fn user(mut self, name: &str) -> Self {
+        self.user = Some(name.to_owned());
+        self
     }
 
     /// Has the login shell's start-up write this to standard output and standard error: by bash's
@@ -174,6 +183,10 @@ impl ServerBuilder {
             self.kind != Kind::Own || self.authorise_late.is_none(),
             "the project's own server knows its key from its start on"
         );
+        assert!(
+            self.kind != Kind::Own || self.user.is_none(),
+            "the project's own server is its user's"
+        );
         let port = Port::reserve();
         let directory = parent.join(format!("machine-{}", port.number()));
         let home = directory.join("home");
@@ -184,6 +197,9 @@ impl ServerBuilder {
             directory,
             home,
         };
+        if server.builder.user.is_some() {
+            server.open_to_all(parent);
+        }
         server.write_accounts();
         server.write_entrypoint();
         server.new_host_key();
@@ -205,6 +221,11 @@ impl Server {
     /// (with the addresses to serve at as arguments; without any, 127.0.0.1).
     pub(crate) fn command(&self) -> Vec<String> {
         vec![self.directory.join("entrypoint").display().to_string()]
+    }
+
+    /// Returns whom the server lets in.
+    pub(crate) fn user(&self) -> &str {
+        self.builder.user.as_deref().unwrap_or("root")
     }
 
     /// Returns the port that the server serves on.

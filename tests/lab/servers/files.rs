@@ -1,6 +1,8 @@
 //! The files that make a machine: accounts, login shell, PATH, entrypoint, server configuration.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
@@ -14,23 +16,39 @@ use super::Login;
 use super::ORDINARY_PATH;
 use super::Server;
 
+/// The number of a user who is not root.
+const USER: u32 = 1000;
+
 impl Server {
+    /// Lets a user who is not root come as far as its home, which is its own.
+    pub(super) fn open_to_all(&self, parent: &Path) {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(parent, open).expect("own directory");
+        chown(&self.home, Some(USER), Some(USER)).expect("root may");
+    }
+
     pub(super) fn write_accounts(&self) {
         let shell = self.login_shell();
         let home = self.home.display();
         let write = |name: &str, text: String| {
             std::fs::write(self.directory.join(name), text).expect("a writable directory");
         };
+        let user = self.builder.user.as_ref();
+        let user = |line: &dyn Fn(&str) -> String| user.map_or_else(String::new, |name| line(name));
         write(
             "passwd",
             format!(
                 "root:x:0:0:root:{home}:{shell}\n\
+                 {user}\
                  sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n\
-                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+                user = user(&|name| format!("{name}:x:{USER}:{USER}:{name}:{home}:{shell}\n")),
             ),
         );
         // No password, and not locked either (sshd refuses locked accounts even by key).
-        write("shadow", "root:*:19000:0:99999:7:::\n".to_owned());
+        let passwordless = |name: &str| format!("{name}:*:19000:0:99999:7:::\n");
+        let users = user(&passwordless);
+        write("shadow", format!("{}{users}", passwordless("root")));
         // dropbear refuses shells that are not listed.
         write("shells", format!("{shell}\n"));
         if let Some(noise) = self.builder.noise.as_ref().filter(|_| self.reads_bashrc()) {
