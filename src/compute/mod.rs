@@ -20,6 +20,7 @@ use crate::process::Process;
 use crate::runner::substage::Role;
 use crate::state::Job;
 use crate::state::record::{Launch, LaunchState};
+use crate::state::shared::Shared;
 use crate::ui::Ui;
 use aws::Aws;
 use fargate::coming::ComingUp;
@@ -127,6 +128,8 @@ pub enum Coming {
         machine: Machine,
         /// How much of it was told.
         told: u8,
+        /// What this host's other jobs do.
+        shared: Shared,
     },
     /// A task.
     Ecs(Box<ComingUp>),
@@ -156,11 +159,16 @@ pub async fn launch(
     job: &Job,
     login: &Login,
     rung_wait: Duration,
+    shared: &Shared,
     ui: Ui,
 ) -> std::result::Result<Launched, Refused> {
     match request {
         Request::Local(request) => match local::launch(request, job).await {
-            Ok(machine) => Ok(Launched::Coming(Coming::Local { machine, told: 0 })),
+            Ok(machine) => Ok(Launched::Coming(Coming::Local {
+                machine,
+                told: 0,
+                shared: shared.clone(),
+            })),
             Err(error) => Err(Refused {
                 error,
                 unanswered: true,
@@ -169,7 +177,7 @@ pub async fn launch(
         },
         Request::Ecs(request) => {
             use fargate::launch::Launched as Answer;
-            let aws = Aws::new(&request.access, Some(ui)).await;
+            let aws = Aws::new(&request.access, Some(ui), shared).await;
             Ok(match fargate::launch::launch(&aws, request).await? {
                 Answer::Task(arn) => {
                     let coming = ComingUp::new(aws, request, arn, login.clone(), rung_wait);
@@ -199,12 +207,16 @@ impl Coming {
     /// Where the machine will never be there.
     pub async fn next(&mut self) -> Result<News> {
         match self {
-            Self::Local { machine, told } => {
+            Self::Local {
+                machine,
+                told,
+                shared,
+            } => {
                 *told = told.saturating_add(1);
                 match told {
                     1 => Ok(News::Reachable(machine.clone())),
                     2 => Ok(News::Running),
-                    _ => Err(gone(&machine.place, &Notify::new()).await),
+                    _ => Err(gone(&machine.place, &Notify::new(), shared).await),
                 }
             }
             Self::Ecs(coming) => coming.next().await,
@@ -213,7 +225,7 @@ impl Coming {
 }
 
 /// Resolves, with the reason, when a machine is gone. `lost` is told when a connection to it was lost.
-pub async fn gone(place: &Place, lost: &Notify) -> Error {
+pub async fn gone(place: &Place, lost: &Notify, shared: &Shared) -> Error {
     match place {
         Place::Local { keeper, .. } => {
             keeper.gone().await;
@@ -223,7 +235,7 @@ pub async fn gone(place: &Place, lost: &Notify) -> Error {
             )
             .hint("Something killed it (out of memory, an admin, a script that kills by name?); retry the job.")
         }
-        Place::Ecs(place) => watch::gone(place, lost).await,
+        Place::Ecs(place) => watch::gone(place, lost, shared).await,
     }
 }
 
@@ -231,16 +243,16 @@ pub async fn gone(place: &Place, lost: &Notify) -> Error {
 ///
 /// # Errors
 /// Where something of it is left alive.
-pub async fn end(launch: &Launch, reason: &str) -> Result<()> {
+pub async fn end(launch: &Launch, reason: &str, shared: &Shared) -> Result<()> {
     match (&launch.request, &launch.state) {
         (_, LaunchState::Over) => Ok(()),
         (Request::Local(request), _) => local::end(&request.token).await,
         (Request::Ecs(request), LaunchState::Named(task)) => {
-            let aws = Aws::new(&request.access, None).await;
+            let aws = Aws::new(&request.access, None, shared).await;
             end::stop(&aws, request.cluster.as_deref(), task, reason).await
         }
         (Request::Ecs(request), LaunchState::Asked) => {
-            let aws = Aws::new(&request.access, None).await;
+            let aws = Aws::new(&request.access, None, shared).await;
             end::end_asked(&aws, request, reason).await
         }
     }
@@ -250,11 +262,11 @@ pub async fn end(launch: &Launch, reason: &str) -> Result<()> {
 ///
 /// # Errors
 /// Where something of it is left alive.
-pub async fn end_machine(machine: &Machine, reason: &str) -> Result<()> {
+pub async fn end_machine(machine: &Machine, reason: &str, shared: &Shared) -> Result<()> {
     match &machine.place {
         Place::Local { token, .. } => local::end(token).await,
         Place::Ecs(place) => {
-            let aws = Aws::new(&place.access, None).await;
+            let aws = Aws::new(&place.access, None, shared).await;
             end::stop(&aws, place.cluster.as_deref(), &place.task, reason).await
         }
     }

@@ -124,7 +124,7 @@ impl Reaper<'_> {
     async fn run(&mut self) -> Result<()> {
         let mut seen = Vec::new();
         for cluster in self.clusters()? {
-            let aws = Aws::new(&cluster.access, None).await;
+            let aws = Aws::new(&cluster.access, None, &self.store.shared()).await;
             match self.look(&aws, &cluster).await {
                 Ok(tasks) => seen.push((aws, cluster, tasks)),
                 // What the state directory knows needs no list, and the Go driver's users have no permission for one.

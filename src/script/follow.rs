@@ -27,6 +27,7 @@ use crate::process::Process;
 use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Event, Receiver, Sender, Session};
+use crate::state::shared::Shared;
 use crate::ui::Ui;
 
 /// A loss that is over sooner is nobody's business.
@@ -59,6 +60,8 @@ pub struct Script<'a> {
     pub reconnect_timeout: Duration,
     /// The Runner process.
     pub owner: Option<Process>,
+    /// What this host's other jobs do.
+    pub shared: &'a Shared,
     /// For the rare line in the job log.
     pub ui: Ui,
 }
@@ -178,8 +181,8 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     let place = script.machine.place.clone();
     // A connection that is lost may be the first sign of a machine that is gone: its state is asked for at once.
     let lost = Rc::new(Notify::new());
-    let watched = Rc::clone(&lost);
-    let gone = async move { compute::gone(&place, &watched).await };
+    let (watched, shared) = (Rc::clone(&lost), script.shared.clone());
+    let gone = async move { compute::gone(&place, &watched, &shared).await };
     let mut world = World::watch(gone, script.owner, written)?;
     let mut progress = Progress::default();
     let mut lost_since = Instant::now();

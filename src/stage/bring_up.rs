@@ -19,6 +19,7 @@ use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
 use crate::state::record::{Intent, Launch, LaunchState, Record, now};
+use crate::state::shared::Shared;
 use crate::state::{Job, Locked};
 
 /// A rung that is about to be dialled has no limit of its own before it runs.
@@ -30,6 +31,7 @@ pub(super) struct Preparation<'a> {
     pub(super) job: &'a Job,
     pub(super) plan: &'a Plan,
     pub(super) key: &'a JobKey,
+    pub(super) shared: Shared,
     pub(super) intent: Intent,
     /// The role may not tag.
     pub(super) untagged: bool,
@@ -193,7 +195,14 @@ impl Preparation<'_> {
             ));
         }
         let plan = self.plan;
-        let answer = compute::launch(&request, self.job, &plan.login, plan.rung_wait, context.ui);
+        let answer = compute::launch(
+            &request,
+            self.job,
+            &plan.login,
+            plan.rung_wait,
+            &self.shared,
+            context.ui,
+        );
         let (state, answer) = match answer.await {
             Ok(Launched::Coming(coming)) => {
                 let name = coming.name().map(str::to_owned);
@@ -301,7 +310,8 @@ impl Preparation<'_> {
             return;
         }
         let name = &self.plan.steps[step].name;
-        match compute::end(last, &format!("no room on {name}: another rung's turn")).await {
+        let reason = format!("no room on {name}: another rung's turn");
+        match compute::end(last, &reason, &self.shared).await {
             Ok(()) => {
                 last.state = LaunchState::Over;
                 if let Err(error) = self.write_intent().await {
@@ -346,7 +356,7 @@ impl Preparation<'_> {
     /// Writes the first intent. What an earlier try left behind (its `cleanup` was killed, say) is ended first.
     async fn write_first_intent(&self) -> Result<()> {
         let locked = self.job.lock_when_free().await?;
-        end_leftover(&locked, &self.intent).await?;
+        end_leftover(&locked, &self.intent, &self.shared).await?;
         locked.write_intent(&self.intent)
     }
 
@@ -364,7 +374,8 @@ impl Preparation<'_> {
 
     /// Ends what this try has launched, after a `cleanup` that may or may not have found it.
     async fn overtaken(&self) -> Error {
-        if let Err(error) = end_launches(&self.intent, "its job was cleaned up").await {
+        if let Err(error) = end_launches(&self.intent, "its job was cleaned up", &self.shared).await
+        {
             return error;
         }
         Error::new(
@@ -410,10 +421,10 @@ async fn log_in(
 /// The note that says that the role may not tag.
 const UNTAGGABLE: &str = "untaggable";
 
-async fn end_leftover(locked: &Locked<'_>, intent: &Intent) -> Result<()> {
+async fn end_leftover(locked: &Locked<'_>, intent: &Intent, shared: &Shared) -> Result<()> {
     match locked.intent()? {
         Some(left) if left.attempt != intent.attempt => {
-            end_launches(&left, "an earlier try of its job left it").await
+            end_launches(&left, "an earlier try of its job left it", shared).await
         }
         Some(_) => Err(Error::new(Kind::Contract, "`prepare` was called twice in one try of this job").hint(
             "GitLab Runner gives each try a TMPDIR of its own; is a wrapper script calling the driver again?",

@@ -11,6 +11,7 @@ use super::Context;
 use crate::compute::{self, Request, local};
 use crate::error::{Error, Kind, Result};
 use crate::state::record::{Intent, Launch, Record, Tombstone, now};
+use crate::state::shared::Shared;
 use crate::state::{Job, Locked, Store};
 
 /// From a SIGTERM to the end of the stage: there may never be another `cleanup`, so it still tries to finish, within
@@ -84,9 +85,9 @@ pub async fn end_job(store: &Store, job: &Job, locked: Locked<'_>, reason: &str)
     // Either is enough to find the machine, whatever is wrong with the other; the intent knows more.
     if let Ok(Some(intent)) = &intent {
         mark(&locked, intent);
-        end_launches(intent, reason).await?;
+        end_launches(intent, reason, &store.shared()).await?;
     } else if let Ok(Some(record)) = &record {
-        compute::end_machine(&record.machine, reason).await?;
+        compute::end_machine(&record.machine, reason, &store.shared()).await?;
     }
     let (record, intent) = (record?, intent?);
     forget(store, job, locked, record.as_ref(), intent.as_ref())
@@ -110,10 +111,10 @@ fn mark(locked: &Locked<'_>, intent: &Intent) {
 ///
 /// # Errors
 /// Where something may still be alive.
-pub(super) async fn end_launches(intent: &Intent, reason: &str) -> Result<()> {
+pub(super) async fn end_launches(intent: &Intent, reason: &str, shared: &Shared) -> Result<()> {
     let mut all = Ok(());
     for launch in intent.open_launches() {
-        all = all.and(compute::end(launch, reason).await);
+        all = all.and(compute::end(launch, reason, shared).await);
     }
     all
 }

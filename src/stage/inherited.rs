@@ -66,7 +66,12 @@ pub(super) async fn end(context: &Context) -> Result<()> {
     let Some(job) = find(context)? else {
         return Ok(());
     };
-    end_machine(&machine(context, &job)?, &reason(context)).await?;
+    end_machine(
+        &machine(context, &job)?,
+        &reason(context),
+        &context.shared(),
+    )
+    .await?;
     job.remove()
 }
 

@@ -11,6 +11,7 @@ mod welcome;
 use crate::cli::Overrides;
 use crate::config::settings::Settings;
 use crate::runner::Call;
+use crate::state::shared::Shared;
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
@@ -32,6 +33,12 @@ impl Context {
     #[must_use]
     pub fn store(&self) -> Store {
         Store::new(self.settings.state_directory.clone())
+    }
+
+    /// Returns what all jobs of this host share.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        self.store().shared()
     }
 
     /// Returns this job's part of the state directory.

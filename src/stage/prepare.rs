@@ -57,6 +57,7 @@ pub async fn run(context: &Context) -> Result<()> {
         job: &job,
         plan: &plan,
         key: &key,
+        shared: context.shared(),
         intent,
         untagged: false,
         announced: false,

@@ -39,6 +39,7 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         key: &key,
         reconnect_timeout: context.settings.ssh.reconnect_timeout,
         owner: record.owner,
+        shared: &context.shared(),
         ui: context.ui,
     })
     .await;

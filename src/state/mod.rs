@@ -6,6 +6,7 @@
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
 //! DIRECTORY/manager                 who this is: the name that all it launches carries
 //! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
+//! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits
 //! ```
 //!
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
@@ -14,6 +15,7 @@
 mod files;
 pub mod go_driver;
 pub mod record;
+pub mod shared;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -26,6 +28,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use record::{Intent, Record, Tombstone};
+use shared::Shared;
 
 /// How long a tombstone is of use: longer than any pipeline waits before it retries a job.
 const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -88,6 +91,12 @@ impl Store {
     #[must_use]
     pub fn cache_directory(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Returns the part that all jobs share.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        Shared::new(self.root.join("shared"))
     }
 
     /// Returns who this is, drawing a name at the first call.

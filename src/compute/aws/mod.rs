@@ -22,6 +22,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
 use crate::error::one_line;
+use crate::state::shared::Shared;
 use crate::ui::Ui;
 use access::Access;
 use classify::{Action, Verdict, Why};
@@ -53,6 +54,8 @@ pub struct Aws {
     pub(in crate::compute) ec2: aws_sdk_ec2::Client,
     /// Where long waits are told.
     ui: Option<Ui>,
+    /// What this host's other jobs do.
+    shared: Shared,
 }
 
 /// Why a call came to nothing.
@@ -72,13 +75,14 @@ pub(in crate::compute) struct Failure {
 
 impl Aws {
     /// Makes the clients; AWS is not called yet.
-    pub async fn new(access: &Access, ui: Option<Ui>) -> Self {
+    pub async fn new(access: &Access, ui: Option<Ui>, shared: &Shared) -> Self {
         let config = config(access).await;
         Self {
             ecs: aws_sdk_ecs::Client::new(&config),
             #[cfg(feature = "ec2")]
             ec2: aws_sdk_ec2::Client::new(&config),
             ui,
+            shared: shared.clone(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::stopped;
 use crate::compute::aws::Aws;
 use crate::compute::aws::classify::Why;
 use crate::error::{Error, Kind};
+use crate::state::shared::Shared;
 
 /// Between two looks. With [`REASONS`] less than the 10 s within which the job is told; short sub-stages make none.
 const PERIOD: Duration = Duration::from_secs(6);
@@ -27,13 +28,13 @@ const DESCRIBE_LIMIT: Duration = Duration::from_secs(30);
 const MISSING: u32 = 3;
 
 /// Resolves, with AWS's reason, when the task is gone or going. A lost connection asks for a look at once.
-pub async fn gone(place: &EcsPlace, lost: &Notify) -> Error {
+pub async fn gone(place: &EcsPlace, lost: &Notify, shared: &Shared) -> Error {
     // Most sub-stages are over before the first look: they need no client.
     let mut soon = match timeout(PERIOD, lost.notified()).await {
         Ok(()) => SOON_LOOKS,
         Err(_) => 0,
     };
-    let aws = Aws::new(&place.access, None).await;
+    let aws = Aws::new(&place.access, None, shared).await;
     let mut missing = 0;
     loop {
         let looked = Instant::now();
