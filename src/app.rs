@@ -9,6 +9,7 @@ use crate::cli::{Cli, Command, Overrides, Stage};
 use crate::compute::keeper;
 use crate::config;
 use crate::error::{Error, Kind, Result};
+use crate::hash;
 use crate::logging;
 use crate::ops::{check, manual, reap, try_job};
 use crate::runner::exit::{ExitCodes, Outcome};
@@ -150,10 +151,15 @@ fn run_stage(
         call,
         ui,
     };
-    // Once a job: the other stages would only say it again.
+    // Whoever can mend the file reads no job logs all day; `check` says it each time.
     if matches!(stage, Stage::Prepare) {
+        let store = context.store();
         for warning in &loaded.warnings {
-            ui.warn(warning);
+            let name = format!("warned-{}", hash::sha256_hex(warning.as_bytes()));
+            if !store.is_noted(&name) {
+                ui.warn(warning);
+                store.note(&name);
+            }
         }
     }
     if matches!(stage, Stage::Config) {

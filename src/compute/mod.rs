@@ -144,8 +144,13 @@ pub enum News {
     Reachable(Machine),
     /// It runs: its SSH server should answer soon.
     Running,
-    /// It will not come, or not soon, for want of room: another rung's turn. What there is has to be ended.
-    NoRoom(String),
+    /// It will not come, or not soon, for want of room: another rung's turn.
+    NoRoom {
+        /// In the cloud's words.
+        cause: String,
+        /// Whether nothing is left of it; else what there is has to be ended.
+        over: bool,
+    },
     /// It will not come, and no further try of the job can fare better.
     Hopeless(Error),
 }
@@ -239,34 +244,34 @@ pub async fn gone(place: &Place, lost: &Notify, shared: &Shared) -> Error {
     }
 }
 
-/// Ends whatever a launch may have started, answer or not. The reason is for AWS's records.
+/// Ends whatever a launch may have started, answer or not. The reason is for AWS's records; long waits for it are told.
 ///
 /// # Errors
 /// Where something of it is left alive.
-pub async fn end(launch: &Launch, reason: &str, shared: &Shared) -> Result<()> {
+pub async fn end(launch: &Launch, reason: &str, shared: &Shared, ui: Ui) -> Result<()> {
     match (&launch.request, &launch.state) {
         (_, LaunchState::Over) => Ok(()),
         (Request::Local(request), _) => local::end(&request.token).await,
         (Request::Ecs(request), LaunchState::Named(task)) => {
-            let aws = Aws::new(&request.access, None, shared).await;
+            let aws = Aws::new(&request.access, Some(ui), shared).await;
             end::stop(&aws, request.cluster.as_deref(), task, reason).await
         }
         (Request::Ecs(request), LaunchState::Asked) => {
-            let aws = Aws::new(&request.access, None, shared).await;
+            let aws = Aws::new(&request.access, Some(ui), shared).await;
             end::end_asked(&aws, request, reason).await
         }
     }
 }
 
-/// Ends a machine.
+/// Ends a machine; long waits are told.
 ///
 /// # Errors
 /// Where something of it is left alive.
-pub async fn end_machine(machine: &Machine, reason: &str, shared: &Shared) -> Result<()> {
+pub async fn end_machine(machine: &Machine, reason: &str, shared: &Shared, ui: Ui) -> Result<()> {
     match &machine.place {
         Place::Local { token, .. } => local::end(token).await,
         Place::Ecs(place) => {
-            let aws = Aws::new(&place.access, None, shared).await;
+            let aws = Aws::new(&place.access, Some(ui), shared).await;
             end::stop(&aws, place.cluster.as_deref(), &place.task, reason).await
         }
     }

@@ -10,6 +10,7 @@ use super::{Login, Request};
 use crate::cli::Overrides;
 use crate::config::settings::{Fargate, Rung, Settings, Style};
 use crate::error::{Error, Kind, Result};
+use crate::hash;
 use crate::runner::wishes::{Settled, SettledRole, settle};
 use crate::runner::{Call, profile};
 use crate::ui::Ui;
@@ -77,6 +78,21 @@ impl Plan {
                     }),
                 })
             }
+        }
+    }
+
+    /// Returns the note under which it stands that a cluster has no default strategy, for a rung that asks for it: without
+    /// one each job would ask in vain first.
+    #[must_use]
+    pub fn if_default_is_missing(&self, step: usize) -> Option<String> {
+        match &self.steps[step].template {
+            Request::Ecs(request) if request.capacity == Capacity::ClusterDefault => {
+                let region = request.access.region.as_deref().unwrap_or_default();
+                let cluster = request.cluster.as_deref().unwrap_or_default();
+                let hash = hash::sha256_hex(format!("{region} {cluster}").as_bytes());
+                Some(format!("no-default-strategy-{hash}"))
+            }
+            _ => None,
         }
     }
 }

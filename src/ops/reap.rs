@@ -6,7 +6,7 @@
 //!
 //! AWS's list is read before the state: every task in it had its intent on disk before it was asked for.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,6 +33,8 @@ use crate::ui::Ui;
 
 /// How long a job that another process works on is waited for: that process is busy with it, so it is not left over.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
+/// How long AWS knows the token of a launch.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Clocks of AWS and of this host may differ by so much.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
@@ -241,7 +243,15 @@ impl Reaper<'_> {
             owned.note_tasks(intent);
         }
         if !self.report.dry_run {
-            cleanup::end_job(&self.store, job, locked, &format!("reaped: {why}")).await?;
+            let reason = format!("reaped: {why}");
+            let ended = cleanup::end_job(&self.store, job, locked, &reason, self.ui).await;
+            match (ended, known_intent) {
+                (Err(error), Some(intent)) if is_past_finding(&error, intent) => {
+                    cleanup::give_up(&self.store, job, intent).await?;
+                    return Err(given_up(error, intent));
+                }
+                (ended, _) => ended?,
+            }
         }
         let what = job.key().to_owned();
         self.report.ended.push(Ended { what, why });
@@ -381,6 +391,42 @@ fn ownerless(intent: Option<&Intent>, record: Option<&Record>) -> Option<String>
         // Nobody knows whose it is, or its Runner has forgotten it: its time decides.
         _ => (deadline < now()).then(|| "its deadline is past".to_owned()),
     }
+}
+
+/// Whether nothing more can be found out about what a job may have left: a launch whose answer was lost can be asked for
+/// again only as long as AWS knows its token, and whoever may not ask today will hardly ever.
+fn is_past_finding(error: &Error, intent: &Intent) -> bool {
+    let lost = |launch: &Launch| {
+        launch.state == LaunchState::Asked && matches!(launch.request, Request::Ecs(_))
+    };
+    error.kind() == Kind::Denied
+        && now().saturating_sub(intent.deadline) > TOKEN_LIFE.as_secs()
+        && intent.open_launches().all(lost)
+}
+
+/// Names what may be left, for somebody who may look.
+fn given_up(error: Error, intent: &Intent) -> Error {
+    let places: BTreeSet<String> = intent
+        .open_launches()
+        .filter_map(|launch| match &launch.request {
+            Request::Ecs(request) => Some(format!(
+                "aws ecs list-tasks --cluster {} --started-by {}",
+                request.cluster.as_deref().unwrap_or("default"),
+                request.started_by
+            )),
+            Request::Local(_) => None,
+        })
+        .collect();
+    let places: Vec<String> = places.into_iter().collect();
+    Error::new(
+        Kind::Denied,
+        "a job whose time is long over is given up, though a task may have been started for it",
+    )
+    .because(error)
+    .hint(format!(
+        "Look whether one runs, and stop it: {}. With ecs:ListTasks allowed `reap` does so by itself.",
+        places.join("; ")
+    ))
 }
 
 /// Whether a job's machine is elsewhere.

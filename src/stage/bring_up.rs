@@ -21,6 +21,7 @@ use crate::ssh::session::Session;
 use crate::state::record::{Intent, Launch, LaunchState, Record, now};
 use crate::state::shared::Shared;
 use crate::state::{Job, Locked};
+use crate::ui::Ui;
 
 /// A rung that is about to be dialled has no limit of its own before it runs.
 const UNTIL_RUNNING: Duration = Duration::from_secs(24 * 3600);
@@ -42,7 +43,11 @@ pub(super) struct Preparation<'a> {
 /// What came of one rung.
 enum Rung {
     Ready(Box<Ready>),
-    NoRoom(String),
+    NoRoom {
+        cause: String,
+        /// Nothing is left of it that would have to be ended.
+        over: bool,
+    },
     Unusable(String),
 }
 
@@ -111,16 +116,25 @@ impl Preparation<'_> {
                 }
                 Next::GiveUp => return Err(self.no_rung(&ladder)),
             };
+            let known_unusable = self.plan.if_default_is_missing(step);
+            let store = self.context.store();
+            if known_unusable.as_ref().is_some_and(|n| store.is_noted(n)) {
+                ladder.unusable(step, "it has none, as another job was told".to_owned());
+                continue;
+            }
             let name = &self.plan.steps[step].name;
-            let cause = match self.try_rung(step).await? {
+            let (cause, over) = match self.try_rung(step).await? {
                 Rung::Ready(ready) => return Ok(*ready),
-                Rung::NoRoom(cause) => {
+                Rung::NoRoom { cause, over } => {
                     ladder.full(step, cause.clone());
-                    format!("No room on {name}: {cause}")
+                    (format!("No room on {name}: {cause}"), over)
                 }
                 Rung::Unusable(cause) => {
                     ladder.unusable(step, cause.clone());
-                    format!("{name} cannot be used: {cause}")
+                    if let Some(note) = known_unusable {
+                        store.note(&note);
+                    }
+                    (format!("{name} cannot be used: {cause}"), true)
                 }
             };
             // AWS ends some of its sentences and others not.
@@ -129,7 +143,7 @@ impl Preparation<'_> {
                 Some(next) => ui.progress(&format!("{cause}. Trying {next}...")),
                 None => unsaid = Some(format!("{cause}.")),
             }
-            self.end_last(step).await;
+            self.end_last(step, over).await;
         }
     }
 
@@ -160,13 +174,13 @@ impl Preparation<'_> {
     async fn try_rung(&mut self, step: usize) -> Result<Rung> {
         let coming = match self.launch(step).await? {
             Launched::Coming(coming) => coming,
-            Launched::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+            Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
             Launched::Unusable(cause) => return Ok(Rung::Unusable(cause)),
             Launched::Untaggable(cause) => {
                 self.give_up_tags(&cause);
                 match self.launch(step).await? {
                     Launched::Coming(coming) => coming,
-                    Launched::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+                    Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
                     Launched::Unusable(cause) | Launched::Untaggable(cause) => {
                         return Ok(Rung::Unusable(cause));
                     }
@@ -248,7 +262,7 @@ impl Preparation<'_> {
         let mut machine = loop {
             match coming.next().await.map_err(|e| self.launch_failed(e))? {
                 News::Progress(line) => ui.progress(&line),
-                News::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+                News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
                 News::Hopeless(error) => return Err(self.hopeless(error)),
                 News::Running => {}
                 News::Reachable(machine) => break machine,
@@ -268,7 +282,7 @@ impl Preparation<'_> {
                     biased;
                     news = coming.next() => match news.map_err(|e| self.launch_failed(e))? {
                         News::Progress(line) => ui.progress(&line),
-                        News::NoRoom(cause) => return Ok(Rung::NoRoom(cause)),
+                        News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
                         News::Hopeless(error) => return Err(self.hopeless(error)),
                         News::Running => deadline.set(Instant::now() + connect_timeout),
                         News::Reachable(_) => {}
@@ -290,7 +304,7 @@ impl Preparation<'_> {
             match coming.next().await {
                 Ok(News::Progress(line)) => self.context.ui.progress(&line),
                 Ok(News::Running | News::Reachable(_)) => {}
-                Ok(News::NoRoom(cause)) => {
+                Ok(News::NoRoom { cause, .. }) => {
                     let what = "the machine went away before the job could begin";
                     return Error::new(Kind::Launch, format!("{what}: {cause}"))
                         .hint("Retry the job.");
@@ -301,8 +315,8 @@ impl Preparation<'_> {
         }
     }
 
-    /// Ends what a rung without room left waiting, if anything. Where that fails the intent still names it for `cleanup`.
-    async fn end_last(&mut self, step: usize) {
+    /// Ends what a rung without room left waiting, unless it is over. Where that fails the intent still names it for `cleanup`.
+    async fn end_last(&mut self, step: usize, over: bool) {
         let Some(last) = self.intent.launches.last_mut() else {
             return;
         };
@@ -311,7 +325,11 @@ impl Preparation<'_> {
         }
         let name = &self.plan.steps[step].name;
         let reason = format!("no room on {name}: another rung's turn");
-        match compute::end(last, &reason, &self.shared).await {
+        let ended = match over {
+            true => Ok(()),
+            false => compute::end(last, &reason, &self.shared, self.context.ui).await,
+        };
+        match ended {
             Ok(()) => {
                 last.state = LaunchState::Over;
                 if let Err(error) = self.write_intent().await {
@@ -356,7 +374,7 @@ impl Preparation<'_> {
     /// Writes the first intent. What an earlier try left behind (its `cleanup` was killed, say) is ended first.
     async fn write_first_intent(&self) -> Result<()> {
         let locked = self.job.lock_when_free().await?;
-        end_leftover(&locked, &self.intent, &self.shared).await?;
+        end_leftover(&locked, &self.intent, &self.shared, self.context.ui).await?;
         locked.write_intent(&self.intent)
     }
 
@@ -374,8 +392,9 @@ impl Preparation<'_> {
 
     /// Ends what this try has launched, after a `cleanup` that may or may not have found it.
     async fn overtaken(&self) -> Error {
-        if let Err(error) = end_launches(&self.intent, "its job was cleaned up", &self.shared).await
-        {
+        let reason = "its job was cleaned up";
+        let ended = end_launches(&self.intent, reason, &self.shared, self.context.ui).await;
+        if let Err(error) = ended {
             return error;
         }
         Error::new(
@@ -421,10 +440,10 @@ async fn log_in(
 /// The note that says that the role may not tag.
 const UNTAGGABLE: &str = "untaggable";
 
-async fn end_leftover(locked: &Locked<'_>, intent: &Intent, shared: &Shared) -> Result<()> {
+async fn end_leftover(locked: &Locked<'_>, intent: &Intent, shared: &Shared, ui: Ui) -> Result<()> {
     match locked.intent()? {
         Some(left) if left.attempt != intent.attempt => {
-            end_launches(&left, "an earlier try of its job left it", shared).await
+            end_launches(&left, "an earlier try of its job left it", shared, ui).await
         }
         Some(_) => Err(Error::new(Kind::Contract, "`prepare` was called twice in one try of this job").hint(
             "GitLab Runner gives each try a TMPDIR of its own; is a wrapper script calling the driver again?",

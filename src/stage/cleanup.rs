@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::state::record::{Intent, Launch, Record, Tombstone, now};
 use crate::state::shared::Shared;
 use crate::state::{Job, Locked, Store};
+use crate::ui::Ui;
 
 /// From a SIGTERM to the end of the stage: there may never be another `cleanup`, so it still tries to finish, within
 /// the 30 s that GitLab Runner leaves at the least.
@@ -56,7 +57,7 @@ async fn end(context: &Context) -> Result<()> {
     super::inherited::end(context).await?;
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
-        Some(locked) => end_job(&store, &job, locked, &reason(context)).await,
+        Some(locked) => end_job(&store, &job, locked, &reason(context), context.ui).await,
         None => {
             // Another that was killed may have left half a tombstone.
             store.prune();
@@ -79,18 +80,42 @@ pub(super) fn reason(context: &Context) -> String {
 ///
 /// # Errors
 /// Where something of the job may still be alive; what is known of it is kept.
-pub async fn end_job(store: &Store, job: &Job, locked: Locked<'_>, reason: &str) -> Result<()> {
+pub async fn end_job(
+    store: &Store,
+    job: &Job,
+    locked: Locked<'_>,
+    reason: &str,
+    ui: Ui,
+) -> Result<()> {
     let record = locked.record();
     let intent = locked.intent();
     // Either is enough to find the machine, whatever is wrong with the other; the intent knows more.
     if let Ok(Some(intent)) = &intent {
         mark(&locked, intent);
-        end_launches(intent, reason, &store.shared()).await?;
+        end_launches(intent, reason, &store.shared(), ui).await?;
     } else if let Ok(Some(record)) = &record {
-        compute::end_machine(&record.machine, reason, &store.shared()).await?;
+        compute::end_machine(&record.machine, reason, &store.shared(), ui).await?;
     }
     let (record, intent) = (record?, intent?);
     forget(store, job, locked, record.as_ref(), intent.as_ref())
+}
+
+/// Forgets a job whose launches nothing more can be found out about.
+///
+/// # Errors
+/// Where the state directory cannot be written.
+pub async fn give_up(store: &Store, job: &Job, intent: &Intent) -> Result<()> {
+    match job.lock_existing_when_free().await? {
+        Some(locked)
+            if locked
+                .intent()?
+                .is_some_and(|i| i.attempt == intent.attempt) =>
+        {
+            forget(store, job, locked, None, Some(intent))
+        }
+        // Somebody else was here.
+        _ => Ok(()),
+    }
 }
 
 /// Writes down that the job is over before AWS is asked, which may not answer: then it is `reap`'s, though its Runner lives.
@@ -111,10 +136,15 @@ fn mark(locked: &Locked<'_>, intent: &Intent) {
 ///
 /// # Errors
 /// Where something may still be alive.
-pub(super) async fn end_launches(intent: &Intent, reason: &str, shared: &Shared) -> Result<()> {
+pub(super) async fn end_launches(
+    intent: &Intent,
+    reason: &str,
+    shared: &Shared,
+    ui: Ui,
+) -> Result<()> {
     let mut all = Ok(());
     for launch in intent.open_launches() {
-        all = all.and(compute::end(launch, reason, shared).await);
+        all = all.and(compute::end(launch, reason, shared, ui).await);
     }
     all
 }

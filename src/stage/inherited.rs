@@ -70,6 +70,7 @@ pub(super) async fn end(context: &Context) -> Result<()> {
         &machine(context, &job)?,
         &reason(context),
         &context.shared(),
+        context.ui,
     )
     .await?;
     job.remove()

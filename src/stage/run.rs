@@ -68,6 +68,8 @@ async fn end_job(context: &Context, record: &Record) -> Result<()> {
         // A `cleanup` was called after all, another job has this name now, or the Go driver prepared it.
         None => inherited::end(context).await,
         Some(locked) if locked.record()?.as_ref() != Some(record) => Ok(()),
-        Some(locked) => cleanup::end_job(&store, &job, locked, "GitLab Runner is gone").await,
+        Some(locked) => {
+            cleanup::end_job(&store, &job, locked, "GitLab Runner is gone", context.ui).await
+        }
     }
 }

@@ -150,7 +150,8 @@ impl ComingUp {
         if task.phase == Phase::Provisioning && self.began.elapsed() >= self.rung_wait {
             let waited = humantime::format_duration(self.rung_wait);
             let cause = format!("the task still waited for room (PROVISIONING) after {waited}");
-            self.news.push_back(News::NoRoom(cause));
+            let over = false;
+            self.news.push_back(News::NoRoom { cause, over });
             self.next_poll = Instant::now() + SPARSE;
             return Ok(());
         }
@@ -192,7 +193,8 @@ impl ComingUp {
         }
         let verdict = stopped::stopped(&task, &self.request.container);
         if verdict.why.hands_over() && !self.running {
-            self.news.push_back(News::NoRoom(verdict.cause));
+            let (cause, over) = (verdict.cause, task.phase.is_over());
+            self.news.push_back(News::NoRoom { cause, over });
             return Ok(());
         }
         let what = "the task ended before anybody could log in";
