@@ -13,7 +13,7 @@ use crate::hash;
 use crate::logging;
 use crate::ops::{check, manual, reap, try_job};
 use crate::runner::exit::{ExitCodes, Outcome};
-use crate::runner::{Call, Environment};
+use crate::runner::{Call, Environment, profile};
 use crate::stage::{self, Context};
 use crate::ui::Ui;
 
@@ -145,8 +145,10 @@ fn run_stage(
     overrides.apply_to_log(&mut loaded.settings.log);
     logging::start(&loaded.settings.log)?;
     let call = Call::read(env, codes.clone())?;
+    let (settings, profile) = profile::applied(loaded.settings, &call.payload);
     let context = Context {
-        settings: loaded.settings,
+        settings,
+        profile,
         overrides,
         call,
         ui,

@@ -34,6 +34,8 @@ pub enum Kind {
     HostKey,
     /// The machine went away under the job.
     MachineGone,
+    /// The machine's capacity was taken back: Spot.
+    TakenBack,
     /// What watches the script on the far side went away, so its result is not known.
     SupervisorGone,
     /// The far side could not keep the script's output, or had not even room for the script.

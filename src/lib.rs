@@ -6,6 +6,7 @@ pub mod app;
 pub mod cli;
 pub mod compute;
 pub mod config;
+pub mod container;
 pub mod error;
 mod hash;
 mod logging;

@@ -56,6 +56,15 @@ fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
+/// Checks that the machine of a job has ended though a file of it is kept, and that it is forgotten once that is mended.
+#[track_caller]
+fn assert_ended_and_kept(runner: &Runner, file: &Path, good: &[u8], what: &str) {
+    runner.assert_nothing_left();
+    std::fs::write(file, good).unwrap();
+    runner.cleanup().assert_success();
+    assert_eq!(jobs(runner.state_directory()), 0, "{what}");
+}
+
 #[test]
 fn a_record_that_cannot_be_understood_is_said_and_kept() {
     let runner = Runner::builder().build();
@@ -84,10 +93,7 @@ fn a_record_that_cannot_be_understood_is_said_and_kept() {
             assert_eq!(std::fs::read(&file).unwrap(), bad, "{what}");
         }
         // The intent was enough to end the machine; what nobody understood is still there.
-        runner.assert_nothing_left();
-        std::fs::write(&file, &good).unwrap();
-        runner.cleanup().assert_success();
-        assert_eq!(jobs(runner.state_directory()), 0, "{what}");
+        assert_ended_and_kept(&runner, &file, &good, what);
     }
 }
 
@@ -110,10 +116,7 @@ fn an_intent_that_cannot_be_understood_is_said_and_kept() {
         let output = runner.cleanup();
         assert_refused(&output, 2, &["intent.json", word]);
         assert_eq!(std::fs::read(&file).unwrap(), bad, "{what}");
-        runner.assert_nothing_left();
-        std::fs::write(&file, &good).unwrap();
-        runner.cleanup().assert_success();
-        assert_eq!(jobs(runner.state_directory()), 0, "{what}");
+        assert_ended_and_kept(&runner, &file, &good, what);
     }
 }
 

@@ -114,8 +114,8 @@ fn what_needs_images_or_services_is_refused_at_each_try() {
     let image = json!({"image": {"name": "alpine:3.20"}});
     let services = json!({"services": [{"name": "postgres:16"}, {"name": "redis"}]});
     for (change, word) in [
-        (image, "image alpine:3.20"),
-        (services, "service postgres:16"),
+        (image, "\"alpine:3.20\" by `image:`"),
+        (services, "\"postgres:16\" by `services:`"),
     ] {
         let runner = Runner::builder().build();
         let mut said = Vec::new();

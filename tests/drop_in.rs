@@ -9,21 +9,7 @@ use crate::lab::runner::Runner;
 use crate::lab::stage::Call;
 use crate::lab::stage::Output;
 
-/// Calls the binary with a whole command line, the stage's environment and the try's directory.
-fn call(runner: &Runner, args: &[&str]) -> Output {
-    Call {
-        name: args.join(" "),
-        program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
-        args: args.iter().map(Into::into).collect(),
-        env: runner.stage_environment(),
-        directory: runner.attempt(),
-        ..Call::default()
-    }
-    .spawn()
-    .wait(PATIENCE)
-}
-
-/// Calls it as a person does.
+/// Calls the binary as a person does.
 fn by_hand(args: &[&str], directory: &Path) -> Output {
     let path = OsString::from("/usr/bin:/bin");
     Call {
@@ -46,30 +32,30 @@ fn a_job_runs_by_the_go_drivers_aliases_and_flags() {
     let equals = format!("-config={config}");
     let script = runner.write_script("echo on\nexit 3\n");
     let script = script.to_str().unwrap();
-    let answer = call(&runner, &["--debug=false", "--config", config, "c", "co"]).assert_success();
+    let answer = runner
+        .call(&["--debug=false", "--config", config, "c", "co"])
+        .assert_success();
     assert!(answer.stdout_text().contains("\"hostname\""), "{answer}");
     // So that the end of the test calls `cleanup`, whatever happens.
     drop(runner.spawn_prepare().wait(PATIENCE).assert_success());
-    let ended = call(
-        &runner,
-        &[
-            &equals,
-            "-log-level",
-            "error",
-            "c",
-            "r",
-            script,
-            "build_script",
-        ],
-    );
+    let ended = runner.call(&[
+        &equals,
+        "-log-level",
+        "error",
+        "c",
+        "r",
+        script,
+        "build_script",
+    ]);
     let ended = ended.assert_code(1).assert_stdout("on\n");
     assert_eq!(runner.exit_file().as_deref(), Some(&b"3"[..]), "{ended}");
-    call(&runner, &["-config", config, "custom", "cl"]).assert_success();
+    runner
+        .call(&["-config", config, "custom", "cl"])
+        .assert_success();
     runner.assert_nothing_left();
     runner.next_attempt();
-    call(
-        &runner,
-        &[
+    runner
+        .call(&[
             "--config",
             config,
             "--task-def",
@@ -77,10 +63,11 @@ fn a_job_runs_by_the_go_drivers_aliases_and_flags() {
             "--platform-version=",
             "c",
             "p",
-        ],
-    )
-    .assert_success();
-    call(&runner, &["--config", config, "c", "cl"]).assert_success();
+        ])
+        .assert_success();
+    runner
+        .call(&["--config", config, "c", "cl"])
+        .assert_success();
 }
 
 #[test]
@@ -98,9 +85,13 @@ fn flags_of_the_log_stand_above_the_file() {
     let script = script.to_str().unwrap();
     let run = ["custom", "run", script, "build_script"];
     let flags = ["--config", config, "--log-file", log, "--log-format=json"];
-    call(&runner, &[&flags[..], &run].concat()).assert_stdout("on\n");
+    runner
+        .call(&[&flags[..], &run].concat())
+        .assert_stdout("on\n");
     assert_eq!(said(), "");
-    call(&runner, &[&flags[..], &["--debug"], &run].concat()).assert_stdout("on\n");
+    runner
+        .call(&[&flags[..], &["--debug"], &run].concat())
+        .assert_stdout("on\n");
     let text = said();
     assert!(text.lines().count() > 0, "nothing at level debug");
     for line in text.lines() {
@@ -109,7 +100,9 @@ fn flags_of_the_log_stand_above_the_file() {
     }
     // An empty value overrides nothing.
     let flags = ["--config", config, "--log-file", log, "--log-level="];
-    call(&runner, &[&flags[..], &run].concat()).assert_stdout("on\n");
+    runner
+        .call(&[&flags[..], &run].concat())
+        .assert_stdout("on\n");
     assert_eq!(said(), text);
 }
 
@@ -127,7 +120,7 @@ fn a_wrong_flag_is_the_machinerys_failure() {
     ] {
         for stage in ["config", "prepare", "cleanup"] {
             let args = [&["--config", config][..], flags, &["custom", stage]].concat();
-            let output = call(&runner, &args).assert_code(9);
+            let output = runner.call(&args).assert_code(9);
             assert!(
                 output.contains(word) && output.stdout.is_empty(),
                 "{output}"
@@ -136,9 +129,9 @@ fn a_wrong_flag_is_the_machinerys_failure() {
         }
     }
     let missing = ["--config", "/no/such/file.toml", "custom", "prepare"];
-    call(&runner, &missing).assert_code(9);
+    runner.call(&missing).assert_code(9);
     let late = ["--config", config, "custom", "prepare", "--task-def", "x"];
-    call(&runner, &late).assert_code(9);
+    runner.call(&late).assert_code(9);
     assert!(!runner.state_directory().join("jobs").exists());
 }
 

@@ -67,13 +67,18 @@ fn texts(value: &Value) -> Vec<String> {
 fn every_file_is_named_in_the_readme_and_known_here() {
     let known = [
         "README.md",
+        "arm64.toml",
+        "docker-builds.toml",
+        "ec2-spot.toml",
         "fargate-spot.toml",
+        "fargate-then-ec2.toml",
         "gitlab-runner-config.toml",
         "go-driver.toml",
         "local.toml",
         "public-egress.toml",
         "role-per-project.toml",
         "task-definition.json",
+        "two-profiles.toml",
     ];
     assert_eq!(names(""), known.map(String::from).into());
     let readme = read("README.md");
@@ -121,6 +126,20 @@ fn the_drivers_files_mean_what_they_say() {
         texts(&roles["limits"]["roles"]),
         ["arn:aws:iam::*:role/ci-*"]
     );
+
+    let rungs = |name: &str| texts(&check(name)["settings"]["capacity"]);
+    assert_eq!(rungs("ec2-spot.toml"), ["ec2-spot", "ec2"]);
+    let ladder = ["fargate-spot", "ec2-spot", "fargate", "ec2"];
+    assert_eq!(rungs("fargate-then-ec2.toml"), ladder);
+    let builds = &check("docker-builds.toml")["settings"];
+    assert_eq!(builds["ec2"]["container"], true);
+    assert_eq!(builds["ec2"]["docker_socket"], true);
+    assert_eq!(texts(&builds["limits"]["images"])[0], "docker:*");
+    let arm = &check("arm64.toml")["settings"];
+    assert_eq!(texts(&arm["limits"]["architectures"]), ["x86_64", "arm64"]);
+    let profiles = &check("two-profiles.toml")["settings"]["profiles"];
+    let names = profiles.as_array().unwrap().iter().map(|p| &p["name"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["release", "docker"]);
 }
 
 #[test]
@@ -218,8 +237,18 @@ fn every_policy_is_well_formed_and_allows_no_more_than_it_must() {
             };
             for action in &actions {
                 let bounded = match action.as_str() {
-                    "iam:PassRole" => condition("StringEquals", "iam:PassedToService")
-                        .is_some_and(|service| service == "ecs-tasks.amazonaws.com"),
+                    "iam:PassRole" => {
+                        condition("StringEquals", "iam:PassedToService").is_some_and(|service| {
+                            ["ecs-tasks.amazonaws.com", "ec2.amazonaws.com"].contains(&&*service)
+                        })
+                    }
+                    "ec2:CreateTags" => {
+                        statement["Condition"]["StringEquals"]["ec2:CreateAction"].is_array()
+                    }
+                    "ec2:TerminateInstances" => {
+                        let tag = "aws:ResourceTag/gitlab-aws-driver:fleet";
+                        condition("StringEquals", tag).is_some()
+                    }
                     "ecs:TagResource" => condition("StringEquals", "ecs:CreateAction")
                         .is_some_and(|action| action == "RunTask"),
                     action if action.starts_with("ecs:") => condition("ArnEquals", "ecs:cluster")
@@ -263,6 +292,31 @@ fn the_bastions_policies_hold_what_the_driver_calls() {
         let needed = actions(std::slice::from_ref(statement)).is_subset(&minimal);
         assert!(needed || readme.contains(&format!("| `{id}` |")), "{id}");
     }
+}
+
+#[test]
+fn the_policy_for_instances_holds_what_the_driver_calls() {
+    let statements = policy("bastion-ec2.json");
+    let want = [
+        "ec2:CancelSpotInstanceRequests",
+        "ec2:CreateFleet",
+        "ec2:CreateLaunchTemplate",
+        "ec2:CreateTags",
+        "ec2:DeleteLaunchTemplate",
+        "ec2:DeleteVolume",
+        "ec2:DescribeImages",
+        "ec2:DescribeInstances",
+        "ec2:DescribeLaunchTemplateVersions",
+        "ec2:DescribeLaunchTemplates",
+        "ec2:DescribeSpotInstanceRequests",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVolumes",
+        "ec2:RunInstances",
+        "ec2:TerminateInstances",
+        "iam:PassRole",
+        "ssm:GetParameters",
+    ];
+    assert_eq!(actions(&statements), want.map(String::from).into());
 }
 
 #[test]

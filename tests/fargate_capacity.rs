@@ -1,6 +1,7 @@
 //! Rungs without room, rungs that cannot be used, and AWS asking for patience: what a job makes of them.
 
 use std::time::Duration;
+use std::time::SystemTime;
 
 use serde_json::Value;
 use serde_json::json;
@@ -83,6 +84,20 @@ fn asked(account: &Account) -> Vec<String> {
     account.calls("RunTask").iter().map(asked).collect()
 }
 
+/// Has a day have passed since something was noted.
+fn forget_note(runner: &Runner, begins: &str) {
+    let notes = std::fs::read_dir(runner.state_directory().join("notes")).unwrap();
+    let name = |note: &std::fs::DirEntry| note.file_name().into_string().unwrap();
+    let ours: Vec<_> = notes
+        .flatten()
+        .filter(|n| name(n).starts_with(begins))
+        .collect();
+    assert_eq!(ours.len(), 1, "{ours:?}");
+    let file = std::fs::File::options().write(true).open(ours[0].path());
+    let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600 + 1);
+    file.unwrap().set_modified(yesterday).unwrap();
+}
+
 fn spot_first() -> RunnerBuilder {
     Runner::builder()
         .on_fargate()
@@ -142,6 +157,8 @@ fn no_room_said_by_a_task_that_stopped_is_the_next_rungs_turn() {
     runner.account().fate(&fate);
     hands_over(&runner, &format!("TaskFailedToStart: {NO_CAPACITY}"));
     assert_eq!(runner.account().tasks().len(), 2);
+    // The one that stopped by itself needs none.
+    assert_eq!(runner.account().calls("StopTask").len(), 1);
 }
 
 #[test]
@@ -363,18 +380,11 @@ fn a_provider_that_the_cluster_does_not_have_fails_at_once_where_it_is_the_only_
 fn without_a_default_strategy_a_go_driver_file_means_fargate() {
     let runner = Runner::builder().on_fargate().build();
     let account = runner.account();
-    runner.write_config(&format!(
-        "[Fargate]\nCluster = \"{CLUSTER}\"\nRegion = \"{}\"\nSubnet = \"{}\"\nSecurityGroup = \"{}\"\n\
-         TaskDefinition = \"{}\"\n[TaskMetadata]\nDirectory = \"{}\"\n[SSH]\nUsername = \"root\"\nPort = {}\n",
-        account.region(),
-        account.subnets()[0],
-        account.security_group(),
-        runner.family(),
-        runner.state_directory().display(),
-        runner.server().port(),
-    ));
+    runner.write_config(&runner.go_driver_file());
     runner.config().assert_success();
     let output = runner.prepare().assert_success();
+    let no_limits = "there is no [limits]";
+    assert!(output.contains(no_limits), "{output}");
     let told = assert_once(&output, "the cluster's default cannot be used: ");
     assert!(told.contains("No Container Instances were found"), "{told}");
     assert!(told.ends_with("Trying fargate..."), "{told}");
@@ -384,11 +394,23 @@ fn without_a_default_strategy_a_go_driver_file_means_fargate() {
         .assert_stdout("on\n");
     runner.cleanup().assert_success();
 
-    // Where there is one it decides alone.
-    account.cluster(CLUSTER, &["FARGATE", "FARGATE_SPOT"], &["FARGATE_SPOT"]);
+    // The next job need not ask again, nor tell again what is wrong with the file.
     runner.next_attempt();
-    runner.prepare().assert_success();
-    assert_eq!(asked(account), ["default", "FARGATE", "default"]);
+    let output = runner.prepare().assert_success();
+    assert!(!output.contains("cannot be used"), "{output}");
+    assert!(!output.contains(no_limits), "{output}");
+    assert_once(&output, "Asking for a task on fargate...");
+    runner.cleanup().assert_success();
+    assert_eq!(asked(account), ["default", "FARGATE", "FARGATE"]);
+
+    // Where there is one it decides alone; that there is one now is found out the day after.
+    account.cluster(CLUSTER, &["FARGATE", "FARGATE_SPOT"], &["FARGATE_SPOT"]);
+    forget_note(&runner, "no-default-strategy-");
+    forget_note(&runner, "warned-");
+    runner.next_attempt();
+    let output = runner.prepare().assert_success();
+    assert!(output.contains(no_limits), "{output}");
+    assert_eq!(asked(account)[3..], ["default"]);
     let task = account.alive().remove(0);
     assert_eq!(task.provider.as_deref(), Some("FARGATE_SPOT"));
 }
@@ -416,11 +438,7 @@ fn bears(runner: &Runner, stage: &str, action: &str) -> Output {
 #[track_caller]
 fn runs_and_ends(runner: &Runner) {
     assert_eq!(runner.account().tasks().len(), 1);
-    runner
-        .run("build_script", "echo on\n")
-        .assert_stdout("on\n");
-    runner.cleanup().assert_success();
-    runner.assert_nothing_left();
+    runner.assert_runs_and_ends();
 }
 
 #[test]
@@ -446,7 +464,9 @@ fn ten_throttles_of_describe_tasks_are_waited_out() {
 fn ten_throttles_of_stop_task_are_waited_out() {
     let runner = Runner::builder().on_fargate().build();
     runner.start();
-    bears(&runner, "cleanup", "StopTask");
+    let output = bears(&runner, "cleanup", "StopTask");
+    let told = assert_once(&output, "Waiting for AWS to take ecs:StopTask: ");
+    assert!(told.contains("Rate exceeded"), "{told}");
     assert_eq!(runner.account().calls("StopTask").len(), 11);
     runner.assert_nothing_left();
 }

@@ -23,7 +23,6 @@ use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
-use crate::lab::stage::Call;
 use crate::lab::stage::Output;
 use crate::lab::tools;
 
@@ -91,35 +90,6 @@ impl Place {
             .on_account(&self.account)
             .driver(&self.link)
     }
-
-    /// Returns a file as users of the Go driver have it, for a job of that account.
-    fn file(&self, runner: &Runner) -> String {
-        let account = &self.account;
-        format!(
-            "[Fargate]\n  Cluster = \"{CLUSTER}\"\n  Region = \"{}\"\n  Subnet = \"{}\"\n  SecurityGroup = \"{}\"\n  \
-             TaskDefinition = \"{}\"\n[TaskMetadata]\n  Directory = \"{}\"\n[SSH]\n  Username = \"root\"\n  Port = {}\n",
-            account.region(),
-            account.subnets()[0],
-            account.security_group(),
-            runner.family(),
-            runner.state_directory().display(),
-            runner.server().port(),
-        )
-    }
-
-    /// Calls the link with a whole command line.
-    fn call(&self, runner: &Runner, args: &[&str]) -> Output {
-        Call {
-            name: args.join(" "),
-            program: self.link.clone(),
-            args: args.iter().map(Into::into).collect(),
-            env: runner.stage_environment(),
-            directory: runner.attempt(),
-            ..Call::default()
-        }
-        .spawn()
-        .wait(PATIENCE)
-    }
 }
 
 /// Changes the payload of the current try.
@@ -181,8 +151,8 @@ fn job_by_file(name: &str, cluster: &str, port: u16, policy: impl Fn(&Account) -
     // By the aliases, as they may be typed in the Runner's configuration.
     let config = runner.config_file();
     let config = config.to_str().unwrap();
-    let answer = place
-        .call(&runner, &["--config", config, "c", "co"])
+    let answer = runner
+        .call(&["--config", config, "c", "co"])
         .assert_success();
     let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
     assert_eq!(answer["builds_dir"], Value::Null);
@@ -211,8 +181,8 @@ fn job_by_file(name: &str, cluster: &str, port: u16, policy: impl Fn(&Account) -
     runner.run("after_script", "true").assert_success();
     runner.cleanup().assert_success();
     assert!(account.left(None).is_empty());
-    place
-        .call(&runner, &["--config", config, "c", "cl"])
+    runner
+        .call(&["--config", config, "c", "cl"])
         .assert_success();
     let stopped = account.tasks().pop().unwrap();
     assert!(stopped.reason.unwrap().contains("group/project"));
@@ -290,7 +260,7 @@ fn tags_that_may_not_be_set_are_tried_once() {
     // Nor has the cluster a default strategy.
     account.allow(&LEAST);
     let first = place.builder().build();
-    first.write_config(&place.file(&first));
+    first.write_config(&first.go_driver_file());
     let prepared = first.prepare().assert_success();
     let text = prepared.stderr_text();
     let warnings = text.lines().filter(|line| line.contains(UNTAGGED));
@@ -317,7 +287,7 @@ fn tags_that_may_not_be_set_are_tried_once() {
         .builder()
         .state_directory(first.state_directory())
         .build();
-    second.write_config(&place.file(&second));
+    second.write_config(&second.go_driver_file());
     let prepared = second.prepare().assert_success();
     assert!(!prepared.contains(UNTAGGED), "{prepared}");
     let calls = account.calls("RunTask").split_off(3);
@@ -345,7 +315,7 @@ fn an_image_is_ignored_with_the_old_file_and_refused_with_a_new_one() {
         });
     };
     let old = place.builder().build();
-    old.write_config(&place.file(&old));
+    old.write_config(&old.go_driver_file());
     ask(&old);
     let prepared = old.prepare().assert_success();
     let text = prepared.stdout_text() + &prepared.stderr_text();
@@ -385,7 +355,7 @@ impl Inherited {
         // Any job might choose anything then.
         let choice = ("FARGATE_TASK_DEFINITION", "gone-since");
         let runner = place.builder().variable(choice.0, choice.1).build();
-        runner.write_config(&place.file(&runner));
+        runner.write_config(&runner.go_driver_file());
         account.allow(&LEAST);
         let parameters = json!({
             "cluster": CLUSTER, "taskDefinition": runner.family(), "count": 1, "launchType": "FARGATE",

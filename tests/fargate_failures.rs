@@ -324,11 +324,7 @@ fn a_role_that_may_not_tag_launches_without_tags_and_the_next_job_knows() {
     assert!(!output.contains("without tags"), "{output}");
     assert_eq!(account.calls("RunTask").len(), 3);
     for runner in [first, second] {
-        runner
-            .run("build_script", "echo on\n")
-            .assert_stdout("on\n");
-        runner.cleanup().assert_success();
-        runner.assert_nothing_left();
+        runner.assert_runs_and_ends();
     }
 }
 

@@ -26,17 +26,7 @@ use crate::lab::stage::Output;
 fn call(runner: &Runner, flags: &[&str], stage: &[&str]) -> Output {
     let config = runner.config_file();
     let config = ["--config", config.to_str().unwrap()];
-    let args = [&config[..], flags, &["custom"], stage].concat();
-    Call {
-        name: args.join(" "),
-        program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
-        args: args.iter().map(Into::into).collect(),
-        env: runner.stage_environment(),
-        directory: runner.attempt(),
-        ..Call::default()
-    }
-    .spawn()
-    .wait(PATIENCE)
+    runner.call(&[&config[..], flags, &["custom"], stage].concat())
 }
 
 /// Adds lines to the configuration's table `[fargate]`.

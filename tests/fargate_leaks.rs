@@ -123,11 +123,7 @@ fn killed_in_flight(runner: &Runner, effect: Duration, replay: Option<&Fault>) {
     if let Some(fault) = replay {
         account.fault(fault);
     }
-    runner.config().assert_success();
-    let prepare = runner.spawn_prepare();
-    account.wait_calls("RunTask", 1);
-    prepare.signal(Signal::KILL);
-    prepare.wait(PATIENCE);
+    runner.kill_prepare_at("RunTask");
     runner.cleanup().assert_success();
     wait_first_effect(account);
     assert!(one_task_at_most(account).is_some());
@@ -353,11 +349,7 @@ fn a_try_whose_cleanup_never_came_is_ended_by_the_next() {
     let runner = job();
     let account = runner.account();
     account.fate(&Fate::stuck("PENDING"));
-    runner.config().assert_success();
-    let prepare = runner.spawn_prepare();
-    account.wait_calls("DescribeTasks", 1);
-    prepare.signal(Signal::KILL);
-    prepare.wait(PATIENCE);
+    runner.kill_prepare_at("DescribeTasks");
     runner.next_attempt();
     runner.start();
     let alive = account.wait("the end of the first", |state| !state.tasks[0].is_alive());

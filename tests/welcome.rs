@@ -109,6 +109,7 @@ impl Container {
                 port: self.server.port(),
                 user: "root".into(),
                 host_key: None,
+                inside: None,
             };
             let deadline = tokio::time::Instant::now() + PATIENCE;
             let session = connect(&endpoint, &self.key, || deadline).await.unwrap();

@@ -47,7 +47,12 @@ pub fn payload(data: &[u8]) {
     assert_eq!(taken.is_ok(), json.is_ok());
     if let Ok(payload) = taken {
         assert!(payload.id != Some(0) && payload.pipeline_id != Some(0));
-        assert!(payload.services.iter().all(|service| !service.is_empty()));
+        assert!(
+            payload
+                .services
+                .iter()
+                .all(|service| !service.image.name.is_empty())
+        );
     }
 }
 

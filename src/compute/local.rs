@@ -25,6 +25,8 @@ pub const MARK: &str = "GITLAB_AWS_DRIVER_MACHINE";
 
 /// How long processes may take to die of SIGKILL before `cleanup` says that they do not.
 const DEATH: Duration = Duration::from_secs(10);
+/// When what stands still meanwhile is let go on.
+const COLLECTING: Duration = Duration::from_secs(2);
 
 /// A launch of a local machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +138,7 @@ fn machine(request: &LocalRequest, ready: &Ready) -> Machine {
             port: ready.port,
             user,
             host_key: ready.host_key.clone(),
+            inside: None,
         }],
     }
 }
@@ -193,6 +196,15 @@ pub(super) async fn end(token: &str) -> Result<()> {
                 process.gone().await;
             }
         };
+        tokio::pin!(waited);
+        if tokio::time::timeout(COLLECTING, &mut waited).await.is_ok() {
+            continue;
+        }
+        // The first process of a process namespace (a container's) ends only when all in it are collected, and some may be
+        // orphans of a keeper that stands still. It has nothing else to do any more.
+        for keeper in &keepers {
+            keeper.signal(Signal::CONT);
+        }
         if tokio::time::timeout_at(deadline, waited).await.is_err() {
             let names: Vec<String> = others.iter().map(|p| p.pid.to_string()).collect();
             return Err(Error::new(

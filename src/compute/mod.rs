@@ -4,11 +4,13 @@
 //! cannot do yet is refused by [`plan`], before anything is started.
 
 pub mod aws;
+pub mod ec2;
 pub mod fargate;
 pub mod keeper;
 pub mod ladder;
 pub mod local;
 pub mod plan;
+mod watch;
 
 use std::time::Duration;
 
@@ -19,13 +21,16 @@ use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use crate::runner::substage::Role;
 use crate::state::Job;
+use crate::state::Store;
 use crate::state::record::{Launch, LaunchState};
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 use aws::Aws;
+use ec2::Ec2Place;
+use ec2::request::InstanceRequest;
+use fargate::EcsPlace;
 use fargate::coming::ComingUp;
 use fargate::request::TaskRequest;
-use fargate::{EcsPlace, end, watch};
 
 /// The exact request of one launch; sent again it finds what it started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +40,42 @@ pub enum Request {
     Local(local::LocalRequest),
     /// A task of an ECS cluster.
     Ecs(Box<TaskRequest>),
+    /// An EC2 instance.
+    Ec2(Box<InstanceRequest>),
+}
+
+impl Request {
+    /// Whether what it starts is elsewhere, and may outlive this host.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Ecs(_) | Self::Ec2(_) => true,
+        }
+    }
+
+    /// Returns what it asks for, in a word for the job log; nothing for what is there at once.
+    #[must_use]
+    pub fn asks_for(&self) -> Option<&'static str> {
+        match self {
+            Self::Local(_) => None,
+            Self::Ecs(_) => Some("a task"),
+            Self::Ec2(_) => Some("an instance"),
+        }
+    }
+}
+
+impl Request {
+    /// Names the capacity that the request is for, the same for all jobs that ask for the same; none where there is
+    /// nothing to run out of.
+    #[must_use]
+    pub fn capacity(&self) -> Option<String> {
+        match self {
+            Self::Local(_) => None,
+            Self::Ecs(request) => Some(request.capacity_name()),
+            Self::Ec2(request) => Some(request.capacity_name()),
+        }
+    }
 }
 
 /// A machine: where it is, and how it is reached.
@@ -59,6 +100,16 @@ pub enum Place {
     },
     /// A task of an ECS cluster.
     Ecs(EcsPlace),
+    /// An EC2 instance.
+    Ec2(Ec2Place),
+}
+
+impl Place {
+    /// Returns whether it is an instance that Spot may take back.
+    #[must_use]
+    pub fn is_spot_instance(&self) -> bool {
+        matches!(self, Self::Ec2(place) if place.spot)
+    }
 }
 
 /// One way into a machine.
@@ -74,6 +125,9 @@ pub struct Endpoint {
     pub user: String,
     /// The host key as an OpenSSH line, known beforehand or pinned on first contact.
     pub host_key: Option<String>,
+    /// The container on the machine that scripts run in; `None`: on the machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
 }
 
 impl Machine {
@@ -91,6 +145,12 @@ impl Machine {
                     format!("the record names no endpoint for {role:?} scripts"),
                 )
             })
+    }
+
+    /// Returns whether some of the job's scripts run in a container on the machine, and others beside it.
+    #[must_use]
+    pub fn is_shared_with_container(&self) -> bool {
+        self.endpoints.iter().any(|e| e.inside.is_some())
     }
 }
 
@@ -125,7 +185,7 @@ pub enum Coming {
     /// On this host: it is there as soon as it is launched.
     Local {
         /// The machine.
-        machine: Machine,
+        machine: Box<Machine>,
         /// How much of it was told.
         told: u8,
         /// What this host's other jobs do.
@@ -133,6 +193,9 @@ pub enum Coming {
     },
     /// A task.
     Ecs(Box<ComingUp>),
+    /// An instance.
+    #[cfg(feature = "ec2")]
+    Ec2(Box<ec2::coming::ComingUp>),
 }
 
 /// What happens on the way.
@@ -155,6 +218,52 @@ pub enum News {
     Hopeless(Error),
 }
 
+/// What became of a request before it is written down.
+#[derive(Debug)]
+pub enum Settled {
+    /// It is as it is to be sent.
+    Ready(Request),
+    /// There is no room for it, as is known without asking for it.
+    NoRoom(String),
+}
+
+/// Completes a request by what has to be looked up first.
+///
+/// # Errors
+/// Where what it names does not exist, or AWS does not say.
+pub async fn settle(
+    request: Request,
+    store: &Store,
+    ui: Ui,
+) -> std::result::Result<Settled, Refused> {
+    match request {
+        Request::Local(_) | Request::Ecs(_) => Ok(Settled::Ready(request)),
+        Request::Ec2(request) => settle_instance(*request, store, ui).await,
+    }
+}
+
+#[cfg(feature = "ec2")]
+async fn settle_instance(
+    request: InstanceRequest,
+    store: &Store,
+    ui: Ui,
+) -> std::result::Result<Settled, Refused> {
+    let aws = Aws::new(&request.access, Some(ui), &store.shared()).await;
+    Ok(match ec2::settle::settle(&aws, request, store).await? {
+        ec2::settle::Settled::Ready(request) => Settled::Ready(Request::Ec2(request)),
+        ec2::settle::Settled::NoRoom(cause) => Settled::NoRoom(cause),
+    })
+}
+
+#[cfg(not(feature = "ec2"))]
+async fn settle_instance(
+    _request: InstanceRequest,
+    _store: &Store,
+    _ui: Ui,
+) -> std::result::Result<Settled, Refused> {
+    Err(ec2::refused().into())
+}
+
 /// Sends a request.
 ///
 /// # Errors
@@ -170,7 +279,7 @@ pub async fn launch(
     match request {
         Request::Local(request) => match local::launch(request, job).await {
             Ok(machine) => Ok(Launched::Coming(Coming::Local {
-                machine,
+                machine: Box::new(machine),
                 told: 0,
                 shared: shared.clone(),
             })),
@@ -193,7 +302,41 @@ pub async fn launch(
                 Answer::Untaggable(verdict) => Launched::Untaggable(verdict.cause),
             })
         }
+        Request::Ec2(request) => launch_instance(request, login, shared, ui).await,
     }
+}
+
+#[cfg(feature = "ec2")]
+async fn launch_instance(
+    request: &InstanceRequest,
+    login: &Login,
+    shared: &Shared,
+    ui: Ui,
+) -> std::result::Result<Launched, Refused> {
+    use ec2::launch::Launched as Answer;
+    let aws = Aws::new(&request.access, Some(ui), shared).await;
+    Ok(match ec2::launch::launch(&aws, request).await? {
+        Answer::Instance(id, surplus) => {
+            for other in surplus {
+                if let Err(error) = ec2::end::terminate(&aws, &other).await {
+                    ui.warn(&format!("{error}; `reap` will try again"));
+                }
+            }
+            let coming = ec2::coming::ComingUp::new(aws, request, id, login.clone());
+            Launched::Coming(Coming::Ec2(Box::new(coming)))
+        }
+        Answer::NoRoom(verdict) => Launched::NoRoom(verdict.cause),
+    })
+}
+
+#[cfg(not(feature = "ec2"))]
+async fn launch_instance(
+    _request: &InstanceRequest,
+    _login: &Login,
+    _shared: &Shared,
+    _ui: Ui,
+) -> std::result::Result<Launched, Refused> {
+    Err(ec2::refused().into())
 }
 
 impl Coming {
@@ -203,6 +346,8 @@ impl Coming {
         match self {
             Self::Local { .. } => None,
             Self::Ecs(coming) => Some(coming.task()),
+            #[cfg(feature = "ec2")]
+            Self::Ec2(coming) => Some(coming.instance()),
         }
     }
 
@@ -219,12 +364,14 @@ impl Coming {
             } => {
                 *told = told.saturating_add(1);
                 match told {
-                    1 => Ok(News::Reachable(machine.clone())),
+                    1 => Ok(News::Reachable((**machine).clone())),
                     2 => Ok(News::Running),
                     _ => Err(gone(&machine.place, &Notify::new(), shared).await),
                 }
             }
             Self::Ecs(coming) => coming.next().await,
+            #[cfg(feature = "ec2")]
+            Self::Ec2(coming) => coming.next().await,
         }
     }
 }
@@ -240,7 +387,8 @@ pub async fn gone(place: &Place, lost: &Notify, shared: &Shared) -> Error {
             )
             .hint("Something killed it (out of memory, an admin, a script that kills by name?); retry the job.")
         }
-        Place::Ecs(place) => watch::gone(place, lost, shared).await,
+        Place::Ecs(place) => fargate::watch::gone(place, lost, shared).await,
+        Place::Ec2(place) => ec2::watch::gone(place, lost, shared).await,
     }
 }
 
@@ -254,11 +402,19 @@ pub async fn end(launch: &Launch, reason: &str, shared: &Shared, ui: Ui) -> Resu
         (Request::Local(request), _) => local::end(&request.token).await,
         (Request::Ecs(request), LaunchState::Named(task)) => {
             let aws = Aws::new(&request.access, Some(ui), shared).await;
-            end::stop(&aws, request.cluster.as_deref(), task, reason).await
+            fargate::end::stop(&aws, request.cluster.as_deref(), task, reason).await
         }
         (Request::Ecs(request), LaunchState::Asked) => {
             let aws = Aws::new(&request.access, Some(ui), shared).await;
-            end::end_asked(&aws, request, reason).await
+            fargate::end::end_asked(&aws, request, reason).await
+        }
+        (Request::Ec2(request), LaunchState::Named(instance)) => {
+            let aws = Aws::new(&request.access, Some(ui), shared).await;
+            ec2::end::terminate(&aws, instance).await
+        }
+        (Request::Ec2(request), LaunchState::Asked) => {
+            let aws = Aws::new(&request.access, Some(ui), shared).await;
+            ec2::end::end_asked(&aws, request).await
         }
     }
 }
@@ -272,7 +428,11 @@ pub async fn end_machine(machine: &Machine, reason: &str, shared: &Shared, ui: U
         Place::Local { token, .. } => local::end(token).await,
         Place::Ecs(place) => {
             let aws = Aws::new(&place.access, Some(ui), shared).await;
-            end::stop(&aws, place.cluster.as_deref(), &place.task, reason).await
+            fargate::end::stop(&aws, place.cluster.as_deref(), &place.task, reason).await
+        }
+        Place::Ec2(place) => {
+            let aws = Aws::new(&place.access, Some(ui), shared).await;
+            ec2::end::terminate(&aws, &place.instance).await
         }
     }
 }

@@ -1,19 +1,26 @@
 //! From what the administrator allows and the job asks for to the requests that a ladder may send. Pure.
 
+mod instance;
+
 use std::time::{Duration, SystemTime};
 
 use super::aws::access::{Access, Role};
 use super::aws::tags::{self, Owner};
+use super::ec2::request::Market;
 use super::fargate::request::{Capacity, TaskRequest};
 use super::local::LocalRequest;
 use super::{Login, Request};
 use crate::cli::Overrides;
 use crate::config::settings::{Fargate, Rung, Settings, Style};
+use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::hash;
-use crate::runner::wishes::{Settled, SettledRole, settle};
+use crate::runner::wishes::{Settled, SettledRole, SettledTask, settle};
 use crate::runner::{Call, profile};
 use crate::ui::Ui;
+use instance::Common;
+
+pub use instance::access as access_to_instances;
 
 /// What CloudTrail shows of a session of an assumed role.
 const SESSION_NAME: &str = "gitlab-aws-driver";
@@ -46,9 +53,26 @@ pub struct Plan {
     pub login: Login,
     /// How long one rung may keep a task waiting.
     pub rung_wait: Duration,
+    /// The containers that the job runs in, where it runs on an instance.
+    pub containers: Option<container::Plan>,
     manager: String,
     key: String,
     attempt: String,
+    common: Common,
+}
+
+/// What is one launch's own.
+pub struct Attempt {
+    /// The how many-th it is of this try of `prepare`.
+    pub number: usize,
+    /// The role may not tag tasks.
+    pub untagged: bool,
+    /// The private half of a host key that no other machine has, in OpenSSH's format.
+    pub host_key: String,
+    /// The public half, as an OpenSSH line.
+    pub host_key_line: String,
+    /// How long the machine may live.
+    pub lifetime: Duration,
 }
 
 /// One rung, and what would be asked for on it.
@@ -61,24 +85,36 @@ pub struct Step {
     template: Request,
 }
 
+impl Step {
+    /// Names the capacity that the rung takes, the same for all jobs that take the same.
+    #[must_use]
+    pub fn capacity(&self) -> Option<String> {
+        self.template.capacity()
+    }
+}
+
 impl Plan {
     /// Returns the request of a rung; each launch of an attempt has a number, and so a token, of its own.
-    #[must_use]
-    pub fn request(&self, step: usize, number: usize, untagged: bool) -> Request {
-        match &self.steps[step].template {
+    ///
+    /// # Errors
+    /// Where no machine can be told what it has to be told.
+    pub fn request(&self, step: usize, attempt: &Attempt) -> Result<Request> {
+        let number = attempt.number.to_string();
+        let token = tags::client_token(&[&self.manager, &self.key, &self.attempt, &number]);
+        Ok(match &self.steps[step].template {
             Request::Local(request) => Request::Local(request.clone()),
-            Request::Ecs(request) => {
-                let number = number.to_string();
-                let token = tags::client_token(&[&self.manager, &self.key, &self.attempt, &number]);
-                Request::Ecs(match untagged {
-                    true => Box::new(request.without_tags(token)),
-                    false => Box::new(TaskRequest {
-                        token,
-                        ..(**request).clone()
-                    }),
-                })
+            Request::Ecs(request) => Request::Ecs(match attempt.untagged {
+                true => Box::new(request.without_tags(token)),
+                false => Box::new(TaskRequest {
+                    token,
+                    ..(**request).clone()
+                }),
+            }),
+            Request::Ec2(request) => {
+                let request = instance::launch(request, &self.common, token, attempt)?;
+                Request::Ec2(Box::new(request))
             }
-        }
+        })
     }
 
     /// Returns the note under which it stands that a cluster has no default strategy, for a rung that asks for it: without
@@ -104,16 +140,11 @@ impl Plan {
 pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     let settings = asked.settings;
     let payload = &asked.call.payload;
-    if let Some(profile) = profile::first(settings, payload) {
-        let name = &profile.name;
-        return Err(Error::new(
-            Kind::NotYet,
-            format!("the profile {name:?} holds for this job, and this version does not apply profiles yet"),
-        )
-        .hint("Take the profile out of the configuration, or send this job to another runner by its tags."));
+    if let Some(untold) = profile::untold(settings, payload) {
+        return Err(untold);
     }
     if settings.capacity == [Rung::Local] {
-        refuse_images(asked)?;
+        settle(settings, asked.overrides, &asked.call.wishes)?;
         let request = LocalRequest::new(settings, asked.public_key.clone())?;
         return Ok(asked.with(vec![Step {
             name: Rung::Local.to_string(),
@@ -121,20 +152,34 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
             template: Request::Local(request),
         }]));
     }
-    heed_images(asked)?;
+    heed_images(asked);
     let settled = settle(settings, asked.overrides, &asked.call.wishes)?;
+    for (rung, why) in &settled.left_out {
+        asked.ui.progress(&format!("{rung} is left out: {why}."));
+    }
+    let containers = match settled.rungs.iter().any(Rung::is_instance) {
+        true => container::Plan::new(settings, asked.call),
+        false => None,
+    };
     let mut steps = Vec::new();
-    for rung in &settings.capacity {
+    for rung in &settled.rungs {
         let capacity = match rung {
             Rung::FargateSpot => Capacity::fargate_spot(),
             Rung::Fargate => Capacity::LaunchTypeFargate,
             Rung::Ecs(provider) => Capacity::Provider(provider.clone()),
-            Rung::Ec2Spot | Rung::Ec2 | Rung::Local => {
-                return Err(Error::new(
-                    Kind::NotYet,
-                    format!("this version cannot run jobs on the rung {rung} yet"),
-                )
-                .hint("Take it out of capacity; fargate-spot, fargate and ecs:NAME work."));
+            Rung::Ec2Spot => {
+                steps.push(asked.instances(&settled, rung, Market::Spot)?);
+                continue;
+            }
+            Rung::Ec2 => {
+                steps.push(asked.instances(&settled, rung, Market::OnDemand)?);
+                continue;
+            }
+            Rung::Local => {
+                return Err(
+                    Error::new(Kind::Config, "the rung local cannot stand beside others")
+                        .hint("Take it out of capacity."),
+                );
             }
         };
         steps.push(asked.step(&settled, rung.to_string(), false, capacity)?);
@@ -147,7 +192,10 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
         steps.push(asked.step(&settled, name, true, Capacity::LaunchTypeFargate)?);
     }
     tracing::debug!(job = payload.id, steps = steps.len(), "planned");
-    Ok(asked.with(steps))
+    Ok(Plan {
+        containers,
+        ..asked.with(steps)
+    })
 }
 
 impl Asked<'_> {
@@ -160,10 +208,39 @@ impl Asked<'_> {
                 port: ssh.port,
             },
             rung_wait: self.settings.rung_wait,
+            containers: None,
             manager: self.manager.to_owned(),
             key: self.call.identity.key.clone(),
             attempt: self.call.attempt.clone(),
+            common: Common {
+                login: ssh.username.clone(),
+                public_key: self.public_key.clone(),
+                directories: [&self.settings.builds_dir, &self.settings.cache_dir]
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect(),
+            },
         }
+    }
+
+    fn instances(&self, settled: &Settled, rung: &Rung, market: Market) -> Result<Step> {
+        if !cfg!(feature = "ec2") {
+            return Err(Error::new(
+                Kind::NotYet,
+                format!("this build cannot run jobs on the rung {rung}: it was made without the feature ec2"),
+            )
+            .hint("Use the packaged driver, or take the rung out of capacity."));
+        }
+        let Some(instance) = &settled.instance else {
+            return Err(unsettled(&rung.to_string()));
+        };
+        let request = self.instance_request(instance, market)?;
+        Ok(Step {
+            name: rung.to_string(),
+            fallback: false,
+            template: Request::Ec2(Box::new(request)),
+        })
     }
 
     fn step(
@@ -173,7 +250,10 @@ impl Asked<'_> {
         fallback: bool,
         capacity: Capacity,
     ) -> Result<Step> {
-        let request = self.task_request(settled, capacity)?;
+        let Some(task) = &settled.task else {
+            return Err(unsettled(&name));
+        };
+        let request = self.task_request(task, capacity)?;
         Ok(Step {
             name,
             fallback,
@@ -181,13 +261,17 @@ impl Asked<'_> {
         })
     }
 
-    fn task_request(&self, settled: &Settled, capacity: Capacity) -> Result<TaskRequest> {
+    fn task_request(&self, settled: &SettledTask, capacity: Capacity) -> Result<TaskRequest> {
         if let Some(problem) = self.settings.fargate_problem() {
             return Err(problem);
         }
         let fargate = self.settings.fargate.clone().unwrap_or_default();
         // Without a public address there is none to dial, whatever use_public_ip says.
         let dial_public = fargate.enable_public_ip && fargate.use_public_ip.unwrap_or(true);
+        let size = match capacity.takes_fargate_settings() {
+            true => settled.on_fargate,
+            false => settled.elsewhere,
+        };
         Ok(TaskRequest {
             access: access(&fargate, settled.role.as_ref()),
             cluster: fargate.cluster.clone(),
@@ -205,6 +289,7 @@ impl Asked<'_> {
             token: String::new(),
             tags: self.tags(),
             propagate_tags: fargate.propagate_tags,
+            size,
         })
     }
 
@@ -225,6 +310,13 @@ impl Asked<'_> {
     }
 }
 
+fn unsettled(name: &str) -> Error {
+    Error::new(
+        Kind::Bug,
+        format!("nothing is settled about the machines of {name}"),
+    )
+}
+
 /// Returns where calls about tasks go, and as whom.
 #[must_use]
 pub fn access(fargate: &Fargate, role: Option<&SettledRole>) -> Access {
@@ -238,63 +330,24 @@ pub fn access(fargate: &Fargate, role: Option<&SettledRole>) -> Access {
     }
 }
 
-/// `local` runs no images, and says so rather than ignore them.
-fn refuse_images(asked: &Asked<'_>) -> Result<()> {
-    match Wanted::first(asked) {
-        None => Ok(()),
-        Some(wanted) => Err(wanted.refuse(&format!("`local` runs no {}", wanted.kinds))),
-    }
-}
-
 /// The Go driver ignored `image:` and `services:`, so its users' pipelines have them: with its file they are still ignored,
-/// but not in silence. Whoever writes a new file learns it at once.
-fn heed_images(asked: &Asked<'_>) -> Result<()> {
-    match Wanted::first(asked) {
-        None => Ok(()),
-        Some(wanted) if asked.settings.style == Style::GoDriver => {
-            asked.ui.warn(&format!(
-                "the job asks for the {}, which is ignored, as by the Go driver: it runs in its task definition's own image",
-                wanted.what
-            ));
-            Ok(())
-        }
-        Some(wanted) => {
-            Err(wanted.refuse("this version runs jobs only in their task definition's own image"))
-        }
+/// but not in silence. With a new file they are wishes like others.
+fn heed_images(asked: &Asked<'_>) {
+    if asked.settings.style != Style::GoDriver {
+        return;
     }
-}
-
-/// The first image that a job asks for.
-struct Wanted {
-    key: &'static str,
-    kinds: &'static str,
-    what: String,
-}
-
-impl Wanted {
-    fn first(asked: &Asked<'_>) -> Option<Self> {
-        let payload = &asked.call.payload;
-        let image = payload.image.iter().map(|image| Self {
-            key: "image:",
-            kinds: "images",
-            what: format!("image {image}"),
-        });
-        let services = payload.services.iter().map(|service| Self {
-            key: "services:",
-            kinds: "services",
-            what: format!("service {service}"),
-        });
-        image.chain(services).next()
-    }
-
-    fn refuse(&self, why: &str) -> Error {
-        Error::new(
-            Kind::NotYet,
-            format!("the job asks for the {}, and {why}", self.what),
-        )
-        .hint(format!(
-            "Remove `{}` from this job, or send it to another runner by its tags.",
-            self.key
-        ))
+    let payload = &asked.call.payload;
+    let image = payload
+        .image
+        .iter()
+        .map(|image| format!("image {}", image.name));
+    let services = payload
+        .services
+        .iter()
+        .map(|s| format!("service {}", s.image.name));
+    if let Some(what) = image.chain(services).next() {
+        asked.ui.warn(&format!(
+            "the job asks for the {what}, which is ignored, as by the Go driver: it runs in its task definition's own image"
+        ));
     }
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::settings::{LogFormat, LogLevel, Rung};
+use super::settings::{Architecture, LogFormat, LogLevel, Rung};
 use super::values;
+
+mod overlay;
 
 /// All keys of the file, or of one profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -86,9 +88,18 @@ pub struct Match {
     /// A pattern of the project's path.
     #[serde(deserialize_with = "values::text")]
     pub project: Option<String>,
+    /// A pattern of the branch or tag.
+    #[serde(rename = "ref", deserialize_with = "values::text")]
+    pub reference: Option<String>,
     /// Whether the job's ref is protected.
     #[serde(deserialize_with = "values::flag")]
     pub protected: Option<bool>,
+    /// A pattern of the job's image.
+    #[serde(deserialize_with = "values::text")]
+    pub image: Option<String>,
+    /// Patterns of variables.
+    #[serde(deserialize_with = "values::variables")]
+    pub variables: Option<Vec<(String, String)>>,
 }
 
 /// `[state]` and `[TaskMetadata]`.
@@ -140,6 +151,9 @@ pub struct Fargate {
     /// Family, family:revision or ARN.
     #[serde(deserialize_with = "values::text")]
     pub task_definition: Option<String>,
+    /// The one of jobs that ask for arm64.
+    #[serde(deserialize_with = "values::text")]
+    pub task_definition_arm64: Option<String>,
     /// The Go driver's one subnet.
     #[serde(deserialize_with = "values::text")]
     pub subnet: Option<String>,
@@ -183,37 +197,43 @@ pub struct Ec2 {
     #[serde(deserialize_with = "values::text")]
     pub region: Option<String>,
     /// AMI id or the name of an SSM parameter.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::machine_image")]
     pub image_id: Option<String>,
     /// Instance types.
-    #[serde(deserialize_with = "values::names")]
+    #[serde(deserialize_with = "values::instance_types")]
     pub instance_types: Option<Vec<String>>,
+    /// The image of jobs that ask for arm64.
+    #[serde(deserialize_with = "values::machine_image")]
+    pub image_id_arm64: Option<String>,
+    /// The instance types of jobs that ask for arm64.
+    #[serde(deserialize_with = "values::instance_types")]
+    pub instance_types_arm64: Option<Vec<String>>,
     /// Subnets.
-    #[serde(deserialize_with = "values::names")]
+    #[serde(deserialize_with = "values::subnets")]
     pub subnets: Option<Vec<String>>,
     /// Security groups.
-    #[serde(deserialize_with = "values::names")]
+    #[serde(deserialize_with = "values::security_groups")]
     pub security_groups: Option<Vec<String>>,
     /// A role to take on.
     #[serde(deserialize_with = "values::role_arn")]
     pub role_arn: Option<String>,
     /// The administrator's own launch template.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::launch_template")]
     pub launch_template: Option<String>,
     /// The instance profile, by name or ARN.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::instance_profile")]
     pub instance_profile: Option<String>,
     /// A key pair for people.
     #[serde(deserialize_with = "values::text")]
     pub key_name: Option<String>,
     /// Of the root volume, bytes.
-    #[serde(deserialize_with = "values::size")]
+    #[serde(deserialize_with = "values::volume_size")]
     pub volume_size: Option<u64>,
     /// Of the root volume.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::volume_type")]
     pub volume_type: Option<String>,
     /// The most that an hour of Spot may cost, in dollars.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::price")]
     pub max_price: Option<String>,
     /// Asks for a public address.
     #[serde(deserialize_with = "values::flag")]
@@ -224,14 +244,11 @@ pub struct Ec2 {
     /// Dials the IPv6 address.
     #[serde(deserialize_with = "values::flag")]
     pub use_ipv6: Option<bool>,
-    /// Brings the job's key in by EC2 Instance Connect.
-    #[serde(deserialize_with = "values::flag")]
-    pub instance_connect: Option<bool>,
     /// Runs jobs in a container of their `image:`.
     #[serde(deserialize_with = "values::flag")]
     pub container: Option<bool>,
     /// The image of jobs that name none.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::container_image")]
     pub container_image: Option<String>,
     /// Whether the container may do what the instance may.
     #[serde(deserialize_with = "values::flag")]
@@ -260,4 +277,19 @@ pub struct Limits {
     /// Bytes.
     #[serde(deserialize_with = "values::size")]
     pub max_memory: Option<u64>,
+    /// Bytes.
+    #[serde(deserialize_with = "values::size")]
+    pub max_disk: Option<u64>,
+    /// Architectures.
+    #[serde(deserialize_with = "values::architectures")]
+    pub architectures: Option<Vec<Architecture>>,
+    /// Patterns of AMI ids and names of SSM parameters.
+    #[serde(deserialize_with = "values::patterns")]
+    pub machine_images: Option<Vec<String>>,
+    /// Patterns of instance types.
+    #[serde(deserialize_with = "values::patterns")]
+    pub instance_types: Option<Vec<String>>,
+    /// Rungs that a job may choose.
+    #[serde(deserialize_with = "values::choice_of_rungs")]
+    pub capacity: Option<Vec<Rung>>,
 }

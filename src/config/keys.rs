@@ -168,7 +168,15 @@ const LIMITS_TABLE: Key = Key::table("limits", None, LIMITS);
 const MATCH: &[Key] = &[
     Key::own("job_name", "\"docker-*\""),
     Key::own("project", "\"group/**\""),
+    Key::own("ref", "\"release/*\""),
     Key::own("protected", "true"),
+    Key::own("image", "\"docker:*\""),
+    Key {
+        name: "variables",
+        go: None,
+        holds: Holds::Free("CI_KIND", "\"docker-*\""),
+        in_profile: true,
+    },
 ];
 
 const STATE: &[Key] = &[Key::own("directory", "\"/var/lib/gitlab-aws-driver\"")];
@@ -195,6 +203,7 @@ const FARGATE: &[Key] = &[
     Key::both("region", "Region", "\"eu-west-1\""),
     Key::both("cluster", "Cluster", "\"ci\""),
     Key::both("task_definition", "TaskDefinition", "\"ci-job\""),
+    Key::own("task_definition_arm64", "\"ci-job-arm64\""),
     Key::both("subnet", "Subnet", "\"subnet-0a1b2c3d\""),
     Key::own("subnets", "[\"subnet-0a1b2c3d\", \"subnet-4e5f6a7b\"]"),
     Key::both("securitygroup", "SecurityGroup", "\"sg-0a1b2c3d\""),
@@ -212,6 +221,8 @@ const EC2: &[Key] = &[
     Key::own("region", "\"eu-west-1\""),
     Key::own("image_id", "\"ami-0123456789abcdef0\""),
     Key::own("instance_types", "[\"c7i.large\", \"m7i.large\"]"),
+    Key::own("image_id_arm64", "\"ami-0fedcba9876543210\""),
+    Key::own("instance_types_arm64", "[\"c7g.large\", \"m7g.large\"]"),
     Key::own("subnets", "[\"subnet-0a1b2c3d\"]"),
     Key::own("security_groups", "[\"sg-0a1b2c3d\"]"),
     Key::own("role_arn", "\"arn:aws:iam::111122223333:role/ci-launch\""),
@@ -224,7 +235,6 @@ const EC2: &[Key] = &[
     Key::own("public_ip", "true"),
     Key::own("use_public_ip", "true"),
     Key::own("use_ipv6", "true"),
-    Key::own("instance_connect", "true"),
     Key::own("container", "true"),
     Key::own("container_image", "\"debian:12\""),
     Key::own("privileged", "true"),
@@ -237,6 +247,11 @@ const LIMITS: &[Key] = &[
     Key::own("images", "[\"registry.example.com/**\"]"),
     Key::own("max_cpu", "\"4\""),
     Key::own("max_memory", "\"16GiB\""),
+    Key::own("max_disk", "\"200GiB\""),
+    Key::own("architectures", "[\"x86_64\", \"arm64\"]"),
+    Key::own("machine_images", "[\"/aws/service/canonical/**\"]"),
+    Key::own("instance_types", "[\"c7*.large\", \"m7*.large\"]"),
+    Key::own("capacity", "[\"fargate-spot\", \"fargate\"]"),
 ];
 
 /// Returns the name out of `names` that `given` most probably meant.

@@ -13,6 +13,7 @@ pub mod pattern;
 mod place;
 mod quantity;
 pub mod settings;
+pub mod shown;
 pub mod tags;
 mod tree;
 mod values;
@@ -27,7 +28,11 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use self::file::Keys;
 use self::place::Place;
+pub(crate) use self::quantity::{parse_cpu, parse_size};
 use self::settings::Settings;
+pub(crate) use self::values::{
+    parse_architecture, parse_instance_type, parse_machine_image, parse_rung,
+};
 use crate::error::{Error, Kind, Result, one_line};
 
 /// Where the file is looked for when nobody named one.
@@ -155,7 +160,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Loaded> {
     let keys = Keys::deserialize(Deserializer::from(Spanned::new(0..0, tree.table)))
         .map_err(|e| tree.spots.refused(place, &e))?;
     let mut warnings = tree.warnings;
-    let settings = checked::settings(keys, tree.style, &tree.spots, place, &mut warnings)?;
+    let settings = checked::settings(&keys, tree.style, &tree.spots, place, &mut warnings)?;
     Ok(Loaded {
         settings,
         warnings,

@@ -15,7 +15,7 @@ const UNITS: [(&str, u128); 8] = [
 ];
 
 /// Reads a size exactly: "1.5GiB" is a whole number of bytes, "0.3KiB" is none and refused.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wanted = "write a number and KiB, MiB, GiB, TiB, KB, MB, GB or TB, such as \"8GiB\"";
     let trimmed = text.trim();
     let end = trimmed
@@ -50,7 +50,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Reads vCPU to the thousandth.
-pub(super) fn parse_cpu(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_cpu(text: &str) -> Result<u32, String> {
     let wanted = "write a number with at most three decimals, such as \"4\" or \"0.5\"";
     let millis = decimal(text.trim())
         .filter(|(_, fraction)| fraction.len() <= 3)

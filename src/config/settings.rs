@@ -47,6 +47,25 @@ impl fmt::Display for Rung {
     }
 }
 
+/// What a machine's processor understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// Intel's and AMD's.
+    X86_64,
+    /// Graviton's.
+    Arm64,
+}
+
+impl fmt::Display for Architecture {
+    /// Writes the architecture as AWS names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        })
+    }
+}
+
 /// All that the file says, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -111,6 +130,14 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Returns all that may hold for a job: the file's own, and each profile's.
+    pub fn each(&self) -> impl Iterator<Item = &Self> {
+        let profiles = self.profiles.iter().map(|profile| &profile.settings);
+        std::iter::once(self).chain(profiles)
+    }
+}
+
 impl Rung {
     /// Returns whether a job on this rung is a task of ECS.
     #[must_use]
@@ -119,6 +146,12 @@ impl Rung {
             Self::FargateSpot | Self::Fargate | Self::Ecs(_) => true,
             Self::Ec2Spot | Self::Ec2 | Self::Local => false,
         }
+    }
+
+    /// Returns whether a job on this rung has an instance of EC2 for itself.
+    #[must_use]
+    pub fn is_instance(&self) -> bool {
+        matches!(self, Self::Ec2Spot | Self::Ec2)
     }
 }
 
@@ -218,6 +251,8 @@ pub struct Fargate {
     pub cluster: Option<String>,
     /// Family, family:revision or ARN.
     pub task_definition: Option<String>,
+    /// The one of jobs that ask for arm64.
+    pub task_definition_arm64: Option<String>,
     /// Subnets.
     pub subnets: Vec<String>,
     /// Security groups.
@@ -253,6 +288,10 @@ pub struct Ec2 {
     pub image_id: Option<String>,
     /// Instance types, any of which will do.
     pub instance_types: Vec<String>,
+    /// The image of jobs that ask for arm64.
+    pub image_id_arm64: Option<String>,
+    /// The instance types of jobs that ask for arm64.
+    pub instance_types_arm64: Vec<String>,
     /// Subnets, any of which will do.
     pub subnets: Vec<String>,
     /// Security groups.
@@ -278,8 +317,6 @@ pub struct Ec2 {
     pub use_public_ip: Option<bool>,
     /// Dials the IPv6 address.
     pub use_ipv6: bool,
-    /// Brings the job's key in by EC2 Instance Connect instead of user data.
-    pub instance_connect: bool,
     /// Runs jobs in a container of their `image:`.
     pub container: bool,
     /// The image of jobs that name none.
@@ -303,6 +340,16 @@ pub struct Limits {
     pub max_cpu_millis: Option<u32>,
     /// Bytes.
     pub max_memory: Option<u64>,
+    /// Bytes.
+    pub max_disk: Option<u64>,
+    /// Architectures.
+    pub architectures: Vec<Architecture>,
+    /// Patterns of AMI ids and names of SSM parameters.
+    pub machine_images: Vec<String>,
+    /// Patterns of instance types.
+    pub instance_types: Vec<String>,
+    /// Rungs; never `local`.
+    pub capacity: Vec<Rung>,
 }
 
 /// Overrides for the jobs that it matches.
@@ -314,6 +361,8 @@ pub struct Profile {
     pub matches: Match,
     /// What it says in place of the file's own, as written (`name` and `match` taken out).
     pub overrides: Keys,
+    /// What holds for its jobs: the file's own settings with these laid over them. It has no profiles itself.
+    pub settings: Settings,
 }
 
 /// Which jobs a profile holds for: all that is named must fit.
@@ -323,6 +372,12 @@ pub struct Match {
     pub job_name: Option<String>,
     /// A pattern of the project's path.
     pub project: Option<String>,
+    /// A pattern of the branch or tag.
+    pub reference: Option<String>,
     /// Whether the job's ref is protected.
     pub protected: Option<bool>,
+    /// A pattern of the job's image.
+    pub image: Option<String>,
+    /// Patterns of variables, by their names.
+    pub variables: Vec<(String, String)>,
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 mod errors;
 mod go_driver;
+mod profiles;
 mod reading;
+mod warnings;
 
 use super::keys::{Holds, Key, ROOT};
 use super::settings::{LogFormat, LogLevel, Rung, Style};
@@ -24,7 +26,15 @@ fn failed(text: &str) -> (String, String) {
     (e.to_string(), e.remedy().unwrap_or_default().to_owned())
 }
 
-const EXAMPLES: [(&str, &str); 3] = [
+const EXAMPLES: [(&str, &str); 5] = [
+    (
+        "two-profiles.toml",
+        include_str!("../../config-examples/two-profiles.toml"),
+    ),
+    (
+        "arm64.toml",
+        include_str!("../../config-examples/arm64.toml"),
+    ),
     (
         "local.toml",
         include_str!("../../config-examples/local.toml"),
@@ -110,7 +120,7 @@ fn a_new_file_is_closed_and_has_defaults() {
     let Loaded {
         settings, warnings, ..
     } = parsed(
-        "capacity = [\"fargate-spot\", \"ecs:asg\", \"ec2\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]",
+        "capacity = [\"fargate-spot\", \"ecs:asg\", \"ec2\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[ec2]\nimage_id = \"ami-1\"\ninstance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]",
     );
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!(
@@ -174,25 +184,6 @@ fn local_needs_to_be_meant() {
     assert_eq!(loaded.settings.builds_dir, None);
 }
 
-#[test]
-fn profiles_keep_what_they_override() {
-    let text = "[[profile]]\nname = \"docker\"\nmatch = { job_name = \"docker-*\", project = \"group/**\", protected = true }\ncapacity = [\"ec2-spot\", \"ec2\"]\n[profile.ssh]\nport = 2222\n[profile.limits]\nmax_cpu = \"0.5\"\nmax_memory = \"8GiB\"\n[[profile]]\nname = \"b\"\nmatch.project = \"x\"\n";
-    let profiles = parsed(text).settings.profiles;
-    assert_eq!(profiles.len(), 2);
-    let docker = &profiles[0];
-    assert_eq!(docker.matches.job_name.as_deref(), Some("docker-*"));
-    assert_eq!(docker.matches.protected, Some(true));
-    assert_eq!(
-        docker.overrides.capacity,
-        Some(vec![Rung::Ec2Spot, Rung::Ec2])
-    );
-    assert_eq!(docker.overrides.ssh.port, Some(2222));
-    let limits = docker.overrides.limits.clone().expect("limits");
-    assert_eq!(limits.max_cpu, Some(500));
-    assert_eq!(limits.max_memory, Some(8 << 30));
-    assert_eq!(profiles[1].overrides, Keys::default());
-}
-
 /// Every key with its example, each in a file of its own: header, the key as written, example.
 fn every_key() -> Vec<(String, String, String)> {
     fn walk(keys: &[Key], header: &str, out: &mut Vec<(String, String, String)>) {
@@ -230,12 +221,15 @@ fn every_key_is_known_to_the_raw_structs_and_its_example_is_right() {
             if (header.as_str(), name.as_str()) != ("profile", "name") {
                 text.push_str("name = \"a\"\n");
             }
-            if !header.ends_with("match") {
+            if !header.contains("match") {
                 text.push_str("match.protected = true\n");
             }
         }
         if !header.is_empty() && header != "profile" {
             text.push_str(&format!("[{header}]\n"));
+        }
+        if matches!(name.as_str(), "privileged" | "docker_socket") {
+            text.push_str("container = true\n");
         }
         text.push_str(&format!("{name} = {example}\n"));
         let warnings = parsed(&text).warnings;

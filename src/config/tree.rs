@@ -250,11 +250,11 @@ impl Reader<'_> {
         let value = match (&key.holds, value.into_inner()) {
             (Holds::Value(_), value) => value,
             (Holds::Free(_, example), DeValue::Table(table)) => {
-                self.free(&table, example, spot, path, in_profile);
+                self.free(&table, example, spot, path);
                 DeValue::Table(table)
             }
             (Holds::Table(keys), DeValue::Table(table)) => {
-                let header = header(&spot.name, in_profile);
+                let header = header(&spot.shown);
                 let at = at(path.to_owned(), spot.shown.clone(), header, in_profile);
                 DeValue::Table(self.table(table, keys, &at)?)
             }
@@ -285,20 +285,13 @@ impl Reader<'_> {
     }
 
     /// Keeps the places of keys that are the administrator's own; they stay as they are written.
-    fn free(
-        &mut self,
-        table: &DeTable<'_>,
-        example: &'static str,
-        spot: &Spot,
-        path: &str,
-        in_profile: bool,
-    ) {
+    fn free(&mut self, table: &DeTable<'_>, example: &'static str, spot: &Spot, path: &str) {
         for (name, value) in table {
             let written = show_key(name.get_ref());
             let spot = Spot {
                 shown: join(&spot.shown, &written),
                 name: written,
-                header: Some(header(&spot.name, in_profile)),
+                header: Some(header(&spot.shown)),
                 example: Some(example),
                 key: name.span(),
                 value: value.span(),
@@ -397,11 +390,11 @@ impl Reader<'_> {
     }
 }
 
-fn header(table: &str, in_profile: bool) -> String {
-    if in_profile {
-        format!("[profile.{table}]")
-    } else {
-        format!("[{table}]")
+/// Returns the header that a table stands under: a profile's tables are named without its number.
+fn header(shown: &str) -> String {
+    match shown.split_once('[').zip(shown.split_once(']')) {
+        Some(((before, _), (_, after))) => format!("[{before}{after}]"),
+        None => format!("[{shown}]"),
     }
 }
 

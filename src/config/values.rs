@@ -3,136 +3,35 @@
 //! Each reader says in its error what it wants by an example, so that the message alone is enough
 //! to put the file right. What depends on more than one value is checked later.
 
-use std::fmt;
+mod aws;
+mod visitors;
+mod words;
+
+use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::arn;
-use super::keys::closest;
+pub(crate) use self::aws::{
+    parse_architecture, parse_instance_type, parse_machine_image, parse_rung,
+};
+use self::aws::{
+    parse_arn_pattern, parse_container, parse_container_image, parse_instance_profile,
+    parse_launch_template, parse_price, parse_role_arn, parse_security_group, parse_subnet,
+    parse_tag_value, parse_volume_size, parse_volume_type,
+};
+use self::visitors::{List, Most, Plain, Words};
+use self::words::{
+    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_profile_name, parse_text,
+    parse_username, parse_wait,
+};
 use super::quantity::{parse_cpu, parse_size};
-use super::settings::{LogFormat, LogLevel, Rung};
-use super::tags;
+use super::settings::{Architecture, LogFormat, LogLevel, Rung};
 
-/// The longest wait that means anything; it also keeps sums of times far from overflow.
-const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Reads a string and makes something of it.
-struct Words<T> {
-    wanted: &'static str,
-    parse: fn(&str) -> Result<T, String>,
-}
-
-impl<T> Clone for Words<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Words<T> {}
-
-impl<T> Visitor<'_> for Words<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.wanted)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).map_err(E::custom)
-    }
-}
-
-impl<'de, T> DeserializeSeed<'de> for Words<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<T, D::Error> {
-        d.deserialize_str(self)
-    }
-}
-
-/// Reads a list of strings and makes something of each.
-struct List<T> {
-    wanted: &'static str,
-    each: Words<T>,
-    may_be_empty: bool,
-    most: Option<Most>,
-}
-
-/// How many a list may hold, and why.
-#[derive(Clone, Copy)]
-struct Most {
-    number: usize,
-    why: &'static str,
-}
-
-impl<'de, T> Visitor<'de> for List<T> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.wanted)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-        let mut all = Vec::new();
-        while let Some(one) = seq.next_element_seed(self.each)? {
-            all.push(one);
-        }
-        if all.is_empty() && !self.may_be_empty {
-            return Err(A::Error::custom(format_args!(
-                "the list is empty, expected {}",
-                self.wanted
-            )));
-        }
-        if let Some(Most { number, why }) = self.most
-            && all.len() > number
-        {
-            return Err(A::Error::custom(format_args!(
-                "the list holds {}, and {why} {number}",
-                all.len()
-            )));
-        }
-        Ok(all)
-    }
-}
-
-/// Reads a value that is no string.
-struct Plain<T> {
-    wanted: &'static str,
-    kind: PhantomData<T>,
-}
-
-impl Visitor<'_> for Plain<bool> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.wanted)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<bool, E> {
-        Ok(value)
-    }
-}
-
-impl Visitor<'_> for Plain<u16> {
-    type Value = u16;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.wanted)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<u16, E> {
-        match u16::try_from(value) {
-            Ok(port) if port > 0 => Ok(port),
-            _ => Err(E::custom(format_args!(
-                "{value} is no TCP port: they go from 1 to 65535"
-            ))),
-        }
-    }
-}
+/// What a list of rungs looks like.
+const RUNGS_WANTED: &str = "a list of rungs such as [\"fargate-spot\", \"fargate\"]";
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident -> $type:ty = $wanted:literal, $parse:expr;)*) => {$(
@@ -168,35 +67,34 @@ words! {
     container -> String = "a container's name such as \"ci-coordinator\"", parse_container;
     /// Reads a role's ARN.
     role_arn -> String = "a role's ARN such as \"arn:aws:iam::111122223333:role/ci\"", parse_role_arn;
+    /// Reads the name of a machine's image.
+    machine_image -> String = "an AMI's id such as \"ami-0123456789abcdef0\"", parse_machine_image;
+    /// Reads the image of a container.
+    container_image -> String = "an image such as \"debian:12\"", parse_container_image;
+    /// Reads the name of a launch template.
+    launch_template -> String = "a launch template such as \"ci-job\"", parse_launch_template;
+    /// Reads the name of an instance profile.
+    instance_profile -> String = "an instance profile such as \"ci-job\"", parse_instance_profile;
+    /// Reads the size of a volume in bytes.
+    volume_size -> u64 = "a size such as \"50GiB\"", parse_volume_size;
+    /// Reads the type of a volume.
+    volume_type -> String = "a volume type such as \"gp3\"", parse_volume_type;
+    /// Reads a price.
+    price -> String = "dollars an hour in quotes such as \"0.05\"", parse_price;
     /// Reads a profile's name.
     profile_name -> String = "a name such as \"docker\"", parse_profile_name;
 }
 
 /// Reads the rungs.
 pub(super) fn rungs<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Rung>>, D::Error> {
-    let each = Words {
-        wanted: "a rung such as \"fargate-spot\"",
-        parse: parse_rung,
-    };
-    let all = d.deserialize_seq(List {
-        wanted: "a list of rungs such as [\"fargate-spot\", \"fargate\"]",
-        each,
-        may_be_empty: false,
-        most: None,
-    })?;
-    for (i, rung) in all.iter().enumerate() {
-        if all[..i].contains(rung) {
-            return Err(D::Error::custom(format_args!(
-                "\"{rung}\" stands in the list twice"
-            )));
-        }
-    }
-    Ok(Some(all))
+    unique(each_by(d, RUNGS_WANTED, parse_rung, false)?)
 }
 
-/// Reads a list of names that must hold one at least.
-pub(super) fn names<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
-    list(d, false, None)
+/// Reads the rungs that a job may choose from.
+pub(super) fn choice_of_rungs<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<Rung>>, D::Error> {
+    unique(each_by(d, RUNGS_WANTED, parse_rung, true)?)
 }
 
 /// Reads the subnets of a task.
@@ -224,14 +122,69 @@ pub(super) fn patterns<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Str
 pub(super) fn arn_patterns<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Vec<String>>, D::Error> {
+    let wanted = "a list such as [\"arn:aws:iam::111122223333:role/ci-*\"]";
+    each_by(d, wanted, parse_arn_pattern, true)
+}
+
+/// Reads the subnets of an instance.
+pub(super) fn subnets<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
+    let wanted = "a list such as [\"subnet-0a1b2c3d\", \"subnet-4e5f6a7b\"]";
+    each_by(d, wanted, parse_subnet, false)
+}
+
+/// Reads the security groups of an instance.
+pub(super) fn security_groups<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    let wanted = "a list such as [\"sg-0a1b2c3d\"]";
+    each_by(d, wanted, parse_security_group, false)
+}
+
+/// Reads instance types.
+pub(super) fn instance_types<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<String>>, D::Error> {
+    let wanted = "a list such as [\"c7i.large\", \"m7i.large\"]";
+    let all = each_by(d, wanted, parse_instance_type, false)?;
+    unique(all)
+}
+
+/// Reads architectures that a job may choose.
+pub(super) fn architectures<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<Architecture>>, D::Error> {
+    let wanted = "a list such as [\"x86_64\", \"arm64\"]";
+    each_by(d, wanted, parse_architecture, true)
+}
+
+/// Refuses what stands in a list twice.
+fn unique<T: PartialEq + Display, E: Error>(all: Option<Vec<T>>) -> Result<Option<Vec<T>>, E> {
+    let items = all.as_deref().unwrap_or_default();
+    for (i, one) in items.iter().enumerate() {
+        if items[..i].contains(one) {
+            return Err(E::custom(format_args!(
+                "\"{one}\" stands in the list twice"
+            )));
+        }
+    }
+    Ok(all)
+}
+
+/// Reads a list of the names that a parser knows.
+fn each_by<'de, D: Deserializer<'de>, T>(
+    d: D,
+    wanted: &'static str,
+    parse: fn(&str) -> Result<T, String>,
+    may_be_empty: bool,
+) -> Result<Option<Vec<T>>, D::Error> {
     let each = Words {
         wanted: "text in quotes",
-        parse: parse_arn_pattern,
+        parse,
     };
     d.deserialize_seq(List {
-        wanted: "a list such as [\"arn:aws:iam::111122223333:role/ci-*\"]",
+        wanted,
         each,
-        may_be_empty: true,
+        may_be_empty,
         most: None,
     })
     .map(Some)
@@ -277,7 +230,21 @@ pub(super) fn command<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<Stri
 pub(super) fn tags<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Vec<(String, String)>>, D::Error> {
-    struct Pairs;
+    pairs(d, parse_tag_value)
+}
+
+/// Reads patterns of variables, by their names.
+pub(super) fn variables<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<Option<Vec<(String, String)>>, D::Error> {
+    pairs(d, parse_text)
+}
+
+fn pairs<'de, D: Deserializer<'de>>(
+    d: D,
+    parse: fn(&str) -> Result<String, String>,
+) -> Result<Option<Vec<(String, String)>>, D::Error> {
+    struct Pairs(fn(&str) -> Result<String, String>);
 
     impl<'de> Visitor<'de> for Pairs {
         type Value = Vec<(String, String)>;
@@ -289,7 +256,7 @@ pub(super) fn tags<'de, D: Deserializer<'de>>(
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let value = Words {
                 wanted: "text in quotes",
-                parse: parse_tag_value,
+                parse: self.0,
             };
             let mut all = Vec::new();
             while let Some(key) = map.next_key::<String>()? {
@@ -299,7 +266,7 @@ pub(super) fn tags<'de, D: Deserializer<'de>>(
         }
     }
 
-    d.deserialize_map(Pairs).map(Some)
+    d.deserialize_map(Pairs(parse)).map(Some)
 }
 
 /// Reads a port.
@@ -318,191 +285,6 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(d: D) -> Result<Option<bool>, D::E
         kind: PhantomData,
     })
     .map(Some)
-}
-
-fn parse_text(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err("the text is empty; leave the key out for its default".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("the text holds a control character".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn no_nul(text: &str) -> Result<&str, String> {
-    if text.contains('\0') {
-        return Err("the text holds a NUL, which no program can be given".to_owned());
-    }
-    Ok(text)
-}
-
-fn parse_absolute(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    if !text.starts_with('/') {
-        return Err(format!(
-            "{text:?} is no absolute path: it must begin with /"
-        ));
-    }
-    Ok(text)
-}
-
-fn parse_username(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    if text.contains(char::is_whitespace) {
-        return Err(format!("{text:?} is no login name: it holds white space"));
-    }
-    Ok(text)
-}
-
-fn parse_tag_value(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    match tags::value_problem(&text) {
-        Some(problem) => Err(problem),
-        None => Ok(text),
-    }
-}
-
-fn parse_container(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if text.len() > 255 || !text.chars().all(fits) {
-        return Err(format!(
-            "{text:?} is no container's name: up to 255 letters, digits, '-' and '_'"
-        ));
-    }
-    Ok(text)
-}
-
-fn parse_role_arn(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    if !arn::is_role(&text) {
-        return Err(format!(
-            "{text:?} is no role's ARN: they read arn:aws:iam::ACCOUNT:role/NAME"
-        ));
-    }
-    Ok(text)
-}
-
-fn parse_arn_pattern(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    if !text.starts_with("arn:") {
-        return Err(format!(
-            "{text:?} fits no role: a role is named by its ARN, so a pattern begins with \"arn:\""
-        ));
-    }
-    Ok(text)
-}
-
-fn parse_profile_name(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.len() > 64 || !text.chars().all(fits) {
-        return Err(format!(
-            "{text:?} is no name for a profile: up to 64 letters, digits, '-', '_' and '.'"
-        ));
-    }
-    Ok(text)
-}
-
-fn parse_wait(text: &str) -> Result<Duration, String> {
-    let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
-    let wait = humantime::parse_duration(text.trim())
-        .map_err(|e| format!("{text:?} is no duration ({e}); {wanted}"))?;
-    if wait.is_zero() {
-        return Err(format!("{text:?} is no time at all; {wanted}"));
-    }
-    if wait > LONGEST_WAIT {
-        return Err(format!("{text:?} is longer than 30 days; {wanted}"));
-    }
-    Ok(wait)
-}
-
-/// The rungs that have a fixed name.
-const RUNGS: [(&str, Rung); 5] = [
-    ("fargate-spot", Rung::FargateSpot),
-    ("fargate", Rung::Fargate),
-    ("ec2-spot", Rung::Ec2Spot),
-    ("ec2", Rung::Ec2),
-    ("local", Rung::Local),
-];
-
-fn parse_rung(text: &str) -> Result<Rung, String> {
-    if let Some((_, rung)) = RUNGS.iter().find(|(name, _)| *name == text) {
-        return Ok(rung.clone());
-    }
-    if let Some(name) = text.strip_prefix("ecs:") {
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.is_empty() || name.len() > 255 || !name.chars().all(fits) {
-            return Err(format!(
-                "{text:?} names no capacity provider: write its name after the colon, such as \"ecs:my-provider\""
-            ));
-        }
-        return match name.to_ascii_uppercase().as_str() {
-            "FARGATE" => Err(format!("{text:?} is the rung \"fargate\"")),
-            "FARGATE_SPOT" => Err(format!("{text:?} is the rung \"fargate-spot\"")),
-            _ => Ok(Rung::Ecs(name.to_owned())),
-        };
-    }
-    Err(match closest(text, RUNGS.iter().map(|(name, _)| *name)) {
-        Some(name) => format!("{text:?} is no rung; did you mean \"{name}\"?"),
-        None => {
-            format!("{text:?} is no rung: there are fargate-spot, fargate, ecs:NAME, ec2-spot, ec2")
-        }
-    })
-}
-
-/// The levels, by the Go driver's names.
-const LEVELS: [(&str, LogLevel); 8] = [
-    ("panic", LogLevel::Error),
-    ("fatal", LogLevel::Error),
-    ("error", LogLevel::Error),
-    ("warning", LogLevel::Warn),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
-
-fn parse_log_level(text: &str) -> Result<LogLevel, String> {
-    one_of(text, "level", &LEVELS, "error, warn, info, debug, trace")
-}
-
-/// The formats, by the Go driver's names.
-const FORMATS: [(&str, LogFormat); 3] = [
-    ("text", LogFormat::Text),
-    ("text-simple", LogFormat::TextSimple),
-    ("json", LogFormat::Json),
-];
-
-fn parse_log_format(text: &str) -> Result<LogFormat, String> {
-    one_of(text, "log format", &FORMATS, "text, text-simple, json")
-}
-
-impl FromStr for LogLevel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse_log_level(text)
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse_log_format(text)
-    }
-}
-
-fn one_of<T: Copy>(text: &str, what: &str, all: &[(&str, T)], list: &str) -> Result<T, String> {
-    if let Some((_, value)) = all.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
-        return Ok(*value);
-    }
-    Err(match closest(text, all.iter().map(|(name, _)| *name)) {
-        Some(name) => format!("{text:?} is no {what}; did you mean \"{name}\"?"),
-        None => format!("{text:?} is no {what}: there are {list}"),
-    })
 }
 
 #[cfg(test)]

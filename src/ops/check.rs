@@ -1,11 +1,12 @@
 //! `check`: what the configuration means, what is odd about it, or what is wrong with it.
 //!
-//! Reads nothing but the file: no state, no network, no account.
+//! Reads nothing but the file, and the payload of a job where one is named: no state, no network, no account.
 
+mod job;
 mod json;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::print;
@@ -14,7 +15,7 @@ use crate::config::file::Keys;
 use crate::config::settings::{
     CONTAINER, Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Ssh, Style,
 };
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, shown};
 use crate::error::Result;
 use crate::ui::Ui;
 
@@ -24,15 +25,21 @@ pub struct Args {
     /// Print one JSON object for programs, warnings included
     #[arg(long)]
     pub json: bool,
+    /// Explain what one job would get, which profile holds for it and why: its payload, as JOB_RESPONSE_FILE names it
+    #[arg(long, value_name = "PAYLOAD.json")]
+    pub job: Option<PathBuf>,
 }
 
 /// Prints what the configuration means, under the flags that stand above it; its warnings go to standard error.
 ///
 /// # Errors
 ///
-/// Fails when there is no configuration, when it is wrong, and when nothing can be printed.
+/// Fails when there is no configuration, when it is wrong, when nothing can be printed, and when the job would be refused.
 pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) -> Result<()> {
     let mut loaded = config::load(config)?;
+    if let Some(payload) = &args.job {
+        return job::explain(&loaded, payload, overrides, args.json, ui);
+    }
     overrides.apply(&mut loaded.settings);
     if args.json {
         return print(format!("{:#}\n", json::object(&loaded)).as_bytes());
@@ -43,27 +50,22 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
     print(as_text(&loaded).as_bytes())
 }
 
-/// Returns whether this version can run jobs on the rung.
+/// Returns whether this build can run jobs on the rung.
 fn is_here(rung: &Rung) -> bool {
     match rung {
         Rung::Local | Rung::FargateSpot | Rung::Fargate | Rung::Ecs(_) => true,
-        Rung::Ec2Spot | Rung::Ec2 => false,
+        Rung::Ec2Spot | Rung::Ec2 => cfg!(feature = "ec2"),
     }
 }
 
 /// Returns what the file asks for and this version does not have.
 fn missing(settings: &Settings) -> Vec<String> {
     let mut missing = Vec::new();
-    let profiles = settings.profiles.iter();
-    let rungs = profiles.filter_map(|p| p.overrides.capacity.as_deref());
-    for rung in settings.capacity.iter().chain(rungs.flatten()) {
+    for rung in settings.each().flat_map(|settings| &settings.capacity) {
         let name = rung.to_string();
         if !is_here(rung) && !missing.contains(&name) {
             missing.push(name);
         }
-    }
-    if !settings.profiles.is_empty() {
-        missing.push("profile".to_owned());
     }
     missing
 }
@@ -126,7 +128,7 @@ fn as_text(loaded: &Loaded) -> String {
     }
 
     if !settings.profiles.is_empty() {
-        page.heading("Profiles, the first that fits a job (not in this version: jobs that one fits are refused)");
+        page.heading("Profiles, the first that fits a job");
         for profile in &settings.profiles {
             page.line(&profile.name, &profile_line(profile));
         }
@@ -208,6 +210,9 @@ fn fargate_lines(page: &mut Page, fargate: &Fargate) {
         "task definition",
         &fargate.task_definition.clone().unwrap_or_else(missing),
     );
+    if let Some(arm) = &fargate.task_definition_arm64 {
+        page.line("arm64", arm);
+    }
     if fargate.container != CONTAINER {
         page.line("container", &fargate.container);
     }
@@ -241,12 +246,65 @@ fn fargate_lines(page: &mut Page, fargate: &Fargate) {
 }
 
 fn ec2_lines(page: &mut Page, ec2: &Ec2) {
-    let missing = || "-".to_owned();
-    page.line("region", &ec2.region.clone().unwrap_or_else(missing));
-    page.line("image", &ec2.image_id.clone().unwrap_or_else(missing));
-    page.line("instance types", &list(&ec2.instance_types, "-"));
-    page.line("subnets", &list(&ec2.subnets, "-"));
-    page.line("security groups", &list(&ec2.security_groups, "-"));
+    let from_template = match ec2.launch_template {
+        Some(_) => "as the launch template says",
+        None => "-",
+    };
+    let or = |value: &Option<String>, what: &str| value.clone().unwrap_or_else(|| what.to_owned());
+    page.line(
+        "region",
+        &or(&ec2.region, "as AWS's own settings on this host say"),
+    );
+    if let Some(template) = &ec2.launch_template {
+        page.line("launch template", template);
+    }
+    page.line("image", &or(&ec2.image_id, from_template));
+    page.line("instance types", &list(&ec2.instance_types, from_template));
+    if ec2.image_id_arm64.is_some() || !ec2.instance_types_arm64.is_empty() {
+        page.line("image, arm64", &or(&ec2.image_id_arm64, "-"));
+        page.line("types, arm64", &list(&ec2.instance_types_arm64, "-"));
+    }
+    page.line("subnets", &list(&ec2.subnets, from_template));
+    let groups = match ec2.launch_template {
+        Some(_) => from_template,
+        None => "the VPC's default one",
+    };
+    page.line("security groups", &list(&ec2.security_groups, groups));
+    let disk = ec2.volume_size.map(shown::size).into_iter();
+    let disk: Vec<_> = disk.chain(ec2.volume_type.clone()).collect();
+    if !disk.is_empty() {
+        page.line("root volume", &disk.join(", "));
+    }
+    if let Some(price) = &ec2.max_price {
+        page.line("Spot at most", &format!("{price} dollars an hour"));
+    }
+    let dialled = match (ec2.use_ipv6, ec2.use_public_ip.unwrap_or(ec2.public_ip)) {
+        (true, _) => "the IPv6 one is dialled",
+        (false, true) => "the public one is dialled",
+        (false, false) => "the private one is dialled",
+    };
+    page.line("address", dialled);
+    for (what, name) in [
+        ("instance profile", &ec2.instance_profile),
+        ("key pair", &ec2.key_name),
+        ("role", &ec2.role_arn),
+    ] {
+        if let Some(name) = name {
+            page.line(what, name);
+        }
+    }
+    let jobs = match (ec2.container, ec2.privileged) {
+        (false, _) => "run on the instance itself",
+        (true, false) => "run in a container of their image",
+        (true, true) => "run in a privileged container of their image",
+    };
+    page.line("jobs", jobs);
+    if ec2.container {
+        page.line("image of others", &or(&ec2.container_image, "-"));
+        if ec2.docker_socket {
+            page.line("docker socket", "handed into the container");
+        }
+    }
 }
 
 fn ssh_lines(page: &mut Page, ssh: &Ssh) {
@@ -268,21 +326,26 @@ fn ssh_lines(page: &mut Page, ssh: &Ssh) {
 }
 
 fn limit_lines(page: &mut Page, limits: &Limits) {
-    page.line("task definitions", &list(&limits.task_definitions, "none"));
-    page.line("roles", &list(&limits.roles, "none"));
-    page.line("images", &list(&limits.images, "none"));
-    let cpu = limits
-        .max_cpu_millis
-        .map_or("as the task definition says".to_owned(), |millis| {
-            format!("up to {} vCPU", vcpu(millis))
-        });
-    let memory = limits
-        .max_memory
-        .map_or("as the task definition says".to_owned(), |bytes| {
-            format!("up to {}", size(bytes))
-        });
-    page.line("cpu", &cpu);
-    page.line("memory", &memory);
+    let names = |all: &[String]| list(all, "none");
+    let each = |all: Vec<String>| list(&all, "none");
+    let up_to = |most: Option<String>| most.map_or("as it is".to_owned(), |m| format!("up to {m}"));
+    page.line("task definitions", &names(&limits.task_definitions));
+    page.line("roles", &names(&limits.roles));
+    page.line("images", &names(&limits.images));
+    let cpu = limits.max_cpu_millis;
+    let cpu = cpu.map(|millis| format!("{} vCPU", shown::vcpu(millis.into())));
+    page.line("cpu", &up_to(cpu));
+    page.line("memory", &up_to(limits.max_memory.map(shown::size)));
+    page.line("disk", &up_to(limits.max_disk.map(shown::size)));
+    let architectures = limits.architectures.iter();
+    page.line(
+        "architectures",
+        &each(architectures.map(ToString::to_string).collect()),
+    );
+    page.line("machine images", &names(&limits.machine_images));
+    page.line("instance types", &names(&limits.instance_types));
+    let rungs = limits.capacity.iter();
+    page.line("capacity", &each(rungs.map(ToString::to_string).collect()));
 }
 
 fn profile_line(profile: &Profile) -> String {
@@ -292,6 +355,17 @@ fn profile_line(profile: &Profile) -> String {
     }
     if let Some(pattern) = &profile.matches.project {
         when.push(format!("project {pattern}"));
+    }
+    for (what, pattern) in [
+        ("ref", &profile.matches.reference),
+        ("image", &profile.matches.image),
+    ] {
+        if let Some(pattern) = pattern {
+            when.push(format!("{what} {pattern}"));
+        }
+    }
+    for (name, pattern) in &profile.matches.variables {
+        when.push(format!("{name} = {pattern}"));
     }
     match profile.matches.protected {
         Some(true) => when.push("protected ref".to_owned()),
@@ -354,131 +428,5 @@ fn time(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-fn vcpu(millis: u32) -> String {
-    let text = format!("{}.{:03}", millis / 1000, millis % 1000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Returns the size in the largest unit that needs no fraction.
-fn size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes >> shift << shift == bytes && bytes >> shift > 0 {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    format!("{bytes} bytes")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn loaded(text: &str) -> Loaded {
-        config::parse(text, Path::new("f.toml")).expect("right")
-    }
-
-    #[test]
-    fn a_spot_file_is_explained() {
-        let profile = "[[profile]]\nname = \"deploy\"\nmatch = { job_name = \"deploy-*\", protected = true }\n\
-                       capacity = [\"fargate\"]\nfargate.task_definition = \"ci-deploy\"\n";
-        let example = include_str!("../../config-examples/fargate-spot.toml");
-        let text = as_text(&loaded(&format!("{example}\n{profile}")));
-        let want = "\
-f.toml: a file of this driver
-
-Where jobs run
-  1. fargate-spot    a task on Fargate Spot
-  2. fargate         a task on Fargate, on demand
-  waiting            up to 5m for one of these, 10m in all
-
-Fargate and ECS
-  region             eu-west-1
-  cluster            ci
-  task definition    ci-job
-  subnets            subnet-0a1b2c3d, subnet-4e5f6a7b
-  security groups    sg-0a1b2c3d
-  address            private
-
-How a machine is logged in to
-  as                 root on port 22
-  first login        within 3m of the machine's start
-  lost connection    tried again for 10m while the script runs on
-
-What a job may choose
-  task definitions   ci-*
-  roles              none
-  images             none
-  cpu                up to 4 vCPU
-  memory             up to 16GiB
-
-Profiles, the first that fits a job (not in this version: jobs that one fits are refused)
-  deploy             for job deploy-*, protected ref: changes capacity, fargate
-
-How machines are told from others
-  fleet              gitlab-aws-driver
-
-On this host
-  state              /var/lib/gitlab-aws-driver
-  diagnostics        level warn, format text, to standard error
-  builds             /builds
-  cache              /cache
-
-profile: not in this version
-";
-        assert_eq!(text, want);
-    }
-
-    #[test]
-    fn a_go_driver_file_is_explained() {
-        let text = as_text(&loaded(include_str!(
-            "../../config-examples/go-driver.toml"
-        )));
-        for want in [
-            "a file of GitLab's Go Fargate driver",
-            "default capacity provider strategy decides",
-            "public for outbound traffic; the private one is dialled",
-            "any task definition, any role",
-            "as config.toml says",
-            "/opt/gitlab-runner/metadata",
-            "level info, format text, to /var/log/gitlab-runner/fargate.log",
-        ] {
-            assert!(text.contains(want), "{want}\n{text}");
-        }
-    }
-
-    #[test]
-    fn what_machines_carry_is_explained() {
-        let text = as_text(&loaded(
-            "[tags]\nteam = \"a b\"\n[fargate]\ncontainer = \"job\"\nrole_arn = \"arn:aws:iam::111122223333:role/x\"\npropagate_tags = true",
-        ));
-        for want in [
-            "  tag                team = a b\n",
-            "  container          job\n",
-            "  role               arn:aws:iam::111122223333:role/x\n",
-            "  task's tags        those of its task definition too\n",
-            "  region             as AWS's own settings on this host say\n",
-            "  security groups    the VPC's default one\n",
-        ] {
-            assert!(text.contains(want), "{want}\n{text}");
-        }
-    }
-
-    #[test]
-    fn local_is_there_and_lacks_nothing() {
-        let loaded = loaded(include_str!("../../config-examples/local.toml"));
-        let text = as_text(&loaded);
-        assert!(text.contains("1. local           this host, as the Runner's own user"));
-        assert!(!text.contains("not in this version"), "{text}");
-        assert_eq!(missing(&loaded.settings), Vec::<String>::new());
-    }
-
-    #[test]
-    fn sizes_and_cpu_read_as_they_are_written() {
-        assert_eq!(size(16 << 30), "16GiB");
-        assert_eq!(size(1_000), "1000 bytes");
-        assert_eq!(size(3 << 29), "1536MiB");
-        assert_eq!(vcpu(4000), "4");
-        assert_eq!(vcpu(500), "0.5");
-        assert_eq!(vcpu(10_250), "10.25");
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, roman};
+use clap_mangen::roff::{Roff, bold, roman};
 
 use super::print;
 use crate::error::{Error, Kind, Result};
@@ -43,7 +43,8 @@ pub fn page(mut program: Command, name: Option<&str>) -> Result<()> {
 
 fn render(command: Command) -> std::io::Result<Vec<u8>> {
     let examples = command.get_after_help().map(ToString::to_string);
-    let has_commands = command.has_subcommands();
+    let commands = commands(&command);
+    let versioned = command.get_version().is_some();
     let page = Man::new(command);
     let mut text = Vec::new();
     page.render_title(&mut text)?;
@@ -51,9 +52,7 @@ fn render(command: Command) -> std::io::Result<Vec<u8>> {
     page.render_synopsis_section(&mut text)?;
     page.render_description_section(&mut text)?;
     page.render_options_section(&mut text)?;
-    if has_commands {
-        page.render_subcommands_section(&mut text)?;
-    }
+    commands.to_writer(&mut text)?;
     if let Some(examples) = examples {
         // As it is: filling the lines would make the examples' one.
         let mut roff = Roff::new();
@@ -64,8 +63,34 @@ fn render(command: Command) -> std::io::Result<Vec<u8>> {
         roff.control("fi", []);
         roff.to_writer(&mut text)?;
     }
-    page.render_version_section(&mut text)?;
+    // Without one the section would be a panic.
+    if versioned {
+        page.render_version_section(&mut text)?;
+    }
     Ok(text)
+}
+
+/// Names the commands that a command has; only those of the program itself have pages of their own.
+fn commands(command: &Command) -> Roff {
+    let mut roff = Roff::new();
+    let shown = |c: &&Command| !c.is_hide_set() && c.get_name() != "help";
+    let all: Vec<&Command> = command.get_subcommands().filter(shown).collect();
+    if all.is_empty() {
+        return roff;
+    }
+    let is_program = command.get_bin_name().is_none_or(|n| !n.contains(' '));
+    roff.control("SH", ["COMMANDS"]);
+    for c in all {
+        let page = format!("{}-{}(1)", command.get_name(), c.get_name());
+        let name = match is_program {
+            true => roman(page),
+            false => bold(c.get_name()),
+        };
+        let about = c.get_about().map(ToString::to_string);
+        roff.control("TP", []).text([name]);
+        roff.text([roman(about.unwrap_or_default())]);
+    }
+    roff
 }
 
 #[cfg(test)]
@@ -89,5 +114,39 @@ mod tests {
             assert!(text.contains(word), "{word}\n{text}");
         }
         assert!(!text.contains("local\\-guard"), "{text}");
+    }
+
+    /// Returns the pages that a page names.
+    fn named(text: &str) -> Vec<String> {
+        let plain = text.replace('\\', "");
+        let pages = plain.lines().filter_map(|line| line.strip_suffix("(1)"));
+        pages.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_page_that_is_named_is_in_the_packages() {
+        let mut program = Cli::command();
+        program.build();
+        let list = include_str!("../../packaging/build");
+        let (_, list) = list.split_once("for command in ").unwrap();
+        let (list, _) = list.split_once(';').unwrap();
+        let packed: Vec<String> = list
+            .split(' ')
+            .map(|name| format!("{}-{name}", program.get_name()))
+            .collect();
+        let root = String::from_utf8(render(program.clone()).unwrap()).unwrap();
+        assert_eq!(named(&root), packed);
+        for command in program.get_subcommands() {
+            let page = String::from_utf8(render(command.clone()).unwrap()).unwrap();
+            assert_eq!(named(&page), [""; 0], "{page}");
+        }
+        let custom = program.find_subcommand("custom").unwrap().clone();
+        let custom = String::from_utf8(render(custom).unwrap()).unwrap();
+        for stage in ["config", "prepare", "run", "cleanup"] {
+            assert!(
+                custom.contains(&format!(".TP\n\\fB{stage}\\fR\n")),
+                "{custom}"
+            );
+        }
     }
 }

@@ -4,7 +4,11 @@
 //! process stands in the intent; nobody will ever call their `cleanup`), tasks of this manager that no record names, and
 //! tasks of the whole fleet that are past their deadline, whoever started them. All else is left alone.
 //!
-//! AWS's list is read before the state: every task in it had its intent on disk before it was asked for.
+//! AWS's list is read before the state: every task in it had its intent on disk before it was asked for. Instances, which
+//! carry their launch's own token as a tag, are dealt with in the same way.
+
+#[cfg(feature = "ec2")]
+mod instances;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
@@ -80,7 +84,10 @@ struct Cluster {
 /// What live jobs own.
 #[derive(Debug, Default)]
 struct Owned {
-    tasks: HashSet<String>,
+    /// Tasks and instances, by their names.
+    machines: HashSet<String>,
+    /// Tokens of launches of instances.
+    launches: HashSet<String>,
     /// When the oldest launch was asked for whose answer is not known yet.
     asked_since: Option<u64>,
     /// Whether the state of some job cannot be read: it may own anything.
@@ -139,12 +146,16 @@ impl Reaper<'_> {
                 Err(error) => self.problem(&error),
             }
         }
+        #[cfg(feature = "ec2")]
+        let instances = self.see_instances().await?;
         let mut owned = Owned::default();
         for job in self.store.jobs()? {
             if let Err(error) = self.job(&job, &mut owned).await {
                 self.problem(&error);
             }
         }
+        #[cfg(feature = "ec2")]
+        self.end_instances(instances, &owned).await?;
         let mut ended = HashSet::new();
         for (aws, cluster, tasks) in seen {
             for task in tasks {
@@ -165,7 +176,7 @@ impl Reaper<'_> {
     /// Returns every cluster that this configuration or any known job names.
     fn clusters(&mut self) -> Result<HashSet<Cluster>> {
         let mut clusters = HashSet::new();
-        if let Some(fargate) = &self.settings.fargate {
+        for fargate in self.settings.each().filter_map(|s| s.fargate.as_ref()) {
             let role = fargate.role_arn.clone().map(|arn| SettledRole {
                 arn,
                 tags: Vec::new(),
@@ -227,10 +238,10 @@ impl Reaper<'_> {
         if owned.unclear && known_intent.is_none() && known_record.is_none() {
             return intent.and(record).map(drop);
         }
-        if let Some(record) = known_record
-            && let Place::Ecs(place) = &record.machine.place
-        {
-            owned.tasks.insert(place.task.clone());
+        match known_record.map(|record| &record.machine.place) {
+            Some(Place::Ecs(place)) => drop(owned.machines.insert(place.task.clone())),
+            Some(Place::Ec2(place)) => drop(owned.machines.insert(place.instance.clone())),
+            Some(Place::Local { .. }) | None => {}
         }
         let Some(why) = ownerless(known_intent, known_record) else {
             if let Some(intent) = known_intent {
@@ -238,9 +249,9 @@ impl Reaper<'_> {
             }
             return intent.and(record.map(drop));
         };
-        // Its tasks are dealt with here: what is listed of them stops just now.
+        // Its machines are dealt with here: what is listed of them stops just now.
         if let Some(intent) = known_intent {
-            owned.note_tasks(intent);
+            owned.note_machines(intent);
         }
         if !self.report.dry_run {
             let reason = format!("reaped: {why}");
@@ -263,22 +274,15 @@ impl Reaper<'_> {
         if task.phase.is_ending() || task.stop.is_some() {
             return Ok(None);
         }
-        if is_of_fleet(task, &self.settings.fleet)
-            && let Some(deadline) = tags::deadline(&task.tags)
-            && deadline < SystemTime::now()
-        {
-            let since = SystemTime::now()
-                .duration_since(deadline)
-                .unwrap_or_default();
-            let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
-            return Ok(Some(format!("its deadline is past since {since}")));
+        if let Some(why) = past_deadline(&task.tags, &self.settings.fleet) {
+            return Ok(Some(why));
         }
         // Whoever has no name has started nothing; to look is no reason to draw one.
         let Some(manager) = self.store.known_manager()? else {
             return Ok(None);
         };
         let own = task.started_by.as_deref() == Some(tags::started_by(&manager).as_str());
-        if !own || owned.tasks.contains(&task.arn) || owned.may_have_asked_for(task) {
+        if !own || owned.machines.contains(&task.arn) || owned.may_have_asked_for(task) {
             return Ok(None);
         }
         Ok(Some("no live job of this bastion owns it".to_owned()))
@@ -333,7 +337,7 @@ impl Reaper<'_> {
 
 impl Owned {
     fn note(&mut self, intent: &Intent) {
-        self.note_tasks(intent);
+        self.note_machines(intent);
         let asked = |launch: &Launch| {
             launch.state == LaunchState::Asked && matches!(launch.request, Request::Ecs(_))
         };
@@ -343,10 +347,15 @@ impl Owned {
         }
     }
 
-    fn note_tasks(&mut self, intent: &Intent) {
+    fn note_machines(&mut self, intent: &Intent) {
         for launch in &intent.launches {
-            if let LaunchState::Named(task) = &launch.state {
-                self.tasks.insert(task.clone());
+            if let LaunchState::Named(machine) = &launch.state {
+                self.machines.insert(machine.clone());
+            }
+            if let Request::Ec2(request) = &launch.request
+                && launch.state != LaunchState::Over
+            {
+                self.launches.insert(request.token.clone());
             }
         }
     }
@@ -365,10 +374,16 @@ impl Owned {
     }
 }
 
-fn is_of_fleet(task: &Task, fleet: &str) -> bool {
-    let key = format!("{}fleet", tags::PREFIX);
-    let fleet = tags::value(fleet);
-    task.tags.iter().any(|(k, v)| *k == key && *v == fleet)
+fn is_of_fleet(tags: &[(String, String)], fleet: &str) -> bool {
+    tags::own(tags, "fleet") == Some(tags::value(fleet).as_str())
+}
+
+/// Says since when something of the fleet is past its deadline, if it is.
+fn past_deadline(tags: &[(String, String)], fleet: &str) -> Option<String> {
+    let deadline = tags::deadline(tags).filter(|_| is_of_fleet(tags, fleet))?;
+    let since = SystemTime::now().duration_since(deadline).ok()?;
+    let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
+    Some(format!("its deadline is past since {since}"))
 }
 
 /// Says why a job is nobody's, if it is.
@@ -414,7 +429,7 @@ fn given_up(error: Error, intent: &Intent) -> Error {
                 request.cluster.as_deref().unwrap_or("default"),
                 request.started_by
             )),
-            Request::Local(_) => None,
+            Request::Local(_) | Request::Ec2(_) => None,
         })
         .collect();
     let places: Vec<String> = places.into_iter().collect();
@@ -431,7 +446,8 @@ fn given_up(error: Error, intent: &Intent) -> Error {
 
 /// Whether a job's machine is elsewhere.
 fn is_remote(intent: Option<&Intent>, record: Option<&Record>) -> bool {
-    let launched = |launch: &Launch| matches!(launch.request, Request::Ecs(_));
+    let launched = |launch: &Launch| launch.request.is_remote();
+    let elsewhere = |record: &Record| !matches!(record.machine.place, Place::Local { .. });
     intent.is_some_and(|intent| intent.launches.iter().any(launched))
-        || record.is_some_and(|record| matches!(record.machine.place, Place::Ecs(_)))
+        || record.is_some_and(elsewhere)
 }

@@ -105,6 +105,7 @@ impl ExitCodes {
             | Kind::Unreachable
             | Kind::HostKey
             | Kind::MachineGone
+            | Kind::TakenBack
             | Kind::SupervisorGone
             | Kind::NoSpace
             | Kind::Protocol

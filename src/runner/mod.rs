@@ -2,6 +2,7 @@
 //!
 //! The environment is read once, here; nothing else in the program asks for a variable.
 
+pub mod containers;
 pub mod exit;
 pub mod identity;
 pub mod owner;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Kind, Result};
 
+use containers::Containers;
 use exit::ExitCodes;
 use identity::Identity;
 use payload::Payload;
@@ -74,6 +76,8 @@ pub struct Call {
     pub payload: Payload,
     /// What the job asks for by variable.
     pub wishes: Wishes,
+    /// What the job says of containers.
+    pub containers: Containers,
     /// Tells one try of `prepare` from another.
     pub attempt: String,
     /// Something that was lost, in words for the job log.
@@ -123,11 +127,13 @@ impl Call {
             }
         };
         let wishes = Wishes::read(env, &payload);
+        let containers = Containers::read(env, &payload);
         Ok(Self {
             codes,
             identity,
             payload,
             wishes,
+            containers,
             attempt,
             lost,
         })

@@ -3,10 +3,12 @@
 //! Fields come and go with server versions, and any of them may be null; what is missing is simply absent
 //! here. Only what the driver uses is read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
+use super::containers::{Credential, Image, Service};
 use crate::error::{Error, Kind, Result};
 
 /// The parts of the payload in use.
@@ -20,14 +22,18 @@ pub struct Payload {
     pub pipeline_id: Option<u64>,
     /// The project's full path.
     pub project_path: Option<String>,
+    /// The branch or tag.
+    pub reference: Option<String>,
     /// Whether the job's ref is protected.
     pub protected: Option<bool>,
     /// The job's time limit, in seconds.
     pub timeout: Option<u64>,
     /// `image:`.
-    pub image: Option<String>,
-    /// The images of `services:`.
-    pub services: Vec<String>,
+    pub image: Option<Image>,
+    /// `services:`.
+    pub services: Vec<Service>,
+    /// The registries that GitLab gives the job access to.
+    pub credentials: Vec<Credential>,
     variables: Vec<Variable>,
 }
 
@@ -36,6 +42,8 @@ struct Variable {
     key: String,
     value: String,
     masked: bool,
+    public: bool,
+    file: bool,
 }
 
 impl Payload {
@@ -67,6 +75,8 @@ impl Payload {
                     key: text(&v["key"])?,
                     value: string(&v["value"]).unwrap_or_default(),
                     masked: v["masked"].as_bool().unwrap_or(false),
+                    public: v["public"].as_bool().unwrap_or(false),
+                    file: v["file"].as_bool().unwrap_or(false),
                 })
             })
             .collect();
@@ -76,11 +86,13 @@ impl Payload {
             job_name: text(&info["name"]),
             pipeline_id: number(&info["pipeline_id"]),
             project_path: text(&info["project_full_path"]),
+            reference: text(&json["git_info"]["ref"]),
             protected: json["git_info"]["protected"].as_bool(),
             timeout: number(&json["runner_info"]["timeout"]),
-            image: text(&json["image"]["name"]),
-            services: list(&json["services"])
-                .filter_map(|s| text(&s["name"]))
+            image: Image::read(&json["image"]),
+            services: list(&json["services"]).filter_map(Service::read).collect(),
+            credentials: list(&json["credentials"])
+                .filter_map(Credential::read)
                 .collect(),
             variables,
         };
@@ -92,13 +104,22 @@ impl Payload {
                 .map(str::to_owned)
         };
         let (path, pipeline) = (first("CI_PROJECT_PATH"), first("CI_PIPELINE_ID"));
+        let reference = first("CI_COMMIT_REF_NAME");
         let protected = first("CI_COMMIT_REF_PROTECTED").map(|text| text == "true");
         let timeout = first("CI_JOB_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        payload.reference = payload.reference.or(reference);
         payload.protected = payload.protected.or(protected);
         payload.timeout = payload.timeout.or(timeout);
         payload.project_path = payload.project_path.or(path);
         payload.pipeline_id = payload.pipeline_id.or_else(|| pipeline?.parse().ok());
         Ok(payload)
+    }
+
+    /// Names the job as all its retries are named: by project, pipeline and its own name. Only where all three are known.
+    #[must_use]
+    pub fn lineage(&self) -> Option<String> {
+        let (project, job) = (self.project_path.as_ref()?, self.job_name.as_ref()?);
+        Some(format!("{project}\n{}\n{job}", self.pipeline_id?))
     }
 
     /// Returns the first occurrence of a variable: GitLab puts its own before the user's.
@@ -116,22 +137,57 @@ impl Payload {
         !self.variables.is_empty()
     }
 
+    /// Returns whether it says nothing at all: the Runner did not hand it over.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns each variable as the job sees it: what came last counts there.
+    #[must_use]
+    pub fn effective(&self) -> BTreeMap<&str, &str> {
+        let all = self.variables.iter();
+        all.map(|v| (v.key.as_str(), v.value.as_str())).collect()
+    }
+
     /// Returns whether any occurrence of a variable is a secret.
     #[must_use]
     pub fn is_masked(&self, name: &str) -> bool {
         self.variables.iter().any(|v| v.key == name && v.masked)
     }
+
+    /// Returns the content of a variable that is a file, where its last occurrence, which is the one that counts in a
+    /// job, is one.
+    #[must_use]
+    pub fn last_file(&self, name: &str) -> Option<&str> {
+        let last = self.variables.iter().rfind(|v| v.key == name)?;
+        last.file.then_some(&*last.value)
+    }
+
+    /// Returns the names of the variables no occurrence of which is a secret or a file, each once.
+    pub fn public_names(&self) -> impl Iterator<Item = &str> {
+        let all = &self.variables;
+        let is_public = |name: &str| {
+            let mut same = all.iter().filter(|v| v.key == name);
+            same.all(|v| v.public && !v.masked && !v.file)
+        };
+        let first = |at: usize, name: &str| all[..at].iter().all(|v| v.key != name);
+        all.iter()
+            .enumerate()
+            .filter(move |(at, v)| first(*at, &v.key) && is_public(&v.key))
+            .map(|(_, v)| &*v.key)
+    }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn string(value: &Value) -> Option<String> {
+pub(super) fn string(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     string(value).filter(|v| !v.is_empty())
 }
 
@@ -166,12 +222,15 @@ mod tests {
         let p = Payload::parse(
             br#"{"id":7,"variables":[{"key":"CI_PROJECT_PATH","value":"g/p"},{"key":"CI_PROJECT_PATH","value":"evil"},
                  {"key":"CI_PIPELINE_ID","value":"9"},{"key":"CI_JOB_TIMEOUT","value":"90"},
+                 {"key":"CI_COMMIT_REF_NAME","value":"main"},{"key":"CI_COMMIT_REF_NAME","value":"evil"},
                  {"key":"CI_COMMIT_REF_PROTECTED","value":"true"},{"key":"CI_COMMIT_REF_PROTECTED","value":"false"}]}"#,
         )
         .unwrap();
         assert_eq!(p.project_path.as_deref(), Some("g/p"));
         assert_eq!((p.id, p.pipeline_id), (Some(7), Some(9)));
         assert_eq!((p.timeout, p.protected), (Some(90), Some(true)));
+        assert_eq!(p.reference.as_deref(), Some("main"));
+        assert_eq!(p.effective().get("CI_COMMIT_REF_NAME"), Some(&"evil"));
     }
 
     proptest! {

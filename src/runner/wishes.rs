@@ -1,79 +1,125 @@
 //! What a job asks for by CI/CD variable, and what comes of it beside the flags, the file and its limits.
 //!
 //! A flag stands above the job's choice, which stands above the file; an empty value chooses nothing. What a
-//! job may choose is bounded by `[limits]`; a file of the Go driver has none and is open, as that driver was.
-//!
-//! How a pattern of `[limits]` fits what a job asks for:
-//!
-//! - `ci-*`, `ci-job`: the family alone, whatever the revision; never an ARN, which may name another account.
-//! - `ci-*:*`, `ci-job:7`: a family *with* a revision.
-//! - `arn:…`: an ARN, of a task definition or a role; without a revision it fits every revision.
-//!
-//! `*` stops at `:` and `/`, `**` does not.
+//! job may choose is bounded by `[limits]` ([`limits`]); a file of the Go driver has none and is open to the variables that
+//! driver had, and to no others. A rung that cannot give what the job asks for is left out ([`rungs`]), and a job that no
+//! rung is left for is refused.
 
+mod limits;
+mod rungs;
+mod session;
+pub mod sizes;
+
+use self::limits::Within;
+use self::session::SessionVariable;
+use self::sizes::TaskSize;
 use super::Environment;
 use super::payload::Payload;
 use crate::cli::Overrides;
-use crate::config::settings::{Limits, Settings, Style};
-use crate::config::{arn, pattern, tags};
+use crate::config::settings::{Architecture, Rung, Settings, Style};
 use crate::error::{Error, Kind, Result};
 
-/// The job's task definition.
-const TASK_DEFINITION: &str = "FARGATE_TASK_DEFINITION";
+/// The job's task definition, by the Go driver's name.
+const GO_TASK_DEFINITION: &str = "FARGATE_TASK_DEFINITION";
 /// The job's platform version.
 const PLATFORM_VERSION: &str = "FARGATE_PLATFORM_VERSION";
-/// The role that the job's task is launched with.
-const ROLE: &str = "ROLE_ARN";
-/// Which of the job's variables that role's session is told, separated by commas.
-const SESSION: &str = "SESSION_VARS";
+/// The role that the job's machine is launched with, by the Go driver's name.
+const GO_ROLE: &str = "ROLE_ARN";
 
-/// How many tags a session may have (STS).
-const MOST_SESSION_TAGS: usize = 50;
+const TASK_DEFINITION: &str = "AWS_DRIVER_TASK_DEFINITION";
+const ROLE: &str = "AWS_DRIVER_ROLE";
+const CPU: &str = "AWS_DRIVER_CPU";
+const MEMORY: &str = "AWS_DRIVER_MEMORY";
+const DISK: &str = "AWS_DRIVER_DISK";
+const ARCHITECTURE: &str = "AWS_DRIVER_ARCHITECTURE";
+const MACHINE_IMAGE: &str = "AWS_DRIVER_MACHINE_IMAGE";
+const INSTANCE_TYPE: &str = "AWS_DRIVER_INSTANCE_TYPE";
+const CAPACITY: &str = "AWS_DRIVER_CAPACITY";
 
 /// The most of a value that is repeated in a message.
 const SHOWN: usize = 200;
 
-/// What a job asks for.
+/// What a job asks for, as it says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    task_definition: Option<String>,
-    platform_version: Option<String>,
-    role: Option<String>,
+    /// By either name.
+    task_definition: [Option<Wish>; 2],
+    platform_version: Option<Wish>,
+    /// By either name.
+    role: [Option<Wish>; 2],
     session: Vec<SessionVariable>,
+    cpu: Option<Wish>,
+    memory: Option<Wish>,
+    disk: Option<Wish>,
+    architecture: Option<Wish>,
+    machine_image: Option<Wish>,
+    instance_type: Option<Wish>,
+    capacity: Option<Wish>,
+    image: Option<Wish>,
+    services: Vec<Wish>,
 }
 
-/// A variable that a job wants its role's session to be told.
+/// One thing that a job asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct SessionVariable {
-    name: String,
-    value: Value,
+struct Wish {
+    /// By which variable, or keyword of the pipeline.
+    by: &'static str,
+    value: String,
 }
 
-/// What such a variable says.
+impl Wish {
+    /// Begins each message about it.
+    fn told(&self) -> String {
+        format!("the job asks for {:?} by {}", clip(&self.value), self.by)
+    }
+
+    fn refuse(&self, why: &str, hint: impl Into<String>) -> Error {
+        Error::new(Kind::Limit, format!("{}, {why}", self.told())).hint(hint)
+    }
+}
+
+/// What holds for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
-    /// This.
-    Is(String),
-    /// Nothing: the job has no such variable.
-    Unset,
-    /// A secret.
-    Masked,
-    /// It is GitLab's own, and there is no copy of it that the job cannot have changed.
-    Untrusted,
-    /// It could be mistaken for GitLab's own variable of this name.
-    Mimics(String),
-    /// That is no variable's name.
-    NoName,
+pub struct Settled {
+    /// Where the job may run, in order; empty: as the cluster's own default strategy says.
+    pub rungs: Vec<Rung>,
+    /// Rungs that cannot give what the job asks for, and why.
+    pub left_out: Vec<(Rung, String)>,
+    /// What holds where the job is a task; `None`: no rung is one.
+    pub task: Option<SettledTask>,
+    /// What holds where the job has an instance; `None`: no rung is one.
+    pub instance: Option<SettledInstance>,
 }
 
 /// What holds for a job's task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettledTask {
     /// Family, family:revision or ARN.
     pub task_definition: String,
     /// Fargate platform version; `None`: AWS's latest.
     pub platform_version: Option<String>,
     /// The role to take on for all calls about the task; `None`: the host's own credentials.
+    pub role: Option<SettledRole>,
+    /// The size on Fargate, where the job asks for one.
+    pub on_fargate: TaskSize,
+    /// The size on another capacity provider, where the job asks for one.
+    pub elsewhere: TaskSize,
+}
+
+/// What holds for a job's instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettledInstance {
+    /// An AMI's id or the name of an SSM parameter; `None`: the launch template's.
+    pub image: Option<String>,
+    /// Types, any of which will do.
+    pub types: Vec<String>,
+    /// The least that the type must have, in thousandths of a vCPU.
+    pub min_cpu_millis: Option<u32>,
+    /// The least that the type must have, in bytes.
+    pub min_memory: Option<u64>,
+    /// Of the root volume, bytes; `None`: the image's own.
+    pub disk: Option<u64>,
+    /// The role to take on for all calls about the instance; `None`: the host's own credentials.
     pub role: Option<SettledRole>,
 }
 
@@ -89,189 +135,191 @@ pub struct SettledRole {
 impl Wishes {
     /// Reads what the job asks for.
     ///
-    /// What it chooses comes from its effective variables: they are its to set. What tells *who* it is (the
-    /// values of GitLab's own variables) comes from the trusted payload's first occurrences.
+    /// What it chooses comes from its effective variables: they are its to set, and what is checked is what is used. What
+    /// tells *who* it is (the values of GitLab's own variables) comes from the trusted payload's first occurrences.
     #[must_use]
     pub fn read(env: &Environment, payload: &Payload) -> Self {
-        let mut session: Vec<SessionVariable> = Vec::new();
-        let names = env.job_variable(SESSION).unwrap_or_default();
-        for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-            if session.iter().all(|s| s.name != name) {
-                session.push(SessionVariable {
-                    name: name.to_owned(),
-                    value: value_of(name, env, payload),
-                });
-            }
+        let wish = |by: &'static str| env.job_variable(by).map(|value| Wish { by, value });
+        let image = |by: &'static str, value: &String| Wish {
+            by,
+            value: value.clone(),
+        };
+        Self {
+            task_definition: [wish(TASK_DEFINITION), wish(GO_TASK_DEFINITION)],
+            platform_version: wish(PLATFORM_VERSION),
+            role: [wish(ROLE), wish(GO_ROLE)],
+            session: session::read(env, payload),
+            cpu: wish(CPU),
+            memory: wish(MEMORY),
+            disk: wish(DISK),
+            architecture: wish(ARCHITECTURE),
+            machine_image: wish(MACHINE_IMAGE),
+            instance_type: wish(INSTANCE_TYPE),
+            capacity: wish(CAPACITY),
+            image: payload.image.as_ref().map(|i| image("`image:`", &i.name)),
+            services: payload
+                .services
+                .iter()
+                .map(|s| image("`services:`", &s.image.name))
+                .collect(),
+        }
+    }
+
+    /// Returns what a file of the Go driver's heeds: that driver knew none of the others.
+    fn of_go_driver(&self) -> Self {
+        let [new_task_definition, task_definition] = self.task_definition.clone();
+        let [new_role, role] = self.role.clone();
+        let others = [
+            new_task_definition,
+            new_role,
+            self.cpu.clone(),
+            self.memory.clone(),
+            self.disk.clone(),
+            self.architecture.clone(),
+            self.machine_image.clone(),
+            self.instance_type.clone(),
+            self.capacity.clone(),
+        ];
+        for wish in others.into_iter().flatten() {
+            tracing::debug!(
+                variable = wish.by,
+                "ignored: the configuration is a file of the Go driver, which has no such variable"
+            );
         }
         Self {
-            task_definition: env.job_variable(TASK_DEFINITION),
-            platform_version: env.job_variable(PLATFORM_VERSION),
-            role: env.job_variable(ROLE),
-            session,
+            task_definition: [None, task_definition],
+            platform_version: self.platform_version.clone(),
+            role: [None, role],
+            session: self.session.clone(),
+            ..Self::default()
         }
-    }
-
-    /// Returns the session's tags.
-    fn session_tags(&self) -> Result<Vec<(String, String)>> {
-        let mut all: Vec<(String, String)> = Vec::new();
-        for SessionVariable { name, value } in &self.session {
-            let refuse = |what: String, hint: &str| {
-                let shown = clip(name);
-                let message =
-                    format!("the job asks by {SESSION} that the role be told {shown:?}, {what}");
-                Err(Error::new(Kind::Limit, message).hint(hint))
-            };
-            let value = match value {
-                Value::Unset => continue,
-                Value::Is(value) => value,
-                Value::Masked => {
-                    return refuse(
-                        "which is masked".into(),
-                        "CloudTrail keeps such values in the clear. Take it out of SESSION_VARS.",
-                    );
-                }
-                Value::Untrusted => {
-                    return refuse(
-                        "and this GitLab Runner hands over no copy of it that the job cannot change".into(),
-                        "Update GitLab Runner (14.1 or later), or take it out of SESSION_VARS.",
-                    );
-                }
-                Value::Mimics(own) => {
-                    return refuse(
-                        format!("which AWS would take for GitLab's {own}"),
-                        "AWS ignores the case of tags. Name GitLab's own variables in capitals, and others differently.",
-                    );
-                }
-                Value::NoName => {
-                    return refuse(
-                        "which is no variable's name".into(),
-                        "Names have letters, digits and _ only, and commas between them.",
-                    );
-                }
-            };
-            if let Some((other, _)) = all.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)) {
-                return refuse(
-                    format!("which AWS cannot tell from {other:?}"),
-                    "AWS ignores the case of tags. Rename one of the two.",
-                );
-            }
-            if let Some(problem) = tags::value_problem(value) {
-                return refuse(
-                    format!("whose value {:?} AWS does not take: {problem}", clip(value)),
-                    "Take it out of SESSION_VARS, or send another variable that says it in AWS's characters.",
-                );
-            }
-            all.push((name.clone(), value.clone()));
-        }
-        if all.len() > MOST_SESSION_TAGS {
-            return Err(Error::new(
-                Kind::Limit,
-                format!(
-                    "the job asks by {SESSION} that the role be told {} variables, and AWS takes {MOST_SESSION_TAGS}",
-                    all.len()
-                ),
-            )
-            .hint("Name fewer."));
-        }
-        Ok(all)
     }
 }
 
-/// Returns what a variable says; of GitLab's own only what GitLab itself said counts.
-fn value_of(name: &str, env: &Environment, payload: &Payload) -> Value {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.len() > tags::LONGEST_KEY || !name.chars().all(fits) {
-        return Value::NoName;
+/// Returns the one wish that two variables make.
+fn one_of(two: &[Option<Wish>; 2]) -> Result<Option<&Wish>> {
+    match two {
+        [Some(a), Some(b)] if a.value != b.value => Err(a.refuse(
+            &format!("and for {:?} by {}", clip(&b.value), b.by),
+            format!("Set {} alone, or both alike.", a.by),
+        )),
+        [a, b] => Ok(a.as_ref().or(b.as_ref())),
     }
-    // The names of session tags, and of the conditions that policies make of them, ignore case: a job's own
-    // `ci_project_path` would pass for CI_PROJECT_PATH.
-    let capitals = name.to_ascii_uppercase();
-    if is_predefined(&capitals) {
-        if name != capitals {
-            return Value::Mimics(capitals);
-        }
-        if !payload.has_variables() {
-            return Value::Untrusted;
-        }
-        if payload.is_masked(name) {
-            return Value::Masked;
-        }
-        return match payload.first(name).filter(|v| !v.is_empty()) {
-            Some(value) => Value::Is(value.to_owned()),
-            None => Value::Unset,
-        };
-    }
-    if payload.is_masked(name) {
-        return Value::Masked;
-    }
-    env.job_variable(name).map_or(Value::Unset, Value::Is)
 }
 
-/// Returns whether the name is one of those that GitLab gives its own variables.
-fn is_predefined(name: &str) -> bool {
-    name == "CI" || name.starts_with("CI_") || name.starts_with("GITLAB_")
-}
-
-/// Settles what holds for a job's task: a flag, else the job's own choice as far as `[limits]` lets it, else
-/// the file.
+/// Settles what holds for a job: a flag, else the job's own choice as far as `[limits]` lets it, else the file.
 ///
 /// # Errors
-/// Where the job asks for what it may not have ([`Kind::Limit`]), and where nobody names a task definition
-/// ([`Kind::Config`]).
+/// Where the job asks for what it may not have, or what no rung has ([`Kind::Limit`]), and where nobody names a task
+/// definition ([`Kind::Config`]).
 pub fn settle(settings: &Settings, overrides: &Overrides, wishes: &Wishes) -> Result<Settled> {
-    let file = settings.fargate.as_ref();
-    let of_file = file.and_then(|f| f.task_definition.as_ref());
-    let task_definition = match (&overrides.task_definition, &wishes.task_definition) {
-        (Some(flag), _) => Some(flag),
-        (None, Some(wish)) => {
-            if let Some(limits) = &settings.limits
-                && of_file != Some(wish)
-            {
-                allow_task_definition(wish, limits)?;
-            }
-            Some(wish)
+    let of_go_driver;
+    let wishes = match settings.limits {
+        Some(_) => wishes,
+        None => {
+            of_go_driver = wishes.of_go_driver();
+            &of_go_driver
         }
-        (None, None) => of_file,
     };
-    let Some(task_definition) = task_definition.cloned() else {
-        return Err(no_task_definition(settings.style));
+    let within = limits::check(settings, overrides, wishes)?;
+    let asked = within.capacity.as_ref().unwrap_or(&settings.capacity);
+    let (rungs, left_out) = rungs::choose(settings, overrides, wishes, &within, asked)?;
+    let task = match rungs.iter().any(Rung::is_task) || rungs.is_empty() {
+        true => Some(settle_task(settings, overrides, wishes, &within)?),
+        false => None,
     };
-
-    let of_file = file.and_then(|f| f.platform_version.as_ref());
-    let platform_version = match (&overrides.platform_version, &wishes.platform_version) {
-        (Some(flag), _) => Some(flag),
-        (None, Some(wish)) => {
-            if settings.limits.is_some() && of_file != Some(wish) {
-                allow_platform_version(wish)?;
-            }
-            Some(wish)
-        }
-        (None, None) => of_file,
+    let instance = match rungs.iter().any(Rung::is_instance) {
+        true => Some(settle_instance(settings, wishes, &within)?),
+        false => None,
     };
-
     Ok(Settled {
-        task_definition,
-        platform_version: platform_version.cloned(),
-        role: settle_role(settings, wishes)?,
+        rungs,
+        left_out,
+        task,
+        instance,
     })
 }
 
-/// Settles the role alone: all that it takes to look at a task that is there, and to end it.
+fn settle_task(
+    settings: &Settings,
+    overrides: &Overrides,
+    wishes: &Wishes,
+    within: &Within,
+) -> Result<SettledTask> {
+    let file = settings.fargate.clone().unwrap_or_default();
+    let of_file = match within.architecture {
+        Some(Architecture::Arm64) => file.task_definition_arm64,
+        Some(Architecture::X86_64) | None => file.task_definition,
+    };
+    let of_job = one_of(&wishes.task_definition)?.map(|wish| wish.value.clone());
+    let Some(task_definition) = overrides.task_definition.clone().or(of_job).or(of_file) else {
+        return Err(no_task_definition(settings.style));
+    };
+    let of_job = wishes
+        .platform_version
+        .as_ref()
+        .map(|wish| wish.value.clone());
+    let platform_version = overrides.platform_version.clone().or(of_job);
+    Ok(SettledTask {
+        task_definition,
+        platform_version: platform_version.or(file.platform_version),
+        role: settle_role(file.role_arn.as_ref(), settings, wishes)?,
+        // Where Fargate has no such size its rungs are left out.
+        on_fargate: sizes::on_fargate(within.cpu, within.memory, within.disk).unwrap_or_default(),
+        elsewhere: sizes::elsewhere(within.cpu, within.memory),
+    })
+}
+
+fn settle_instance(
+    settings: &Settings,
+    wishes: &Wishes,
+    within: &Within,
+) -> Result<SettledInstance> {
+    let file = settings.ec2.clone().unwrap_or_default();
+    let (image, types) = match within.architecture {
+        Some(Architecture::Arm64) => (file.image_id_arm64, file.instance_types_arm64),
+        Some(Architecture::X86_64) | None => (file.image_id, file.instance_types),
+    };
+    let value = |wish: &Option<Wish>| wish.as_ref().map(|wish| wish.value.clone());
+    Ok(SettledInstance {
+        image: value(&wishes.machine_image).or(image),
+        types: value(&wishes.instance_type).map_or(types, |one| vec![one]),
+        min_cpu_millis: within.cpu,
+        min_memory: within.memory,
+        disk: within.disk.map(sizes::whole_gib).or(file.volume_size),
+        role: settle_role(file.role_arn.as_ref(), settings, wishes)?,
+    })
+}
+
+/// Settles the role alone, beside the one that the file names for this kind of machine: all that it takes to look at what is
+/// there, and to end it.
 ///
 /// # Errors
 /// Where the job asks for a role that it may not have ([`Kind::Limit`]).
-pub fn settle_role(settings: &Settings, wishes: &Wishes) -> Result<Option<SettledRole>> {
-    let file = settings.fargate.as_ref();
-    let of_file = file.and_then(|f| f.role_arn.as_ref());
-    if let (Some(wish), Some(limits)) = (&wishes.role, &settings.limits)
-        && of_file != Some(wish)
-    {
-        allow_role(wish, limits)?;
-    }
-    match wishes.role.as_ref().or(of_file) {
+pub fn settle_role(
+    of_file: Option<&String>,
+    settings: &Settings,
+    wishes: &Wishes,
+) -> Result<Option<SettledRole>> {
+    let of_go_driver;
+    let wishes = match &settings.limits {
+        Some(limits) => {
+            if let Some(wish) = one_of(&wishes.role)?
+                && of_file != Some(&wish.value)
+            {
+                limits::allow_role(wish, limits)?;
+            }
+            wishes
+        }
+        None => {
+            of_go_driver = wishes.of_go_driver();
+            &of_go_driver
+        }
+    };
+    match one_of(&wishes.role)?.map(|wish| &wish.value).or(of_file) {
         Some(arn) => Ok(Some(SettledRole {
             arn: arn.clone(),
-            tags: wishes.session_tags()?,
+            tags: session::tags(&wishes.session)?,
         })),
         None => Ok(None),
     }
@@ -284,90 +332,9 @@ fn no_task_definition(style: Style) -> Error {
     };
     Error::new(
         Kind::Config,
-        format!("nobody names a task definition: neither the configuration nor --task-def nor the job's {TASK_DEFINITION}"),
+        format!("nobody names a task definition: neither the configuration nor --task-def nor the job's {GO_TASK_DEFINITION}"),
     )
     .hint(format!("For example, under {table}: {key} = \"ci-job\""))
-}
-
-fn allow_task_definition(wish: &str, limits: &Limits) -> Result<()> {
-    let of_arn = arn::task_definition(wish);
-    let Some((_, revision)) = of_arn.or_else(|| arn::family(wish)) else {
-        return Err(unfit(
-            wish,
-            TASK_DEFINITION,
-            "no task definition's name: those are FAMILY, FAMILY:REVISION or an ARN",
-        ));
-    };
-    // What a pattern that says nothing of revisions is held against.
-    let bare = match revision {
-        Some(revision) => &wish[..wish.len() - revision.len() - 1],
-        None => wish,
-    };
-    let fits = |p: &String| {
-        p.starts_with("arn:") == of_arn.is_some()
-            && (pattern::fits(p, wish, pattern::OF_ARNS)
-                || pattern::fits(p, bare, pattern::OF_ARNS))
-    };
-    if limits.task_definitions.iter().any(fits) {
-        return Ok(());
-    }
-    Err(refused(
-        wish,
-        TASK_DEFINITION,
-        "task_definitions",
-        &limits.task_definitions,
-    ))
-}
-
-/// `[limits]` knows no bound for it, as none of AWS's versions gives a job more than another; it only has to be one.
-fn allow_platform_version(wish: &str) -> Result<()> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '.';
-    if wish.len() <= 32 && wish.chars().all(fits) {
-        return Ok(());
-    }
-    let what = "no platform version: those are LATEST or three numbers such as 1.4.0";
-    Err(unfit(wish, PLATFORM_VERSION, what))
-}
-
-fn allow_role(wish: &str, limits: &Limits) -> Result<()> {
-    if !arn::is_role(wish) {
-        let what = "no role's ARN: those read arn:aws:iam::ACCOUNT:role/NAME";
-        return Err(unfit(wish, ROLE, what));
-    }
-    let fits = |p: &String| p.starts_with("arn:") && pattern::fits(p, wish, pattern::OF_ARNS);
-    if limits.roles.iter().any(fits) {
-        return Ok(());
-    }
-    Err(refused(wish, ROLE, "roles", &limits.roles))
-}
-
-fn unfit(wish: &str, variable: &str, what: &str) -> Error {
-    Error::new(
-        Kind::Limit,
-        format!(
-            "the job asks for {:?} by {variable}, which is {what}",
-            clip(wish)
-        ),
-    )
-    .hint(format!("Correct {variable} in the job, or remove it."))
-}
-
-fn refused(wish: &str, variable: &str, key: &str, allowed: &[String]) -> Error {
-    let bound = if allowed.is_empty() {
-        "allows none".to_owned()
-    } else {
-        format!("allows only {}", clip(&allowed.join(", ")))
-    };
-    Error::new(
-        Kind::Limit,
-        format!(
-            "the job asks for {:?} by {variable}, and [limits] {key} {bound}",
-            clip(wish)
-        ),
-    )
-    .hint(format!(
-        "Remove {variable} from the job, or have an administrator add a pattern to {key} under [limits]."
-    ))
 }
 
 fn clip(text: &str) -> String {

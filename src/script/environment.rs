@@ -14,7 +14,7 @@ use serde::ser::{Serialize, Serializer};
 
 /// How many bytes of process 1's environment are read; variables that do not lie whole within are left out. No process
 /// starts with more than 2 MiB, arguments included (`execve(2)`).
-pub(super) const LIMIT: usize = 1 << 20;
+pub const LIMIT: usize = 1 << 20;
 
 /// Variables that belong to the login, or that no shell lets anybody set; beside these, all that begin with [`SSH`].
 const NEVER: [&str; 19] = [
@@ -144,6 +144,13 @@ impl ContainerEnvironment {
             }
         }
         Ok(Self { variables, cut })
+    }
+
+    /// Returns what is not also in another environment, with the same value.
+    #[must_use]
+    pub fn beyond(mut self, other: &Self) -> Self {
+        self.variables.retain(|v| !other.variables.contains(v));
+        self
     }
 
     /// Returns the number of variables.

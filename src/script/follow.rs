@@ -18,10 +18,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::environment::ContainerEnvironment;
 use super::forget::{drop_script, forget, heed_left};
 use super::frames::{Frame, Item, Malformed, Scanner};
+use super::notice::{self, Notices};
 use super::output::{self, Output};
 use super::world::{Interruption, Stopped, World};
 use super::{Nonce, Verb};
 use crate::compute::{self, Endpoint, Machine};
+use crate::container::trouble;
 use crate::error::{Error, Kind, one_line};
 use crate::process::Process;
 use crate::ssh::connect::connect;
@@ -36,6 +38,8 @@ const TELL_LOSS: Duration = Duration::from_secs(60);
 const SILENT_ENDS: u32 = 3;
 /// Between a connection that was lost as soon as it stood and the next.
 const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
+/// How long AWS is given to say that an instance is being ended, where a signal killed its script.
+const VERDICT: Duration = Duration::from_secs(3);
 /// What is kept of the far side's standard error for an error message.
 const STDERR_TAIL: usize = 1024;
 
@@ -48,6 +52,8 @@ pub struct Script<'a> {
     pub text: Bytes,
     /// The container's own environment, where the machine is a container whose was found.
     pub environment: Option<&'a ContainerEnvironment>,
+    /// Whether others than its own user need to write to what it makes.
+    pub shares_files: bool,
     /// Names this run on the far side.
     pub nonce: Nonce,
     /// The machine.
@@ -64,6 +70,24 @@ pub struct Script<'a> {
     pub shared: &'a Shared,
     /// For the rare line in the job log.
     pub ui: Ui,
+}
+
+impl Script<'_> {
+    pub(super) fn command(&self, verb: Verb) -> Vec<u8> {
+        self.nonce.command(verb, self.endpoint.inside.as_deref())
+    }
+
+    /// Returns what a shell reads before it becomes the script's.
+    fn prelude(&self) -> Vec<u8> {
+        let mut prelude = self
+            .environment
+            .map(ContainerEnvironment::prelude)
+            .unwrap_or_default();
+        if self.shares_files {
+            prelude.extend(b"umask 0\n");
+        }
+        prelude
+    }
 }
 
 /// How a script ended.
@@ -113,7 +137,7 @@ enum Connection {
 /// A connection with a command on it.
 pub(super) struct Line {
     /// Ends the connection when dropped: the last handle to it.
-    _session: Session,
+    session: Rc<Session>,
     pub(super) receiver: Receiver,
     orders: mpsc::UnboundedSender<Bytes>,
     sender: JoinHandle<()>,
@@ -135,7 +159,7 @@ impl Line {
         let (sender, receiver) = session.exec(command).await?;
         let (orders, queue) = mpsc::unbounded_channel();
         Some(Self {
-            _session: session,
+            session: Rc::new(session),
             receiver,
             orders,
             sender: tokio::spawn(send(sender, script, queue)),
@@ -166,10 +190,7 @@ async fn send(sender: Sender, script: Option<Bytes>, mut queue: mpsc::UnboundedR
 /// # Errors
 /// Whatever keeps its result from being known.
 pub async fn run(mut script: Script<'_>) -> Result<Ended> {
-    let prelude = script
-        .environment
-        .map(ContainerEnvironment::prelude)
-        .unwrap_or_default();
+    let prelude = script.prelude();
     let lengths = Verb::Start {
         script: script.text.len() as u64,
         prelude: prelude.len() as u64,
@@ -184,12 +205,15 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     let (watched, shared) = (Rc::clone(&lost), script.shared.clone());
     let gone = async move { compute::gone(&place, &watched, &shared).await };
     let mut world = World::watch(gone, script.owner, written)?;
+    if script.machine.place.is_spot_instance() {
+        world.notices = Notices::of_spot(script.ui);
+    }
     let mut progress = Progress::default();
     let mut lost_since = Instant::now();
     let ended = loop {
         let began = Instant::now();
         let session = reach(&script, &mut world, &progress, lost_since).await?;
-        match follow(
+        let connection = follow(
             &script,
             lengths,
             &mut world,
@@ -197,9 +221,18 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
             &output,
             session,
         )
-        .await?
-        {
+        .await?;
+        world.notices.end();
+        match connection {
             Connection::Ended(ended, line) => {
+                if let Some(error) = world.notices.ended(ended.code) {
+                    return Err(error.into());
+                }
+                // An instance that is being ended kills its scripts, and not every one hears of it beforehand.
+                if script.machine.place.is_spot_instance() && notice::is_a_signals(ended.code) {
+                    lost.notify_one();
+                    guarded(&mut world, sleep(VERDICT)).await?;
+                }
                 forget(&script, &mut world, progress.offset, line).await;
                 break ended;
             }
@@ -256,7 +289,7 @@ async fn reach(
                     ));
                 }
             },
-            session = &mut connecting => break session?,
+            session = &mut connecting => break session.map_err(|e| world.notices.explain(e))?,
         }
     };
     world.tell_loss_at = None;
@@ -294,7 +327,7 @@ async fn follow(
         false => (start, Some(script.text.clone())),
     };
     progress.sent = true;
-    let opening = Line::open(session, script.nonce.command(verb), text);
+    let opening = Line::open(session, script.command(verb), text);
     let Some(mut line) = guarded(world, opening).await? else {
         return Ok(Connection::Lost { followed: false });
     };
@@ -343,6 +376,7 @@ async fn follow(
                     open = true;
                     progress.opened = true;
                     progress.silent_ends = 0;
+                    world.notices.begin(&line.session);
                 }
                 Item::Frame(Frame::Next(at)) if at == progress.offset => {
                     line.order(format!("ack {at}\n"));
@@ -454,6 +488,9 @@ fn no_space(what: &str, detail: &str) -> Error {
 }
 
 fn not_started(progress: &Progress) -> Error {
+    if let Some(error) = trouble::exec(&String::from_utf8_lossy(&progress.stderr)) {
+        return error;
+    }
     let said = one_line(&String::from_utf8_lossy(&progress.stderr));
     let said = if said.is_empty() {
         "it said nothing".to_owned()

@@ -35,7 +35,7 @@ pub(super) async fn forget(script: &Script<'_>, world: &mut World, offset: u64, 
                 let Ok(session) = connect(script.endpoint, script.key, || deadline).await else {
                     return;
                 };
-                let command = script.nonce.command(Verb::Follow(offset));
+                let command = script.command(Verb::Follow(offset));
                 let Some(again) = Line::open(session, command, None).await else {
                     continue;
                 };

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod follow;
 mod forget;
 pub mod frames;
+pub mod notice;
 mod output;
 pub mod welcome;
 mod world;
@@ -63,9 +64,9 @@ impl Nonce {
         &self.nonce
     }
 
-    /// Returns the command for one connection.
+    /// Returns the command for one connection; where the script runs inside a container of the machine, the name of it.
     #[must_use]
-    pub fn command(&self, verb: Verb) -> Vec<u8> {
+    pub fn command(&self, verb: Verb, inside: Option<&str>) -> Vec<u8> {
         let (word, numbers) = match verb {
             Verb::Start { script, prelude: 0 } => ("start", script.to_string()),
             Verb::Start { script, prelude } => ("start", format!("{script} {prelude}")),
@@ -73,9 +74,14 @@ impl Nonce {
         };
         let (half, other) = self.nonce.split_at(self.nonce.len() / 2);
         let text = quote(&stripped(REMOTE));
-        // The text reaches the supervisor too, which starts another shell with it: hence a parameter.
+        let docker = match inside {
+            Some(name) => format!("docker exec -i {} ", quote(name)),
+            None => String::new(),
+        };
+        // The text reaches the supervisor too, which starts another shell with it: hence a parameter. It also spares
+        // quoting it once more for the container's shell.
         format!(
-            "set -- {text}; exec sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
+            "set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
             self.spool
         )
         .into_bytes()
@@ -91,7 +97,8 @@ fn stripped(text: &str) -> String {
         .collect()
 }
 
-fn quote(text: &str) -> String {
+/// Quotes a word for a POSIX shell.
+pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
@@ -106,14 +113,14 @@ mod tests {
             script: u64::MAX,
             prelude: u64::MAX,
         };
-        let command = nonce.command(verb);
+        let command = nonce.command(verb, Some(&format!("job-{}-build", u64::MAX)));
         assert!(command.len() < COMMAND_LIMIT, "{} bytes", command.len());
     }
 
     #[test]
     fn the_nonce_does_not_stand_in_the_command() {
         let nonce = Nonce::draw("spool").unwrap();
-        let command = String::from_utf8(nonce.command(Verb::Follow(5))).unwrap();
+        let command = String::from_utf8(nonce.command(Verb::Follow(5), None)).unwrap();
         assert!(!command.contains(nonce.as_str()));
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use super::notice::Notices;
 use super::output::Written;
 use crate::error::{Error, Kind};
 use crate::process::Process;
@@ -53,6 +54,8 @@ pub(super) struct World {
     machine: Pin<Box<dyn Future<Output = Error>>>,
     owner: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) written: Written,
+    /// Spot's own word that it takes the machine back.
+    pub(super) notices: Notices,
     /// How often the Runner asked to stop.
     pub(super) cancels: u32,
     cancel_deadline: Option<Instant>,
@@ -86,6 +89,7 @@ impl World {
                 }
             }),
             written,
+            notices: Notices::default(),
             cancels: 0,
             cancel_deadline: None,
             tell_loss_at: None,
@@ -111,18 +115,21 @@ impl World {
                 .hint("Its machine is ended with it."),
             )
         };
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => Ok(self.cancelled()),
-            _ = self.interrupt.recv() => Ok(self.cancelled()),
-            () = &mut self.owner => Err(gone("GitLab Runner is gone")),
-            () = self.written.broken() => Err(gone("GitLab Runner does not read this job's output any more")),
-            error = &mut self.machine => Ok(Interruption::Machine(error)),
-            () = at(self.cancel_deadline) => Err(self.stuck().into()),
-            () = at(self.tell_loss_at) => {
-                self.tell_loss_at = None;
-                Ok(Interruption::OutOfReach)
-            }
+        loop {
+            return tokio::select! {
+                biased;
+                _ = self.terminate.recv() => Ok(self.cancelled()),
+                _ = self.interrupt.recv() => Ok(self.cancelled()),
+                () = &mut self.owner => Err(gone("GitLab Runner is gone")),
+                () = self.written.broken() => Err(gone("GitLab Runner does not read this job's output any more")),
+                error = &mut self.machine => Ok(Interruption::Machine(self.notices.explain(error))),
+                () = at(self.cancel_deadline) => Err(self.stuck().into()),
+                () = at(self.tell_loss_at) => {
+                    self.tell_loss_at = None;
+                    Ok(Interruption::OutOfReach)
+                }
+                () = self.notices.heard() => continue,
+            };
         }
     }
 

@@ -25,6 +25,17 @@ pub enum Event {
     Lost,
 }
 
+/// What a command said that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// Its exit code; `None` where a signal ended it.
+    pub code: Option<u32>,
+    /// Standard output.
+    pub out: Vec<u8>,
+    /// Standard error.
+    pub err: Vec<u8>,
+}
+
 /// The half of a command that receives.
 pub struct Receiver(ChannelReadHalf);
 
@@ -58,6 +69,46 @@ impl Session {
         Some((Sender(sender), Receiver(receiver)))
     }
 
+    /// Runs a shell text, which goes over standard input, to its end; `None` where the connection is lost or the server
+    /// refuses. Of either output only the end is kept, so many bytes of it.
+    pub async fn run(&self, text: &str, keep: usize) -> Option<Said> {
+        let channel = self.handle.channel_open_session().await.ok()?;
+        channel.exec(false, "exec sh -s").await.ok()?;
+        let (mut receiver, sender) = channel.split();
+        let mut said = Said::default();
+        let mut ended = false;
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        // Beside each other: where the session dies while the sender waits for room, it never returns.
+        let mut sending = std::pin::pin!(async {
+            sender.data_bytes(text).await.ok()?;
+            sender.eof().await.ok()
+        });
+        let mut sent = false;
+        loop {
+            let message = tokio::select! {
+                done = &mut sending, if !sent => {
+                    done?;
+                    sent = true;
+                    continue;
+                }
+                message = receiver.wait() => message,
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => keep_end(&mut said.out, &data, keep),
+                Some(ChannelMsg::ExtendedData { data, .. }) => keep_end(&mut said.err, &data, keep),
+                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                    said.code = Some(exit_status);
+                    ended = true;
+                }
+                Some(ChannelMsg::ExitSignal { .. }) => ended = true,
+                Some(ChannelMsg::Failure) => return None,
+                // Whatever comes before an end is a loss.
+                Some(ChannelMsg::Close) | None => return ended.then_some(said),
+                Some(_) => {}
+            }
+        }
+    }
+
     /// Ends the connection.
     pub async fn hang_up(self) {
         drop(
@@ -66,6 +117,12 @@ impl Session {
                 .await,
         );
     }
+}
+
+fn keep_end(kept: &mut Vec<u8>, data: &[u8], most: usize) {
+    kept.extend_from_slice(data);
+    let excess = kept.len().saturating_sub(most);
+    kept.drain(..excess);
 }
 
 impl Receiver {

@@ -9,12 +9,17 @@ use tokio::time::{Instant, sleep};
 
 use super::Context;
 use super::cleanup::end_launches;
+use super::containers::SetUp;
 use super::prepare::hopeless;
+use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
 use super::welcome::FirstCommand;
 use crate::compute::ladder::{Ladder, Next};
-use crate::compute::plan::Plan;
-use crate::compute::{self, Coming, Endpoint, Launched, Machine, News, Place, Request};
+use crate::compute::plan::{Attempt, Plan};
+use crate::compute::{self, Coming, Endpoint, Launched, Machine, News, Place, Refused, Settled};
+use crate::container;
 use crate::error::{Error, Kind, Result};
+use crate::runner::substage::Role;
+use crate::script::environment::ContainerEnvironment;
 use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
@@ -57,6 +62,8 @@ struct Ready {
     session: Session,
     /// What becomes of it.
     coming: Coming,
+    /// The rung that it is on.
+    step: usize,
 }
 
 impl Preparation<'_> {
@@ -71,12 +78,19 @@ impl Preparation<'_> {
             machine,
             session,
             mut coming,
+            step,
         } = self.climb().await?;
+        let rung = &self.plan.steps[step].name;
         // A machine that goes away meanwhile would not be missed until nobody can log in for long.
         tokio::select! {
             biased;
-            gone = self.gone(&mut coming) => return Err(gone),
-            done = self.settle_in(machine, session) => done?,
+            gone = self.gone(&mut coming) => {
+                if gone.kind() == Kind::TakenBack {
+                    self.context.lost(rung, &gone.to_string()).await;
+                }
+                return Err(gone);
+            }
+            done = self.settle_in(machine, session, rung) => done?,
         }
         self.context.ui.progress(&format!(
             "Machine ready after {:.1} s.",
@@ -93,6 +107,8 @@ impl Preparation<'_> {
         let until = Instant::now() + wait.saturating_sub(waited);
         let rungs = self.plan.steps.iter().map(|s| (s.name.clone(), s.fallback));
         let mut ladder = Ladder::new(rungs, until);
+        start_above_a_loss(self.context, &mut ladder);
+        let mut rungs = Rungs::new(&self.shared, ui);
         // What is said only if it is not the end: that names all causes again.
         let mut unsaid: Option<String> = None;
         loop {
@@ -114,7 +130,10 @@ impl Preparation<'_> {
                     sleep(pause).await;
                     continue;
                 }
-                Next::GiveUp => return Err(self.no_rung(&ladder)),
+                Next::GiveUp => {
+                    let wait = self.context.settings.capacity_wait;
+                    return Err(self.hopeless(rungs::none(&ladder, wait)));
+                }
             };
             let known_unusable = self.plan.if_default_is_missing(step);
             let store = self.context.store();
@@ -123,7 +142,26 @@ impl Preparation<'_> {
                 continue;
             }
             let name = &self.plan.steps[step].name;
-            let (cause, over) = match self.try_rung(step).await? {
+            let capacity = self.plan.steps[step].capacity();
+            let heed = rungs.heed(name, capacity.as_deref(), ladder.is_anyway());
+            let tried = match heed.await {
+                Heed::Skip(why) => {
+                    ladder.skip(step, why);
+                    continue;
+                }
+                Heed::Full(cause) => Rung::NoRoom { cause, over: true },
+                Heed::Try => {
+                    let tried = self.try_rung(step).await;
+                    let found = match &tried {
+                        Ok(Rung::Ready(_)) => Found::Room,
+                        Ok(Rung::NoRoom { cause, .. }) => Found::Full(cause),
+                        Ok(Rung::Unusable(_)) | Err(_) => Found::Nothing,
+                    };
+                    rungs.found(capacity.as_deref(), found).await;
+                    tried?
+                }
+            };
+            let (cause, over) = match tried {
                 Rung::Ready(ready) => return Ok(*ready),
                 Rung::NoRoom { cause, over } => {
                     ladder.full(step, cause.clone());
@@ -147,25 +185,6 @@ impl Preparation<'_> {
         }
     }
 
-    fn no_rung(&self, ladder: &Ladder) -> Error {
-        let causes = ladder.causes();
-        let error = if ladder.is_only_full() {
-            let wait = humantime::format_duration(self.context.settings.capacity_wait);
-            Error::new(
-                Kind::Capacity,
-                format!("there was no room for the job's machine on any rung within {wait}: {causes}"),
-            )
-            .hint("Retry the job later; add rungs to capacity, or subnets in other zones; or raise capacity_wait.")
-        } else {
-            Error::new(
-                Kind::Config,
-                format!("none of the rungs can be used in this cluster: {causes}"),
-            )
-            .hint("Associate the capacity provider with the cluster (aws ecs put-cluster-capacity-providers), or correct capacity.")
-        };
-        self.hopeless(error)
-    }
-
     fn hopeless(&self, error: Error) -> Error {
         hopeless(error, self.job, &self.intent)
     }
@@ -187,7 +206,10 @@ impl Preparation<'_> {
                 }
             }
         };
-        self.come_up(coming).await
+        if let Some(capacity) = self.plan.steps[step].capacity() {
+            self.shared.accepted(&capacity).await;
+        }
+        self.come_up(coming, step).await
     }
 
     /// Writes down what is asked for, asks for it, and writes down what came of it.
@@ -195,18 +217,35 @@ impl Preparation<'_> {
         let context = self.context;
         let number = self.intent.launches.len();
         let untagged = self.untagged || context.store().is_noted(UNTAGGABLE);
-        let request = self.plan.request(step, number, untagged);
+        let host_key = JobKey::generate()?;
+        let request = self.plan.request(
+            step,
+            &Attempt {
+                number,
+                untagged,
+                host_key: host_key.to_pem()?,
+                host_key_line: host_key.public_line()?,
+                lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+            },
+        )?;
+        let request = match compute::settle(request, &context.store(), context.ui).await {
+            Ok(Settled::Ready(request)) => request,
+            Ok(Settled::NoRoom(cause)) => return Ok(Launched::NoRoom(cause)),
+            Err(refused) => return Err(self.refused(refused)),
+        };
         self.intent.launches.push(Launch {
             request: request.clone(),
             state: LaunchState::Asked,
         });
         self.write_intent().await?;
-        if matches!(request, Request::Ecs(_)) && !self.announced {
+        if let Some(what) = request.asks_for()
+            && !self.announced
+        {
             self.announced = true;
-            context.ui.progress(&format!(
-                "Asking for a task on {}...",
-                self.plan.steps[step].name
-            ));
+            let name = &self.plan.steps[step].name;
+            context
+                .ui
+                .progress(&format!("Asking for {what} on {name}..."));
         }
         let plan = self.plan;
         let answer = compute::launch(
@@ -229,16 +268,19 @@ impl Preparation<'_> {
                     true => LaunchState::Asked,
                     false => LaunchState::Over,
                 };
-                let error = match refused.hopeless {
-                    true => self.hopeless(refused.error),
-                    false => refused.error,
-                };
-                (state, Err(error))
+                (state, Err(self.refused(refused)))
             }
         };
-        self.intent.launches[number].state = state;
+        self.intent.launches[number].settle(state);
         self.write_intent().await?;
         answer
+    }
+
+    fn refused(&self, refused: Refused) -> Error {
+        match refused.hopeless {
+            true => self.hopeless(refused.error),
+            false => refused.error,
+        }
     }
 
     /// Remembers that the role may not tag, and says so once a day.
@@ -255,7 +297,7 @@ impl Preparation<'_> {
     }
 
     /// Waits for the first login; dials as soon as there is an address.
-    async fn come_up(&self, mut coming: Coming) -> Result<Rung> {
+    async fn come_up(&self, mut coming: Coming, step: usize) -> Result<Rung> {
         let ui = self.context.ui;
         let connect_timeout = self.context.settings.ssh.connect_timeout;
         let deadline = Cell::new(Instant::now() + UNTIL_RUNNING);
@@ -295,6 +337,7 @@ impl Preparation<'_> {
             machine,
             session,
             coming,
+            step,
         })))
     }
 
@@ -306,7 +349,7 @@ impl Preparation<'_> {
                 Ok(News::Running | News::Reachable(_)) => {}
                 Ok(News::NoRoom { cause, .. }) => {
                     let what = "the machine went away before the job could begin";
-                    return Error::new(Kind::Launch, format!("{what}: {cause}"))
+                    return Error::new(Kind::TakenBack, format!("{what}: {cause}"))
                         .hint("Retry the job.");
                 }
                 Ok(News::Hopeless(error)) => return self.hopeless(error),
@@ -331,7 +374,7 @@ impl Preparation<'_> {
         };
         match ended {
             Ok(()) => {
-                last.state = LaunchState::Over;
+                last.settle(LaunchState::Over);
                 if let Err(error) = self.write_intent().await {
                     tracing::debug!(%error, "the intent was not written");
                 }
@@ -344,22 +387,30 @@ impl Preparation<'_> {
     }
 
     /// Does what a machine needs once, and leaves the record.
-    async fn settle_in(&self, machine: Machine, session: Session) -> Result<()> {
+    async fn settle_in(&self, mut machine: Machine, session: Session, rung: &str) -> Result<()> {
         let context = self.context;
         let spool = crate::hash::random_hex()
             .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?;
-        let first = FirstCommand {
-            machine: &machine,
-            key: self.key,
-            lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
-            connect_timeout: context.settings.ssh.connect_timeout,
-            ui: context.ui,
+        let environment = match &self.plan.containers {
+            Some(plan) if matches!(machine.place, Place::Ec2(_)) => {
+                self.containers(plan, &mut machine, session).await?
+            }
+            _ => {
+                let first = FirstCommand {
+                    machine: &machine,
+                    key: self.key,
+                    lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+                    connect_timeout: context.settings.ssh.connect_timeout,
+                    ui: context.ui,
+                };
+                first.run(session).await?
+            }
         };
-        let environment = first.run(session).await?;
         let mut record = Record::new(&self.intent, machine, self.key.to_pem()?, spool);
         record.job_id = context.call.identity.job_id;
         record.project = context.call.payload.project_path.clone();
         record.environment = environment;
+        record.rung = Some(rung.to_owned());
         // Not made anew: where the directory is gone, `cleanup` has been here.
         let written = match self.job.lock_existing_when_free().await? {
             Some(locked) => locked.write_record(&record)?,
@@ -369,6 +420,31 @@ impl Preparation<'_> {
             return Ok(());
         }
         Err(self.overtaken().await)
+    }
+
+    /// Brings the job's containers up on a machine, which has two ends from then on.
+    async fn containers(
+        &self,
+        plan: &container::Plan,
+        machine: &mut Machine,
+        session: Session,
+    ) -> Result<Option<ContainerEnvironment>> {
+        let endpoint = machine.endpoint(Role::Build)?.clone();
+        let set_up = SetUp {
+            endpoint: &endpoint,
+            key: self.key,
+            plan,
+            connect_timeout: self.context.settings.ssh.connect_timeout,
+            ui: self.context.ui,
+        };
+        match set_up.run(session).await {
+            Ok(inside) => {
+                machine.endpoints = inside.endpoints;
+                Ok(inside.environment)
+            }
+            Err(trouble) if trouble.hopeless => Err(self.hopeless(trouble.error)),
+            Err(trouble) => Err(trouble.error),
+        }
     }
 
     /// Writes the first intent. What an earlier try left behind (its `cleanup` was killed, say) is ended first.

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::Context;
-use crate::compute::{self, Request, local};
+use crate::compute::{self, local};
 use crate::error::{Error, Kind, Result};
 use crate::state::record::{Intent, Launch, Record, Tombstone, now};
 use crate::state::shared::Shared;
@@ -120,7 +120,7 @@ pub async fn give_up(store: &Store, job: &Job, intent: &Intent) -> Result<()> {
 
 /// Writes down that the job is over before AWS is asked, which may not answer: then it is `reap`'s, though its Runner lives.
 fn mark(locked: &Locked<'_>, intent: &Intent) {
-    let remote = |launch: &Launch| matches!(launch.request, Request::Ecs(_));
+    let remote = |launch: &Launch| launch.request.is_remote();
     if intent.ending || !intent.open_launches().any(remote) {
         return;
     }

@@ -44,6 +44,7 @@ pub(super) fn record(context: &Context) -> Result<Option<Record>> {
             port: ssh.port,
             user: ssh.username.clone(),
             host_key: None,
+            inside: None,
         }],
         ..machine(context, &job)?
     };
@@ -86,8 +87,8 @@ fn find(context: &Context) -> Result<Option<GoJob>> {
 fn machine(context: &Context, job: &GoJob) -> Result<Machine> {
     let settings = &context.settings;
     // Its task runs: what the job asked to run, and whether it still might, is of no account any more.
-    let role = settle_role(settings, &context.call.wishes)?;
     let fargate = settings.fargate.clone().unwrap_or_default();
+    let role = settle_role(fargate.role_arn.as_ref(), settings, &context.call.wishes)?;
     Ok(Machine {
         place: Place::Ecs(EcsPlace {
             access: plan::access(&fargate, role.as_ref()),

@@ -3,23 +3,28 @@
 mod bring_up;
 pub mod cleanup;
 pub mod config;
+pub mod containers;
 mod inherited;
 pub mod prepare;
 pub mod run;
+mod rungs;
 mod welcome;
 
 use crate::cli::Overrides;
 use crate::config::settings::Settings;
 use crate::runner::Call;
 use crate::state::shared::Shared;
+use crate::state::shared::climb::Loss;
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
 /// What every stage works with.
 #[derive(Debug)]
 pub struct Context {
-    /// The checked configuration.
+    /// The checked configuration, as it holds for this job.
     pub settings: Settings,
+    /// The profile that holds for this job.
+    pub profile: Option<String>,
     /// What the command line says in place of the configuration.
     pub overrides: Overrides,
     /// What the Runner said.
@@ -39,6 +44,14 @@ impl Context {
     #[must_use]
     pub fn shared(&self) -> Shared {
         self.store().shared()
+    }
+
+    /// Notes that the job was lost to Spot on that rung: its retry starts higher.
+    async fn lost(&self, rung: &str, cause: &str) {
+        if let Some(job) = self.call.payload.lineage() {
+            let (rung, cause) = (rung.to_owned(), cause.to_owned());
+            self.shared().lost(&job, Loss { rung, cause }).await;
+        }
     }
 
     /// Returns this job's part of the state directory.

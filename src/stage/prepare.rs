@@ -29,6 +29,11 @@ pub async fn run(context: &Context) -> Result<()> {
     for lost in &context.call.lost {
         context.ui.warn(lost);
     }
+    if let Some(profile) = &context.profile {
+        context
+            .ui
+            .progress(&format!("The profile {profile} holds for this job."));
+    }
     let job = context.job();
     let tombstone = job.tombstone()?;
     refuse_hopeless(tombstone.as_ref())?;

@@ -30,9 +30,12 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
     };
     let key = JobKey::from_pem(&record.private_key)?;
     let endpoint = record.machine.endpoint(substage::role(name))?;
+    let is_there = endpoint.inside.is_some() || !record.machine.is_shared_with_container();
     let ended = follow::run(Script {
         text: text.into(),
-        environment: record.environment.as_ref(),
+        // It is the container's that the job's own lines run in.
+        environment: record.environment.as_ref().filter(|_| is_there),
+        shares_files: !is_there,
         nonce: Nonce::draw(&record.spool)?,
         machine: &record.machine,
         endpoint,
@@ -53,7 +56,14 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
                 code => Outcome::ScriptFailed(code),
             })
         }
-        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::Failed(error)) => {
+            if error.kind() == Kind::TakenBack
+                && let Some(rung) = &record.rung
+            {
+                context.lost(rung, &error.to_string()).await;
+            }
+            Err(error)
+        }
         Err(Stopped::RunnerGone(error)) => {
             end_job(context, &record).await?;
             Err(error)

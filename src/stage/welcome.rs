@@ -37,10 +37,14 @@ impl FirstCommand<'_> {
     /// # Errors
     /// Where the machine cannot run it, or is out of reach.
     pub(super) async fn run(&self, mut session: Session) -> Result<Option<ContainerEnvironment>> {
-        // On this host there is no container: its environment is the login's, and the machine ends with its keeper.
-        if matches!(self.machine.place, Place::Local { .. }) {
-            session.hang_up().await;
-            return Ok(None);
+        match self.machine.place {
+            Place::Ecs(_) => {}
+            // No container: the environment is the login's. A machine on this host ends with its keeper, and an instance has
+            // its last limit from its user data.
+            Place::Local { .. } | Place::Ec2(_) => {
+                session.hang_up().await;
+                return Ok(None);
+            }
         }
         let mut attempt = 1;
         loop {

@@ -6,6 +6,7 @@
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
 //! DIRECTORY/manager                 who this is: the name that all it launches carries
 //! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
+//! DIRECTORY/known/NAME              what AWS said of things that seldom change
 //! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits
 //! ```
 //!
@@ -14,6 +15,7 @@
 
 mod files;
 pub mod go_driver;
+mod known;
 pub mod record;
 pub mod shared;
 
@@ -96,7 +98,7 @@ impl Store {
     /// Returns the part that all jobs share.
     #[must_use]
     pub fn shared(&self) -> Shared {
-        Shared::new(self.root.join("shared"))
+        Shared::new(self.root.join(shared::NAME))
     }
 
     /// Returns who this is, drawing a name at the first call.
@@ -187,6 +189,7 @@ impl Store {
 
     /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
     pub fn prune(&self) {
+        self.forget_old();
         let drawn = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let unfinished = drawn.map(|entry| entry.path()).filter(|path| {
             path.file_stem().is_some_and(|name| name == "manager") && is_unfinished(path)
@@ -439,7 +442,7 @@ impl Locked<'_> {
     }
 }
 
-fn make_directory(directory: &Path) -> Result<()> {
+pub(in crate::state) fn make_directory(directory: &Path) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

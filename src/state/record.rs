@@ -48,7 +48,7 @@ pub struct Launch {
 pub enum LaunchState {
     /// It was, or is just being, asked for; no answer is known.
     Asked,
-    /// It has a name of its own: a task's ARN.
+    /// It has a name of its own: a task's ARN, an instance's id.
     Named(String),
     /// Nothing of it can be alive.
     Over,
@@ -72,6 +72,9 @@ pub struct Record {
     pub owner: Option<Process>,
     /// Where the job runs.
     pub machine: Machine,
+    /// The rung that the machine is on, as the configuration names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rung: Option<String>,
     /// The job's private key, OpenSSH's format; it dies with the job.
     pub private_key: String,
     /// Names the job's directories on the far side; nobody else can guess it.
@@ -89,8 +92,6 @@ pub struct Tombstone {
     pub first_seen: u64,
     /// Why no further try can succeed.
     pub final_failure: Option<FinalFailure>,
-    /// The rung that the job had reached.
-    pub rung: Option<String>,
 }
 
 /// A failure that another try cannot mend.
@@ -131,6 +132,19 @@ impl Intent {
     }
 }
 
+impl Launch {
+    /// Notes what came of it. Whatever is named or over is never asked for again, so what the request told the machine alone
+    /// need not lie here any longer.
+    pub fn settle(&mut self, state: LaunchState) {
+        if let (Request::Ec2(request), LaunchState::Named(_) | LaunchState::Over) =
+            (&mut self.request, &state)
+        {
+            request.user_data.clear();
+        }
+        self.state = state;
+    }
+}
+
 impl Record {
     /// Returns the record of a machine that is up.
     #[must_use]
@@ -144,6 +158,7 @@ impl Record {
             project: None,
             owner: intent.owner,
             machine,
+            rung: None,
             private_key,
             spool,
             environment: None,
@@ -167,7 +182,6 @@ impl Tombstone {
             version: VERSION,
             first_seen,
             final_failure: None,
-            rung: None,
         }
     }
 }

@@ -23,6 +23,7 @@
 //! of a PID namespace, and whose environment is what ECS would give it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -37,15 +38,19 @@ use serde_json::json;
 use super::PATIENCE;
 use super::servers;
 
+pub(crate) mod ec2;
 mod faults;
 pub(crate) mod http;
 mod seen;
 mod server;
 
+pub(crate) use ec2::InstanceFate;
+pub(crate) use ec2::Shortage;
 pub(crate) use faults::Fate;
 pub(crate) use faults::Fault;
 pub(crate) use faults::Meanwhile;
 pub(crate) use seen::Called;
+pub(crate) use seen::Instance;
 pub(crate) use seen::State;
 pub(crate) use seen::Task;
 pub(crate) use server::Server;
@@ -71,8 +76,10 @@ pub(crate) struct Account {
     subnets: Vec<String>,
     cidrs: Vec<String>,
     security_group: String,
+    image: String,
     user: String,
     forgiving: AtomicBool,
+    by_hand: AtomicBool,
 }
 
 impl Account {
@@ -99,8 +106,10 @@ impl Account {
             subnets: texts("subnets"),
             cidrs: texts("cidrs"),
             security_group: text("security_group"),
+            image: text("image"),
             user: text("user"),
             forgiving: AtomicBool::new(false),
+            by_hand: AtomicBool::new(false),
         };
         account.cluster(CLUSTER, &["FARGATE", "FARGATE_SPOT"], &[]);
         account
@@ -250,13 +259,14 @@ impl Account {
     }
 
     /// Sets how many seconds tasks stay in states: `provisioning`, `pending`, `activating`, `deactivating`,
-    /// `deprovisioning`.
+    /// `deprovisioning`; and instances: `launching` (they are pending), `booting` (until `sshd` listens), `shutting-down`.
     pub(crate) fn timings(&self, timings: &[(&str, f64)]) {
         let timings: BTreeMap<_, _> = timings.iter().copied().collect();
         self.patch(&json!({ "timings": timings }));
     }
 
-    /// Has new tasks be left out of `ListTasks`, and be `MISSING` for `DescribeTasks`, for so long.
+    /// Has new tasks be left out of `ListTasks`, and be `MISSING` for `DescribeTasks`, for so long; and new instances be
+    /// left out of a `DescribeInstances` by tag, and be `NotFound` for one by id.
     pub(crate) fn lag(&self, list: Duration, describe: Duration) {
         self.patch(&json!({ "list_lag": list.as_secs_f64(), "missing": describe.as_secs_f64() }));
     }
@@ -264,6 +274,11 @@ impl Account {
     /// Starts machines in the state `ACTIVATING` or `RUNNING` (the default).
     pub(crate) fn machine_at(&self, state: &str) {
         self.patch(&json!({ "machine_at": state }));
+    }
+
+    /// Keeps AWS's documented request limits: who calls more often is throttled.
+    pub(crate) fn documented_limits(&self) {
+        self.patch(&json!({ "limits": "documented" }));
     }
 
     /// Sets what addresses tasks get: `ipv4` (the default), `dual`, `ipv6`.
@@ -352,23 +367,28 @@ impl Account {
     /// Waits a little until no task lives any more; returns those that do.
     pub(crate) fn left(&self, family: Option<&str>) -> Vec<Task> {
         let of_family = |task: &Task| family.is_none_or(|family| task.family == family);
-        let alive = |state: &State| {
+        self.wait_none(GONE_WITHIN, |state| {
             let tasks = state.tasks.iter().cloned();
             let alive = tasks.filter(|task| task.is_alive() && of_family(task));
-            alive.collect::<Vec<_>>()
-        };
-        let deadline = Instant::now() + GONE_WITHIN;
+            alive.collect()
+        })
+    }
+
+    /// Waits until there is none any more of what is looked for; returns what there still is.
+    fn wait_none<T>(&self, within: Duration, find: impl Fn(&State) -> Vec<T>) -> Vec<T> {
+        let deadline = Instant::now() + within;
         let mut state = self.state();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if alive(&state).is_empty() || left.is_zero() {
-                return alive(&state);
+            let found = find(&state);
+            if found.is_empty() || left.is_zero() {
+                return found;
             }
             state = self.state_after(Some(state.version), left);
         }
     }
 
-    /// Has the end of this account not mind tasks that live; they are ended all the same.
+    /// Has the end of this account not mind tasks and instances that live; they are ended all the same.
     pub(crate) fn forgive_leftovers(&self) {
         self.forgiving.store(true, Ordering::SeqCst);
     }
@@ -413,6 +433,7 @@ impl Account {
         headers: &[(&str, &str)],
         body: &str,
     ) -> std::io::Result<http::Answer> {
+        self.by_hand.store(true, Ordering::SeqCst);
         // The lab does not check signatures, only who and for what they say to be.
         let signature = format!(
             "AWS4-HMAC-SHA256 Credential={key}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
@@ -421,6 +442,17 @@ impl Account {
         let mut all = vec![("Authorization", signature.as_str())];
         all.extend(headers);
         http::request(self.server, "POST", "/", &all, body.as_bytes(), PATIENCE)
+    }
+
+    /// Returns what was called that no example policy of the bastion allows.
+    fn calls_beyond_the_examples(&self) -> Vec<String> {
+        let calls = self.calls("*").into_iter();
+        let mut beyond: Vec<String> = calls
+            .map(|call| format!("{}:{}", call.service, call.action))
+            .filter(|action| !EXAMPLES.contains(action))
+            .collect();
+        beyond.dedup();
+        beyond
     }
 
     fn state_after(&self, version: Option<u64>, within: Duration) -> State {
@@ -453,7 +485,15 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let quiet = std::thread::panicking() || self.forgiving.load(Ordering::SeqCst);
-        let left = if quiet { Vec::new() } else { self.left(None) };
+        let left = match quiet {
+            true => Vec::new(),
+            false => self.wait_none(GONE_WITHIN, State::alive),
+        };
+        // What the example policies do not name, nobody's role would have; a test's own calls are no driver's.
+        let beyond = match quiet || self.by_hand.load(Ordering::SeqCst) {
+            true => Vec::new(),
+            false => self.calls_beyond_the_examples(),
+        };
         let path = format!("/lab/accounts/{}", self.id);
         // An error means that the server is gone, and everything with it.
         drop(http::request(
@@ -464,9 +504,30 @@ impl Drop for Account {
             b"",
             PATIENCE,
         ));
-        assert!(left.is_empty(), "tasks left behind: {left:#?}");
+        assert!(left.is_empty(), "left behind: {left:#?}");
+        assert!(
+            beyond.is_empty(),
+            "config-examples/iam does not allow {beyond:?}"
+        );
     }
 }
+
+/// The actions that the bastion's example policies allow.
+static EXAMPLES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let policies = [
+        include_str!("../../config-examples/iam/bastion.json"),
+        include_str!("../../config-examples/iam/bastion-ec2.json"),
+    ];
+    let mut all = BTreeSet::new();
+    for policy in policies {
+        let policy: Value = serde_json::from_str(policy).expect("JSON");
+        for statement in policy["Statement"].as_array().expect("statements") {
+            let actions = statement["Action"].as_array().expect("actions").iter();
+            all.extend(actions.map(|action| action.as_str().expect("a text").to_owned()));
+        }
+    }
+    all
+});
 
 /// Returns a policy document that allows these actions on anything.
 pub(crate) fn allowing(actions: &[&str]) -> Value {

@@ -11,6 +11,7 @@
 //! which is how [`processes`] finds what a test left behind.
 
 pub(crate) mod aws;
+pub(crate) mod engine;
 pub(crate) mod git;
 pub(crate) mod helper;
 pub(crate) mod place;

@@ -11,6 +11,8 @@ pub(crate) enum Place {
     Here,
     /// On Fargate tasks.
     Task,
+    /// On EC2 instances.
+    Instance,
 }
 
 impl Place {
@@ -19,6 +21,7 @@ impl Place {
         match self {
             Self::Here => Runner::builder(),
             Self::Task => Runner::builder().on_fargate(),
+            Self::Instance => Runner::builder().on_ec2(),
         }
     }
 

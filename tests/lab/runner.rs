@@ -13,9 +13,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::Pid;
+use rustix::process::Signal;
 
 use super::PATIENCE;
 use super::aws::Account;
+use super::aws::CLUSTER;
+use super::aws::Instance;
 use super::processes;
 use super::proxy::Proxy;
 use super::servers::Server;
@@ -79,7 +82,7 @@ impl Runner {
     pub(crate) fn default_config(&self) -> String {
         let root = self.root().display();
         let place = match &self.builder.account {
-            Some(_) => format!("capacity = {:?}\n", self.builder.capacity),
+            Some(_) => format!("capacity = {:?}\n", self.builder.rungs()),
             None => "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n".to_owned(),
         };
         let mut text = format!(
@@ -103,11 +106,26 @@ impl Runner {
             let port = self.proxy.as_ref().map_or(server.port(), Proxy::port);
             text += &format!("port = {port}\n\n");
             text += &match &self.builder.account {
-                Some(account) => account.table(&self.family()),
+                Some(account) => self.builder.service_tables(account, &self.family()),
                 None => format!("[local]\ncommand = {:?}\n", server.command()),
             };
         }
         text + "\n" + &self.builder.tables
+    }
+
+    /// Returns a file as users of the Go driver have it, for this job on Fargate.
+    pub(crate) fn go_driver_file(&self) -> String {
+        let account = self.account();
+        format!(
+            "[Fargate]\n  Cluster = \"{CLUSTER}\"\n  Region = \"{}\"\n  Subnet = \"{}\"\n  SecurityGroup = \"{}\"\n  \
+             TaskDefinition = \"{}\"\n[TaskMetadata]\n  Directory = \"{}\"\n[SSH]\n  Username = \"root\"\n  Port = {}\n",
+            account.region(),
+            account.subnets()[0],
+            account.security_group(),
+            self.family(),
+            self.state_directory().display(),
+            self.server().port(),
+        )
     }
 
     /// Returns the job's id.
@@ -115,9 +133,18 @@ impl Runner {
         self.job
     }
 
-    /// Returns the account of a job on Fargate.
+    /// Returns the account of a job on AWS.
     pub(crate) fn account(&self) -> &Account {
-        self.builder.account.as_ref().expect("a job on Fargate")
+        self.builder.account.as_ref().expect("a job on AWS")
+    }
+
+    /// Returns the instances of the job, ever.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        let job = self.job.to_string();
+        let instances = self.account().instances().into_iter();
+        instances
+            .filter(|one| one.job() == Some(job.as_str()))
+            .collect()
     }
 
     /// Returns the family of the task definition that is this job's own, on Fargate.
@@ -157,9 +184,14 @@ impl Runner {
         if let Some(account) = &self.builder.account {
             let family = self.family();
             let tasks = account.alive().into_iter();
-            let process = tasks
+            let task = tasks
                 .filter(|task| task.family == family)
-                .find_map(|task| Pid::from_raw(task.process?));
+                .find_map(|task| task.process);
+            let instances = self.instances().into_iter();
+            let instance = instances
+                .filter(Instance::is_alive)
+                .find_map(|one| one.process);
+            let process = task.or(instance).and_then(Pid::from_raw);
             traces = traces
                 .with_var_tmp(self.server().var_tmp())
                 .with_process_1(process);
@@ -293,6 +325,36 @@ impl Runner {
         .spawn()
     }
 
+    /// Runs the driver with a whole command line, the stages' environment and the try's directory.
+    pub(crate) fn call(&self, args: &[&str]) -> Output {
+        let call = Call {
+            name: args.join(" "),
+            program: self.builder.driver.clone(),
+            args: args.iter().map(OsString::from).collect(),
+            env: self.stage_environment(),
+            directory: self.attempt(),
+            keep: self.builder.keep,
+        };
+        call.spawn().wait(PATIENCE)
+    }
+
+    /// Kills `prepare` as soon as AWS has a call of that action.
+    pub(crate) fn kill_prepare_at(&self, action: &str) {
+        self.config().assert_success();
+        let prepare = self.spawn_prepare();
+        self.account().wait_calls(action, 1);
+        prepare.signal(Signal::KILL);
+        prepare.wait(PATIENCE);
+    }
+
+    /// Runs a script, cleans up and checks that nothing is left.
+    #[track_caller]
+    pub(crate) fn assert_runs_and_ends(&self) {
+        self.run("build_script", "echo on\n").assert_stdout("on\n");
+        self.cleanup().assert_success();
+        self.assert_nothing_left();
+    }
+
     /// Runs a command of the driver's own, with the job's configuration, as the Runner's user would by hand or timer.
     pub(crate) fn command(&self, args: &[&str]) -> Output {
         let config = self.config_file().into_os_string();
@@ -351,6 +413,7 @@ impl Runner {
         if let Some(account) = &self.builder.account {
             let tasks = account.left(Some(&self.family()));
             left.extend(tasks.iter().map(|task| format!("{task:?}")));
+            left.extend(account.ec2_left(Some(self.job)));
         }
         if let Some(server) = &self.server
             && super::port::is_listening(server.port())

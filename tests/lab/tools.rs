@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Programs that the lab starts, and the Debian package that each comes with.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
@@ -15,6 +15,10 @@ const PACKAGES: [(&str, &str); 11] = [
     ("setpriv", "util-linux"),
     ("git", "git"),
     ("tar", "tar"),
+    ("cloud-init", "cloud-init"),
+    ("systemd-run", "systemd"),
+    ("podman", "podman"),
+    ("docker-registry", "docker-registry"),
 ];
 
 /// Returns the path of a program.

@@ -201,6 +201,9 @@ impl Traces {
     }
 }
 
+/// What outlives every job: who this is, what was learnt, and what keeps jobs within AWS's limits.
+const LASTING: [&str; 4] = ["manager", "notes", "known", "shared"];
+
 /// Checks that a state directory holds nothing but so many tombstones.
 ///
 /// # Panics
@@ -224,11 +227,11 @@ pub(crate) fn tombstones(state: &Path) -> usize {
         for path in list(&folder) {
             // A job's own folder must be gone even where it is empty.
             let of_a_job = folder.ends_with("jobs") || folder.ends_with("work");
-            // Who this is, and what was learnt, outlive every job.
             if folder == state
                 && path
                     .file_name()
-                    .is_some_and(|name| name == "manager" || name == "notes")
+                    .and_then(|name| name.to_str())
+                    .is_some_and(|name| LASTING.contains(&name))
             {
                 continue;
             }

@@ -13,6 +13,29 @@ pub struct Access {
     pub role: Option<Role>,
 }
 
+impl Access {
+    /// Names whose limits calls count against: the account and region, as far as they are known. `chosen` is the region that
+    /// the SDK's chain has come to.
+    #[must_use]
+    pub fn account(&self, chosen: Option<&str>) -> String {
+        let role = self.role.as_ref();
+        let account = role.and_then(|role| role.arn.split(':').nth(4));
+        format!(
+            "{} {}",
+            account.unwrap_or_default(),
+            self.region.as_deref().or(chosen).unwrap_or_default()
+        )
+    }
+
+    /// Names the account and region as far as this host knows them, for what is kept about them.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let region = self.region.as_deref().unwrap_or_default();
+        let role = self.role.as_ref().map_or("", |role| role.arn.as_str());
+        format!("{region} {role}")
+    }
+}
+
 /// A role that is assumed for a job's calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Role {

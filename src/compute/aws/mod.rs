@@ -6,6 +6,8 @@
 
 pub mod access;
 pub mod classify;
+mod limits;
+pub(in crate::compute) mod poller;
 pub mod tags;
 
 use std::error::Error as StdError;
@@ -56,6 +58,10 @@ pub struct Aws {
     ui: Option<Ui>,
     /// What this host's other jobs do.
     shared: Shared,
+    /// Whose limits calls count against: account and region, as far as they are known.
+    account: String,
+    /// As whom calls are made, and where; session tags left aside, which may be each job's own.
+    identity: String,
 }
 
 /// Why a call came to nothing.
@@ -77,12 +83,15 @@ impl Aws {
     /// Makes the clients; AWS is not called yet.
     pub async fn new(access: &Access, ui: Option<Ui>, shared: &Shared) -> Self {
         let config = config(access).await;
+        let region = config.region().map(Region::as_ref);
         Self {
             ecs: aws_sdk_ecs::Client::new(&config),
             #[cfg(feature = "ec2")]
             ec2: aws_sdk_ec2::Client::new(&config),
             ui,
             shared: shared.clone(),
+            account: access.account(region),
+            identity: format!("{} {}", region.unwrap_or_default(), access.key()),
         }
     }
 
@@ -96,6 +105,8 @@ impl Aws {
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        let mut told = false;
+        self.wait_turn(action, &mut told).await;
         let began = Instant::now();
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(300))
@@ -107,7 +118,6 @@ impl Aws {
         // An earlier call without an answer may have taken effect whatever a later one says.
         let mut unanswered = false;
         let mut reached = false;
-        let mut told = false;
         loop {
             let (failure, again) = match call().await {
                 Ok(answer) => return Ok(answer),
@@ -123,6 +133,9 @@ impl Aws {
                 unanswered,
                 ..failure
             };
+            if failure.verdict.why == Why::Throttled {
+                self.drain(failure.action).await;
+            }
             let pause = pauses.next().unwrap_or(CALL_LIMIT);
             tracing::debug!(
                 action = action.name(),
@@ -145,7 +158,43 @@ impl Aws {
                 ));
             }
             sleep(pause).await;
+            self.wait_turn(action, &mut told).await;
         }
+    }
+
+    /// Waits until AWS takes one more call, as far as the jobs of this host are concerned.
+    async fn wait_turn(&self, action: Action, told: &mut bool) {
+        let mut wait = Duration::ZERO;
+        for bucket in limits::of(action.name()) {
+            wait = wait.max(self.shared.take(&self.account, &bucket).await);
+        }
+        if wait > TELL_WAIT
+            && !*told
+            && let Some(ui) = self.ui
+        {
+            *told = true;
+            ui.progress(&format!(
+                "Waiting for {} until {} has its turn: other jobs of this host use up what AWS takes.",
+                humantime::format_duration(Duration::from_secs(wait.as_secs())),
+                action.name(),
+            ));
+        }
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+    }
+
+    /// Has all jobs of this host hold back.
+    async fn drain(&self, action: Action) {
+        for bucket in limits::of(action.name()) {
+            self.shared.drain(&self.account, &bucket).await;
+        }
+    }
+
+    /// Waits until one more poll is due.
+    async fn pace(&self) {
+        let wait = self.shared.take(&self.account, &limits::POLLS).await;
+        sleep(wait).await;
     }
 }
 

@@ -3,7 +3,6 @@
 #[cfg(feature = "ec2")]
 use std::time::Duration;
 
-#[cfg(feature = "ec2")]
 use super::request::TaskRequest;
 use super::task::Task;
 use crate::compute::aws::Aws;

@@ -192,7 +192,7 @@ impl ComingUp {
             return Ok(());
         }
         let verdict = stopped::stopped(&task, &self.request.container);
-        if verdict.why.hands_over() && !self.running {
+        if verdict.why.hands_over() {
             let (cause, over) = (verdict.cause, task.phase.is_over());
             self.news.push_back(News::NoRoom { cause, over });
             return Ok(());
@@ -211,6 +211,7 @@ impl ComingUp {
                 port: self.login.port,
                 user: self.login.user.clone(),
                 host_key: None,
+                inside: None,
             }],
         }
     }

@@ -37,6 +37,17 @@ pub struct Refused {
     pub hopeless: bool,
 }
 
+impl From<Error> for Refused {
+    /// Nothing was sent, and nothing will be.
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            unanswered: false,
+            hopeless: true,
+        }
+    }
+}
+
 /// Sends the request.
 ///
 /// # Errors
@@ -44,13 +55,7 @@ pub struct Refused {
 pub async fn launch(aws: &Aws, request: &TaskRequest) -> std::result::Result<Launched, Refused> {
     let answer = match run_task(aws, request, LAUNCH_LIMIT).await {
         Ok(answer) => answer,
-        Err(Told::Local(error)) => {
-            return Err(Refused {
-                error,
-                unanswered: false,
-                hopeless: true,
-            });
-        }
+        Err(Told::Local(error)) => return Err(error.into()),
         Err(Told::Aws(failure, _)) => {
             // A call before it that had no answer may have started a task: the caller has to end that first.
             if failure.tags_refused && is_tagged(request) && !failure.unanswered {

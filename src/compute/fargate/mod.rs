@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::aws::Aws;
 use super::aws::access::Access;
 use super::aws::classify::{Action, Verdict};
+use super::aws::{Aws, poller};
 use task::Task;
 
 /// Which task a machine is, and how to ask for it.
@@ -41,22 +41,37 @@ pub struct EcsPlace {
 }
 
 impl EcsPlace {
-    /// Asks for the task's state; `None` where ECS does not know it, or not yet.
+    /// Asks for the task's state, together with other jobs that ask for theirs; `None` where ECS does not know it, or not
+    /// yet.
     async fn describe(&self, aws: &Aws, limit: Duration) -> Result<Option<Task>, Verdict> {
-        let call = async || {
-            aws.ecs
-                .describe_tasks()
-                .set_cluster(self.cluster.clone())
-                .tasks(&self.task)
-                .send()
-                .await
-        };
-        match aws.call(Action::DescribeTasks, limit, call).await {
-            Ok(answer) => {
-                let task = answer.tasks().first();
-                Ok(task.map(|task| Task::read(task, &self.container)))
+        let (cluster, own) = split(&self.task);
+        let ask = async |names: &[String]| {
+            let tasks: Vec<String> = names.iter().map(|n| format!("{cluster}{n}")).collect();
+            let call = async || {
+                aws.ecs
+                    .describe_tasks()
+                    .set_cluster(self.cluster.clone())
+                    .set_tasks(Some(tasks.clone()))
+                    .send()
+                    .await
+            };
+            match aws.call(Action::DescribeTasks, limit, call).await {
+                Ok(answer) => {
+                    let read = |task| {
+                        let task = Task::read(task, &self.container);
+                        (split(&task.arn).1.to_owned(), task)
+                    };
+                    Ok(answer.tasks().iter().map(read).collect())
+                }
+                Err(failure) => Err(failure.verdict),
             }
-            Err(failure) => Err(failure.verdict),
-        }
+        };
+        let scope = format!("ecs {cluster} {}", self.container);
+        poller::state(aws, &scope, own, ask).await
     }
+}
+
+/// Splits a task's ARN into what all of its cluster's have in common, and its own name.
+fn split(arn: &str) -> (&str, &str) {
+    arn.split_at(arn.rfind('/').map_or(0, |at| at + 1))
 }

@@ -1,4 +1,4 @@
-//! How errors and warnings about a file's content read.
+//! How errors about a file's content read.
 
 use super::*;
 
@@ -298,8 +298,8 @@ fn errors_name_file_line_column_key_and_what_is_right() {
         ),
         // What a rung needs of other keys.
         (
-            "capacity = [\"ec2\", \"fargate\"]",
-            "f.toml:1:12: capacity: the rung \"fargate\" needs [fargate] task_definition",
+            "capacity = [\"fargate-spot\", \"fargate\"]",
+            "f.toml:1:12: capacity: the rung \"fargate-spot\" needs [fargate] task_definition",
             "For example, under [fargate]: task_definition = \"ci-job\"",
         ),
         (
@@ -308,9 +308,14 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "For example, under [fargate]: subnets = [",
         ),
         (
-            "capacity = [\"ec2\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\n[profile.fargate]\nsubnets = [\"a\"]",
+            "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\n[profile.fargate]\nsubnets = [\"a\"]",
             "f.toml:5:12: profile[0].capacity: the rung \"fargate\" needs [fargate] task_definition",
             "task_definition",
+        ),
+        (
+            "capacity = [\"ec2\"]\n[ec2]\nlaunch_template = \"ci-job\"\nkey_name = \"ops\"",
+            "f.toml:4:12: ec2.key_name: it stands in launch_template, which the file names as well",
+            "take key_name out",
         ),
         // Profiles.
         (
@@ -413,8 +418,8 @@ fn more_than_aws_takes_is_refused() {
 #[test]
 fn a_profile_that_needs_tasks_may_bring_what_they_need() {
     for text in [
-        "capacity = [\"ec2\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { subnets = [\"a\"], task_definition = \"b\" }",
-        "capacity = [\"ec2\"]\nfargate = { subnets = [\"a\"] }\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { task_definition = \"b\" }",
+        "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { subnets = [\"a\"], task_definition = \"b\" }",
+        "rung_wait = \"5m\"\nfargate = { subnets = [\"a\"] }\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { task_definition = \"b\" }",
         "capacity = [\"fargate\"]\nfargate = { Subnet = \"a\", TaskDefinition = \"b\" }\n[[profile]]\nname = \"a\"\nmatch.protected = true",
     ] {
         assert_eq!(parsed(text).warnings, Vec::<String>::new(), "{text}");
@@ -426,71 +431,6 @@ fn a_long_value_is_not_repeated_whole() {
     let (message, remedy) = failed(&format!("[ssh]\nport = \"{}\"", "x".repeat(100_000)));
     assert!(message.len() < 400, "{}", message.len());
     assert_eq!(remedy, "For example, under [ssh]: port = 22");
-}
-
-#[test]
-fn unknown_keys_warn_with_path_line_and_suggestion() {
-    for (text, want) in [
-        (
-            "[ssh]\nprot = 1",
-            "f.toml:2: unknown key ssh.prot is ignored; did you mean port?",
-        ),
-        (
-            "[Fargate]\nClutser = \"a\"",
-            "f.toml:2: unknown key Fargate.Clutser is ignored; did you mean Cluster?",
-        ),
-        (
-            "[fargate]\ntask_defintion = \"a\"",
-            "f.toml:2: unknown key fargate.task_defintion is ignored; did you mean task_definition?",
-        ),
-        (
-            "[Fargate]\nSecurityGroups = \"a\"",
-            "f.toml:2: unknown key Fargate.SecurityGroups is ignored; did you mean security_groups?",
-        ),
-        (
-            "[ssh]\nconnecttimeout = \"1m\"",
-            "f.toml:2: unknown key ssh.connecttimeout is ignored; did you mean connect_timeout?",
-        ),
-        (
-            "[ssh]\ncapacity = [\"ec2\"]",
-            "f.toml:2: unknown key ssh.capacity is ignored; it belongs at the top of the file, above the first [table]",
-        ),
-        (
-            "port = 1",
-            "f.toml:1: unknown key port is ignored; did you mean port under [ssh]?",
-        ),
-        (
-            "Username = \"a\"",
-            "f.toml:1: unknown key Username is ignored; did you mean Username under [SSH]?",
-        ),
-        (
-            "[sssh]\nport = 1",
-            "f.toml:1: unknown key sssh is ignored; did you mean ssh?",
-        ),
-        ("\"a b\" = 1", "f.toml:1: unknown key \"a b\" is ignored"),
-        (
-            "\"a\\nb\" = 1",
-            "f.toml:1: unknown key \"a\\nb\" is ignored",
-        ),
-        (
-            "[[profile]]\nname = \"a\"\nmatch = { projekt = \"g\", protected = true }",
-            "f.toml:3: unknown key profile[0].match.projekt is ignored; did you mean project?",
-        ),
-        (
-            "[[profile]]\nname = \"a\"\nmatch.protected = true\ncapcity = 1",
-            "f.toml:4: unknown key profile[0].capcity is ignored; did you mean capacity?",
-        ),
-        (
-            "[[profile]]\nname = \"a\"\nmatch.protected = true\nssh.prot = 1",
-            "f.toml:4: unknown key profile[0].ssh.prot is ignored; did you mean port?",
-        ),
-    ] {
-        let warnings = parsed(text).warnings;
-        assert_eq!(warnings.first().map(String::as_str), Some(want), "{text}");
-    }
-    let two = parsed("zzzz = 1\n[ssh]\nxxxx = 1\n[limits]\n").warnings;
-    assert_eq!(two.len(), 2);
-    assert!(two[0].contains("zzzz") && two[1].contains("ssh.xxxx"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{missing, overridden};
 use crate::config::Loaded;
-use crate::config::settings::{Limits, Match, Profile, Rung, Settings, Style};
+use crate::config::settings::{Ec2, Limits, Match, Profile, Rung, Settings, Style};
 
 /// Returns the object that `--json` prints; its keys stay as they are.
 pub(super) fn object(loaded: &Loaded) -> Value {
@@ -34,7 +34,7 @@ fn settings_json(settings: &Settings) -> Value {
         "log_file": settings.log.file.as_ref().map(|file| file.display().to_string()),
         "state": { "directory": settings.state_directory.display().to_string() },
         "fleet": settings.fleet,
-        "tags": settings.tags.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect::<Map<_, _>>(),
+        "tags": table(&settings.tags),
         "ssh": {
             "username": settings.ssh.username,
             "port": settings.ssh.port,
@@ -46,6 +46,7 @@ fn settings_json(settings: &Settings) -> Value {
             "region": f.region,
             "cluster": f.cluster,
             "task_definition": f.task_definition,
+            "task_definition_arm64": f.task_definition_arm64,
             "subnets": f.subnets,
             "security_groups": f.security_groups,
             "enable_public_ip": f.enable_public_ip,
@@ -56,25 +57,51 @@ fn settings_json(settings: &Settings) -> Value {
             "role_arn": f.role_arn,
             "propagate_tags": f.propagate_tags,
         })),
-        "ec2": settings.ec2.as_ref().map(|e| json!({
-            "region": e.region,
-            "image_id": e.image_id,
-            "instance_types": e.instance_types,
-            "subnets": e.subnets,
-            "security_groups": e.security_groups,
-        })),
+        "ec2": settings.ec2.as_ref().map(ec2_json),
         "limits": settings.limits.as_ref().map(limits_json),
         "profiles": settings.profiles.iter().map(profile_json).collect::<Vec<_>>(),
     })
 }
 
+fn ec2_json(ec2: &Ec2) -> Value {
+    json!({
+        "region": ec2.region,
+        "image_id": ec2.image_id,
+        "instance_types": ec2.instance_types,
+        "image_id_arm64": ec2.image_id_arm64,
+        "instance_types_arm64": ec2.instance_types_arm64,
+        "subnets": ec2.subnets,
+        "security_groups": ec2.security_groups,
+        "role_arn": ec2.role_arn,
+        "launch_template": ec2.launch_template,
+        "instance_profile": ec2.instance_profile,
+        "key_name": ec2.key_name,
+        "volume_size_bytes": ec2.volume_size,
+        "volume_type": ec2.volume_type,
+        "max_price": ec2.max_price,
+        "public_ip": ec2.public_ip,
+        "use_public_ip": ec2.use_public_ip,
+        "use_ipv6": ec2.use_ipv6,
+        "container": ec2.container,
+        "container_image": ec2.container_image,
+        "privileged": ec2.privileged,
+        "docker_socket": ec2.docker_socket,
+    })
+}
+
 fn limits_json(limits: &Limits) -> Value {
+    let architectures = limits.architectures.iter();
     json!({
         "task_definitions": limits.task_definitions,
         "roles": limits.roles,
         "images": limits.images,
         "max_cpu_millis": limits.max_cpu_millis,
         "max_memory_bytes": limits.max_memory,
+        "max_disk_bytes": limits.max_disk,
+        "architectures": architectures.map(ToString::to_string).collect::<Vec<_>>(),
+        "machine_images": limits.machine_images,
+        "instance_types": limits.instance_types,
+        "capacity": rungs(&limits.capacity),
     })
 }
 
@@ -82,17 +109,28 @@ fn profile_json(profile: &Profile) -> Value {
     let Match {
         job_name,
         project,
+        reference,
         protected,
+        image,
+        variables,
     } = &profile.matches;
     json!({
         "name": profile.name,
-        "match": { "job_name": job_name, "project": project, "protected": protected },
+        "match": {
+            "job_name": job_name, "project": project, "ref": reference, "protected": protected, "image": image,
+            "variables": table(variables),
+        },
         "overrides": overridden(&profile.overrides),
         "capacity": profile.overrides.capacity.as_deref().map(rungs),
     })
 }
 
-fn rungs(rungs: &[Rung]) -> Vec<String> {
+pub(super) fn table(pairs: &[(String, String)]) -> Map<String, Value> {
+    let pairs = pairs.iter();
+    pairs.map(|(k, v)| (k.clone(), v.clone().into())).collect()
+}
+
+pub(super) fn rungs(rungs: &[Rung]) -> Vec<String> {
     rungs.iter().map(Rung::to_string).collect()
 }
 

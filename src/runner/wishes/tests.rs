@@ -4,7 +4,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::session::SESSION;
+use super::{GO_ROLE as ROLE, GO_TASK_DEFINITION as TASK_DEFINITION, *};
+
+mod choices;
 
 const OPEN: &str =
     "[Fargate]\nTaskDefinition = \"ci-job:7\"\nSubnet = \"a\"\nPlatformVersion = \"1.4.0\"";
@@ -27,12 +30,21 @@ fn wishes(variables: &[(&str, &str)], payload: &str) -> Wishes {
     Wishes::read(&Environment::from_pairs(env), &payload)
 }
 
-fn settled(text: &str, variables: &[(&str, &str)]) -> Result<Settled> {
-    settle(
+/// Settles a job that can be nothing but a task.
+fn settled(text: &str, variables: &[(&str, &str)]) -> Result<SettledTask> {
+    settled_task(
         &settings(text),
         &Overrides::default(),
         &wishes(variables, "{}"),
     )
+}
+
+fn settled_task(
+    settings: &Settings,
+    overrides: &Overrides,
+    wishes: &Wishes,
+) -> Result<SettledTask> {
+    settle(settings, overrides, wishes).map(|settled| settled.task.expect("a task"))
 }
 
 /// Returns whether a file with these limits lets a job have it.
@@ -83,7 +95,7 @@ fn flag_then_job_then_file() {
         (&flag, &job, "flag", "1.3.0"),
         (&flag, &Wishes::default(), "flag", "1.3.0"),
     ] {
-        let settled = settle(&file, overrides, wishes).unwrap();
+        let settled = settled_task(&file, overrides, wishes).unwrap();
         assert_eq!(settled.task_definition, task);
         assert_eq!(settled.platform_version.as_deref(), Some(version));
         assert_eq!(settled.role, None);
@@ -298,7 +310,7 @@ fn session(names: &str, payload: &str) -> Result<Vec<(String, String)>> {
         ("EMPTY", ""),
     ];
     let wishes = wishes(&variables, payload);
-    settle(&settings(OPEN), &Overrides::default(), &wishes).map(|s| s.role.unwrap().tags)
+    settled_task(&settings(OPEN), &Overrides::default(), &wishes).map(|s| s.role.unwrap().tags)
 }
 
 #[test]
@@ -384,7 +396,10 @@ proptest! {
     /// Whatever a job asks for, a closed file gives it nothing but the file's own.
     #[test]
     fn nothing_gets_out_of_a_closed_file(wish in "[a-z:/*0-9 .-]{1,30}|arn:aws:(ecs|iam):[a-z0-9-]{0,9}:[0-9]{12}:(role|task-definition)/[a-z:0-9*/]{1,9}") {
-        for variable in [TASK_DEFINITION, ROLE] {
+        for variable in [
+            TASK_DEFINITION, ROLE, super::TASK_DEFINITION, super::ROLE, CPU, MEMORY, DISK, ARCHITECTURE, MACHINE_IMAGE,
+            INSTANCE_TYPE,
+        ] {
             let got = settled(OWN, &[(variable, &wish)]);
             prop_assert!(got.is_err(), "{:?}", got);
         }

@@ -20,20 +20,30 @@ use super::Runner;
 /// Job ids, so that no two jobs of this process share one.
 static NEXT_JOB: AtomicU64 = AtomicU64::new(1_000);
 
+/// Which of AWS's services the job's machines are of, where it is on AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Service {
+    Fargate,
+    Ec2,
+}
+
 /// What a job shall be like.
 pub(crate) struct RunnerBuilder {
     pub(super) machine: Option<ServerBuilder>,
     pub(super) account: Option<Arc<Account>>,
-    pub(super) capacity: Vec<String>,
+    pub(super) service: Service,
+    pub(super) capacity: Option<Vec<String>>,
     pub(super) image: BTreeMap<String, String>,
     pub(super) through_proxy: bool,
     pub(super) exit_codes: (String, String),
     pub(super) exit_code_file: bool,
     pub(super) payload: bool,
+    pub(super) payload_fields: Vec<(String, serde_json::Value)>,
     pub(super) variables: BTreeMap<String, String>,
     pub(super) job_timeout: u64,
     pub(super) environment: BTreeMap<String, Option<String>>,
     pub(super) path_first: Vec<PathBuf>,
+    pub(super) ec2_lines: Vec<String>,
     pub(super) connect_timeout: String,
     pub(super) reconnect_timeout: String,
     pub(super) top: String,
@@ -52,16 +62,19 @@ impl RunnerBuilder {
         Self {
             machine: None,
             account: None,
-            capacity: vec!["fargate".to_owned()],
+            service: Service::Fargate,
+            capacity: None,
             image: BTreeMap::new(),
             through_proxy: false,
             exit_codes: ("1".to_owned(), "2".to_owned()),
             exit_code_file: true,
             payload: true,
+            payload_fields: Vec::new(),
             variables: BTreeMap::new(),
             job_timeout: 3600,
             environment: BTreeMap::new(),
             path_first: Vec::new(),
+            ec2_lines: Vec::new(),
             connect_timeout: "30s".to_owned(),
             reconnect_timeout: "1m".to_owned(),
             top: String::new(),
@@ -94,11 +107,64 @@ impl RunnerBuilder {
         self
     }
 
-    /// Sets the rungs of a job on Fargate.
+    /// Runs the job on an EC2 instance, in an AWS account of its own: the machine given by [`Self::machine`] (without
+    /// it, OpenSSH and bash) is behind the instance's address.
+    #[must_use]
+    pub(crate) fn on_ec2(self) -> Self {
+        self.on_ec2_of(&Arc::new(Account::new()))
+    }
+
+    /// Runs the job on an EC2 instance in that account.
+    #[must_use]
+    pub(crate) fn on_ec2_of(mut self, account: &Arc<Account>) -> Self {
+        self.service = Service::Ec2;
+        self.on_account(account)
+    }
+
+    /// Adds lines to the table `[ec2]`; one that has the key already is replaced.
+    #[must_use]
+    pub(crate) fn ec2_line(mut self, line: &str) -> Self {
+        self.ec2_lines.push(line.to_owned());
+        self
+    }
+
+    /// Sets the rungs of a job on AWS.
     #[must_use]
     pub(crate) fn capacity(mut self, rungs: &[&str]) -> Self {
-        self.capacity = rungs.iter().copied().map(String::from).collect();
+        self.capacity = Some(rungs.iter().copied().map(String::from).collect());
         self
+    }
+
+    /// Returns the rungs of a job on AWS.
+    pub(super) fn rungs(&self) -> Vec<String> {
+        let usual = match self.service {
+            Service::Fargate => "fargate",
+            Service::Ec2 => "ec2-spot",
+        };
+        let usual = || vec![usual.to_owned()];
+        self.capacity.clone().unwrap_or_else(usual)
+    }
+
+    /// Returns the tables of the services that the rungs need.
+    pub(super) fn service_tables(&self, account: &Account, family: &str) -> String {
+        let rungs = self.rungs();
+        let any = |name: &str| rungs.iter().any(|rung| rung.starts_with(name));
+        let mut text = String::new();
+        if any("fargate") || any("ecs:") {
+            text += &account.table(family);
+        }
+        if any("ec2") {
+            let keys: Vec<_> = self.ec2_lines.iter().map(|line| key_of(line)).collect();
+            for line in account.ec2_table().lines() {
+                if line.starts_with('[') || !keys.contains(&key_of(line)) {
+                    text += &format!("{line}\n");
+                }
+            }
+            for line in &self.ec2_lines {
+                text += &format!("{line}\n");
+            }
+        }
+        text
     }
 
     /// Gives the image of a job on Fargate a variable (`ENV`).
@@ -133,6 +199,13 @@ impl RunnerBuilder {
     #[must_use]
     pub(crate) fn without_payload(mut self) -> Self {
         self.payload = false;
+        self
+    }
+
+    /// Sets a field of the payload, `image` say.
+    #[must_use]
+    pub(crate) fn payload_field(mut self, name: &str, value: serde_json::Value) -> Self {
+        self.payload_fields.push((name.to_owned(), value));
         self
     }
 
@@ -263,9 +336,15 @@ impl RunnerBuilder {
         if let (Some(account), Some(server)) = (&runner.builder.account, &runner.server) {
             account.task_definition(&runner.family());
             account.machine(&runner.family(), server, &runner.builder.image);
+            account.machine_of_instances(Some(runner.job), server);
         }
         runner.write_config(&runner.default_config());
         runner.next_attempt();
         runner
     }
+}
+
+/// Returns the key of a line of a TOML table.
+fn key_of(line: &str) -> &str {
+    line.split_once('=').map_or(line, |(key, _)| key.trim())
 }

@@ -94,7 +94,7 @@ impl Runner {
             .into_iter()
             .map(|(key, value)| json!({ "key": key, "value": value, "public": true }))
             .collect();
-        json!({
+        let mut payload = json!({
             "id": self.job,
             "token": "lab-job-token",
             "job_info": {
@@ -106,6 +106,10 @@ impl Runner {
             "variables": variables,
             "image": { "name": "" },
             "services": [],
-        })
+        });
+        for (name, value) in &self.builder.payload_fields {
+            payload[name] = value.clone();
+        }
+        payload
     }
 }

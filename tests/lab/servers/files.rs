@@ -125,6 +125,11 @@ impl Server {
         let listen = self.listen_option();
         let listen_late = seconds(self.builder.listen_late)
             .map_or_else(String::new, |late| format!("sleep {late}\n"));
+        let host_key = self.take_host_key();
+        let path = match self.builder.kind == Kind::OpenSsh && !self.has_ordinary_path() {
+            true => format!("PATH={}", self.login_path()),
+            false => String::new(),
+        };
         let authorise = seconds(self.builder.authorise_late).map_or_else(
             || "authorise\n".to_owned(),
             |late| format!("(sleep {late}; authorise) </dev/null >/dev/null 2>&1 &\n"),
@@ -165,6 +170,10 @@ listen=
 for address; do
     {listen}
 done
+{host_key}setenv='{path}'
+if [ -n "${{AWS_EC2_METADATA_SERVICE_ENDPOINT-}}" ]; then
+    setenv="$setenv AWS_EC2_METADATA_SERVICE_ENDPOINT=$AWS_EC2_METADATA_SERVICE_ENDPOINT"
+fi
 for file in passwd shadow shells; do
     mount --bind '{dir}'/"$file" /etc/"$file"
 done
@@ -221,6 +230,27 @@ done
         }
     }
 
+    /// Returns the commands by which an instance takes the host key that cloud-init was given.
+    fn take_host_key(&self) -> String {
+        let dir = self.directory.display();
+        let convert = match self.builder.kind {
+            Kind::Dropbear => format!(
+                "dropbearconvert openssh dropbear '{dir}/host_key.new' '{dir}/host_key.other' 2> /dev/null\n    \
+                 mv '{dir}/host_key.other' '{dir}/host_key.new'\n    "
+            ),
+            Kind::OpenSsh | Kind::Own => String::new(),
+        };
+        format!(
+            r#"if [ -n "${{SSH_HOST_KEY-}}" ]; then
+    (umask 077 && printf '%s\n' "$SSH_HOST_KEY" > '{dir}/host_key.new')
+    {convert}rm -f '{dir}/host_key.pub'
+    mv '{dir}/host_key.new' '{dir}/host_key'
+    unset SSH_HOST_KEY
+fi
+"#
+        )
+    }
+
     fn serve_command(&self) -> String {
         let dir = self.directory.display();
         let options = self.builder.options.join(" ");
@@ -229,7 +259,10 @@ done
                 let config = self.directory.join("sshd_config");
                 std::fs::write(config, self.sshd_config()).expect("a writable directory");
                 let sshd = tools::program("sshd");
-                format!("'{}' -D -e -f '{dir}/sshd_config' $listen", sshd.display())
+                format!(
+                    "'{}' -D -e -f '{dir}/sshd_config' $listen ${{setenv:+-o \"SetEnv=$setenv\"}}",
+                    sshd.display()
+                )
             }
             Kind::Dropbear => {
                 let dropbear = tools::program("dropbear");
@@ -277,9 +310,6 @@ done
             port = self.port(),
             home = self.home.display(),
         );
-        if !self.has_ordinary_path() {
-            writeln!(text, "SetEnv PATH={}", self.login_path()).expect("a string");
-        }
         for option in &self.builder.options {
             writeln!(text, "{option}").expect("a string");
         }

@@ -4,19 +4,24 @@
 //! All wordings stand in one table (`table.rs`): rows are tried in order and the first that fits decides. AWS
 //! changes its words without notice, so what no row knows is [`Why::Other`], shown in full and never final.
 
+mod ec2;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_ec2;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, one_line};
 pub(in crate::compute) use table::Said;
-use table::TABLE;
+use table::{Row, TABLE};
 
 /// The longest cause that is shown, in characters: some answers carry a kilobyte of encoded context.
 const MAX_CAUSE: usize = 700;
 
 /// What went wrong, as far as anybody has to act differently on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Why {
     /// No capacity, no network interface or no address free: another rung, or later.
     NoRoom,
@@ -61,7 +66,7 @@ pub enum Why {
 }
 
 /// What AWS's answer comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The kind.
     pub why: Why,
@@ -86,6 +91,32 @@ pub enum Action {
     AssumeRole,
     /// EC2 DescribeNetworkInterfaces.
     DescribeNetworkInterfaces,
+    /// EC2 CreateFleet.
+    CreateFleet,
+    /// EC2 CreateLaunchTemplate.
+    CreateLaunchTemplate,
+    /// EC2 DescribeInstances.
+    DescribeInstances,
+    /// EC2 TerminateInstances.
+    TerminateInstances,
+    /// EC2 DescribeSubnets.
+    DescribeSubnets,
+    /// EC2 DescribeImages.
+    DescribeImages,
+    /// EC2 DescribeLaunchTemplateVersions.
+    DescribeLaunchTemplateVersions,
+    /// EC2 DescribeLaunchTemplates.
+    DescribeLaunchTemplates,
+    /// EC2 DeleteLaunchTemplate.
+    DeleteLaunchTemplate,
+    /// EC2 DescribeSpotInstanceRequests.
+    DescribeSpotInstanceRequests,
+    /// EC2 CancelSpotInstanceRequests.
+    CancelSpotInstanceRequests,
+    /// EC2 DescribeVolumes.
+    DescribeVolumes,
+    /// EC2 DeleteVolume.
+    DeleteVolume,
 }
 
 impl Action {
@@ -99,7 +130,25 @@ impl Action {
             Self::ListTasks => "ecs:ListTasks",
             Self::AssumeRole => "sts:AssumeRole",
             Self::DescribeNetworkInterfaces => "ec2:DescribeNetworkInterfaces",
+            Self::CreateFleet => "ec2:CreateFleet",
+            Self::CreateLaunchTemplate => "ec2:CreateLaunchTemplate",
+            Self::DescribeInstances => "ec2:DescribeInstances",
+            Self::TerminateInstances => "ec2:TerminateInstances",
+            Self::DescribeSubnets => "ec2:DescribeSubnets",
+            Self::DescribeImages => "ec2:DescribeImages",
+            Self::DescribeLaunchTemplateVersions => "ec2:DescribeLaunchTemplateVersions",
+            Self::DescribeLaunchTemplates => "ec2:DescribeLaunchTemplates",
+            Self::DeleteLaunchTemplate => "ec2:DeleteLaunchTemplate",
+            Self::DescribeSpotInstanceRequests => "ec2:DescribeSpotInstanceRequests",
+            Self::CancelSpotInstanceRequests => "ec2:CancelSpotInstanceRequests",
+            Self::DescribeVolumes => "ec2:DescribeVolumes",
+            Self::DeleteVolume => "ec2:DeleteVolume",
         }
+    }
+
+    /// Whether it is about instances: `[ec2]` is what remedies name then.
+    fn is_of_instances(self) -> bool {
+        self.name().starts_with("ec2:") && self != Self::DescribeNetworkInterfaces
     }
 }
 
@@ -188,16 +237,55 @@ impl Verdict {
 /// Reads an error that a service answered with: its code and message.
 #[must_use]
 pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
-    judge(
-        Said::Call,
-        code,
-        message,
-        &said(code, message),
-        &Names {
-            call: action.name(),
-            container: "",
+    let names = Names {
+        call: action.name(),
+        container: "",
+    };
+    let cause = said(code, message);
+    match action.is_of_instances() {
+        false => judge(Said::Call, code, message, &cause, &names),
+        true => of_instances(Said::Call, code, message, &cause, &names),
+    }
+}
+
+/// Reads one of the errors of CreateFleet's answer: what one pool of capacity said, while others were still asked.
+#[must_use]
+pub fn fleet_error(code: &str, message: &str) -> Verdict {
+    let verdict = service_error(Action::CreateFleet, code, message);
+    match verdict.why {
+        // The whole call is not repeated for one pool; another rung, or the next round, is as good.
+        why if why.repeats_call() => Verdict {
+            why: Why::NoRoom,
+            ..verdict
         },
-    )
+        _ => verdict,
+    }
+}
+
+/// Reads why an instance ended; where it is Spot and AWS itself ended it, it took its capacity back.
+#[must_use]
+pub fn instance_ended(code: &str, cause: &str, spot: bool) -> Verdict {
+    let names = Names {
+        call: Action::DescribeInstances.name(),
+        container: "",
+    };
+    // A Spot instance that is gone without a reason: whoever else ends one leaves word of it.
+    let unsaid = code.is_empty() && !cause.to_lowercase().contains("user initiated");
+    let code = match spot && unsaid {
+        true => "Server.SpotInstanceTermination",
+        false => code,
+    };
+    judge_by(&[ec2::TABLE], Said::Stop, code, cause, cause, &names)
+}
+
+/// Reads words about instances: EC2's own table, then what all services say alike.
+fn of_instances(from: Said, code: &str, words: &str, cause: &str, names: &Names<'_>) -> Verdict {
+    let mut verdict = judge_by(&[ec2::TABLE, TABLE], from, code, words, cause, names);
+    verdict.remedy = verdict
+        .remedy
+        .replace("[fargate]", "[ec2]")
+        .replace("the ECS console", "the EC2 console");
+    verdict
 }
 
 /// Reads a call without a service's answer: no connection, a time limit, an answer that is none. Errors of
@@ -208,7 +296,10 @@ pub fn no_answer(action: Action, text: &str) -> Verdict {
         call: action.name(),
         container: "",
     };
-    judge(Said::Nothing, "", text, text, &names)
+    match action.is_of_instances() {
+        false => judge(Said::Nothing, "", text, text, &names),
+        true => of_instances(Said::Nothing, "", text, text, &names),
+    }
 }
 
 /// Reads one of RunTask's or DescribeTasks' `failures`.
@@ -285,9 +376,23 @@ pub(in crate::compute) fn judge(
     cause: &str,
     names: &Names<'_>,
 ) -> Verdict {
+    judge_by(&[TABLE], from, code, words, cause, names)
+}
+
+/// Tries the rows of several tables, one table after the other.
+fn judge_by(
+    tables: &[&[Row]],
+    from: Said,
+    code: &str,
+    words: &str,
+    cause: &str,
+    names: &Names<'_>,
+) -> Verdict {
     let text = words.to_lowercase();
-    let row = TABLE
+    let row = tables
         .iter()
+        .copied()
+        .flatten()
         .find(|row| row.from.holds(from) && row.fits(code, &text));
     let (why, remedy) = row.map_or(
         (
@@ -318,7 +423,8 @@ pub(in crate::compute) fn said(code: &str, words: &str) -> String {
     }
 }
 
-fn shortened(text: &str) -> String {
+/// Cuts a cause that is too long for a job log.
+pub(in crate::compute) fn shortened(text: &str) -> String {
     if text.chars().count() <= MAX_CAUSE {
         return text.to_owned();
     }

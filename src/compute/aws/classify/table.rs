@@ -77,7 +77,7 @@ pub(super) fn fits(pattern: &str, text: &str) -> bool {
     })
 }
 
-const fn row(
+pub(super) const fn row(
     from: From,
     codes: &'static [&'static str],
     words: &'static [&'static str],
@@ -93,7 +93,7 @@ const fn row(
     }
 }
 
-const DENIED: &[&str] = &[
+pub(super) const DENIED: &[&str] = &[
     "AccessDeniedException",
     "AccessDenied",
     "UnauthorizedOperation",

@@ -178,12 +178,20 @@ fn overrides_length(request: &TaskRequest) -> usize {
         .iter()
         .map(|(name, value)| serde_json::json!({"name": name, "value": value}))
         .collect();
-    serde_json::json!({
+    let mut all = serde_json::json!({
         "containerOverrides": [{"name": request.container, "environment": environment}],
-    })
-    .to_string()
-    .chars()
-    .count()
+    });
+    let size = &request.size;
+    if let Some(cpu) = size.cpu {
+        all["cpu"] = cpu.to_string().into();
+    }
+    if let Some(memory) = size.memory {
+        all["memory"] = memory.to_string().into();
+    }
+    if let Some(disk) = size.disk {
+        all["ephemeralStorage"] = serde_json::json!({ "sizeInGiB": disk });
+    }
+    all.to_string().chars().count()
 }
 
 #[cfg(test)]

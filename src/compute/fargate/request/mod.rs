@@ -9,12 +9,14 @@ mod check;
 use aws_sdk_ecs::operation::run_task::builders::RunTaskInputBuilder;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride,
-    KeyValuePair, LaunchType, NetworkConfiguration, PropagateTags, Tag, TaskOverride,
+    EphemeralStorage, KeyValuePair, LaunchType, NetworkConfiguration, PropagateTags, Tag,
+    TaskOverride,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::compute::aws::access::Access;
 use crate::error::{Error, Kind, Result};
+use crate::runner::wishes::sizes::TaskSize;
 
 /// Whose capacity a task takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,9 +84,24 @@ pub struct TaskRequest {
     pub tags: Vec<(String, String)>,
     /// Copies the task definition's tags to the task.
     pub propagate_tags: bool,
+    /// What the job asks for in place of the task definition's own size.
+    #[serde(default, skip_serializing_if = "TaskSize::is_default")]
+    pub size: TaskSize,
 }
 
 impl TaskRequest {
+    /// Names the capacity that is asked for, the same for all jobs that ask for the same.
+    #[must_use]
+    pub fn capacity_name(&self) -> String {
+        format!(
+            "ecs {} {} {:?} {:?}",
+            self.access.account(None),
+            self.cluster.as_deref().unwrap_or_default(),
+            self.capacity,
+            self.subnets,
+        )
+    }
+
     /// Returns the same request without anything that needs `ecs:TagResource`, for a role that may not tag.
     ///
     /// The token must be another one: the same token with other parameters is a conflict.
@@ -167,8 +184,13 @@ fn overrides(request: &TaskRequest) -> TaskOverride {
             container.environment(KeyValuePair::builder().name(name).value(value).build())
         },
     );
+    let size = &request.size;
+    let disk = size.disk.and_then(|gib| i32::try_from(gib).ok());
     TaskOverride::builder()
         .container_overrides(container.build())
+        .set_cpu(size.cpu.map(|units| units.to_string()))
+        .set_memory(size.memory.map(|mib| mib.to_string()))
+        .set_ephemeral_storage(disk.map(|gib| EphemeralStorage::builder().size_in_gib(gib).build()))
         .build()
 }
 
@@ -208,7 +230,30 @@ pub(super) mod tests {
             token: tags::client_token(&["1"]),
             tags: vec![("gitlab-aws-driver:job".into(), "1".into())],
             propagate_tags: true,
+            size: TaskSize::default(),
         }
+    }
+
+    #[test]
+    fn a_size_is_asked_for_where_the_job_does() {
+        let plain = input(&request()).unwrap().build().unwrap();
+        let overrides = plain.overrides().unwrap();
+        assert_eq!((overrides.cpu(), overrides.memory()), (None, None));
+        assert!(overrides.ephemeral_storage().is_none());
+        let size = TaskSize {
+            cpu: Some(4096),
+            memory: Some(8192),
+            disk: Some(100),
+        };
+        let sized = TaskRequest { size, ..request() };
+        let text = serde_json::to_string(&sized).unwrap();
+        assert_eq!(serde_json::from_str::<TaskRequest>(&text).unwrap(), sized);
+        let input = input(&sized).unwrap().build().unwrap();
+        let overrides = input.overrides().unwrap();
+        assert_eq!(overrides.cpu(), Some("4096"));
+        assert_eq!(overrides.memory(), Some("8192"));
+        let disk = overrides.ephemeral_storage().unwrap();
+        assert_eq!(disk.size_in_gib(), 100);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 POST   /lab/accounts                     {region?}                       a new account
 DELETE /lab/accounts/ID                                                  ends all in it
 GET    /lab/accounts/ID?after=V&timeout=S                                its state, once its version is past V
-PATCH  /lab/accounts/ID                  {timings, policy, list_lag, missing, addresses, machine_at, stop_timeout}
+PATCH  /lab/accounts/ID                  {timings, policy, list_lag, missing, addresses, machine_at, stop_timeout,
+                                          limits: "documented"}
 GET    /lab/accounts/ID/calls?from=N                                     the call log
 POST   /lab/accounts/ID/clusters         {name, providers, default}      a cluster (again: changed)
 POST   /lab/accounts/ID/providers        {name}                          a capacity provider
@@ -13,6 +14,21 @@ POST   /lab/accounts/ID/roles            {name, policy?, external_id?, trust_tag
 POST   /lab/accounts/ID/faults           {action, kind, times?, skip?, match?, …}; DELETE: none any more
 POST   /lab/accounts/ID/fates            {kind, at?, after?, times?, match?, …}; DELETE: none any more
 POST   /lab/accounts/ID/meet             {task, kind, …}                 a fate for a task that is there, now
+
+Of EC2, where a machine's family is "instances" (all) or "job N" (those with that job's tag):
+
+POST   /lab/accounts/ID/shortages        {code, message?, type?, zone?, market?, times?, room?}; DELETE: none any more
+POST   /lab/accounts/ID/instance_fates   {kind, at?, after?, times?, match?, …}; DELETE: none any more
+POST   /lab/accounts/ID/instance_meet    {instance, kind, …}             a fate for an instance that is there, now
+POST   /lab/accounts/ID/subnets          {zone}                          another subnet
+POST   /lab/accounts/ID/free_addresses   {subnet, count}
+POST   /lab/accounts/ID/images           DescribeImages' output
+POST   /lab/accounts/ID/parameters       {name, image}                   an SSM parameter
+POST   /lab/accounts/ID/profiles         {name}                          an instance profile, and its role of that name
+POST   /lab/accounts/ID/key_pairs        {name}
+POST   /lab/accounts/ID/age              {seconds}                       volumes, Spot requests and templates become older
+POST   /lab/accounts/ID/surplus          {count}                         the next fleet has so many instances too many
+POST   /lab/accounts/ID/leave            {kind}                          the next volume or spot-request stays
 """
 
 import json
@@ -26,6 +42,7 @@ from .faults import Fault
 from .iam import Policy
 from .wire import json_answer
 
+INSTANCE_FATES = {"none", "stuck", "fail", "deaf", "impostor", "dies", "spot", "someone", "off"}
 FATES = {"none", "stuck", "stop", "exit", "oom", "spot", "someone"}
 
 
@@ -64,6 +81,10 @@ def route(method, parts, query, value):
         account.faults.rules.clear()
     elif method == "DELETE" and what == "fates":
         account.fates.clear()
+    elif method == "DELETE" and what == "shortages":
+        account.estate.shortages.clear()
+    elif method == "DELETE" and what == "instance_fates":
+        account.estate.fates.clear()
     else:
         return ADD[what](account, value) or {}
     return {}
@@ -88,6 +109,8 @@ def configure(account, value):
             account.timings.update(one)
         elif name == "policy":
             account.policy = Policy(one) if one is not None else None
+        elif name == "limits":
+            account.limits.documented()
         elif name in ("list_lag", "missing", "addresses", "machine_at", "stop_timeout"):
             setattr(account, name, one)
         else:
@@ -143,7 +166,38 @@ def check_fate(value):
         raise KeyError(value["kind"])
 
 
+def add_instance_fate(account, value):
+    if value["kind"] not in INSTANCE_FATES:
+        raise KeyError(value["kind"])
+    account.estate.fates.append({"times": 1, **value})
+
+
+def instance_meet(account, value):
+    instance = account.estate.instances[value.pop("instance")]
+    if value["kind"] not in INSTANCE_FATES:
+        raise KeyError(value["kind"])
+    clock.after(value.get("after", 0), lambda: instance.meet(value))
+
+
+def add_profile(account, value):
+    arn = f"arn:aws:iam::{account.id}:instance-profile/{value['name']}"
+    account.estate.profiles.add(arn)
+    return {"arn": arn}
+
+
 ADD = {
+    "shortages": lambda account, value: account.estate.shortages.append(value),
+    "instance_fates": add_instance_fate,
+    "instance_meet": instance_meet,
+    "subnets": lambda account, value: {"subnet": account.add_subnet(value["zone"])},
+    "free_addresses": lambda account, value: account.estate.free_addresses.update({value["subnet"]: value["count"]}),
+    "images": lambda account, value: account.estate.add_image(value),
+    "parameters": lambda account, value: account.estate.parameters.update({value["name"]: value["image"]}),
+    "profiles": add_profile,
+    "key_pairs": lambda account, value: account.estate.key_pairs.add(value["name"]),
+    "age": lambda account, value: account.estate.age(value["seconds"]),
+    "surplus": lambda account, value: setattr(account.estate, "surplus", value["count"]),
+    "leave": lambda account, value: account.estate.leave.append(value["kind"]),
     "clusters": add_cluster,
     "providers": lambda account, value: account.providers.add(value["name"]),
     "definitions": add_definition,

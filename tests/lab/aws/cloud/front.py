@@ -9,16 +9,18 @@ import urllib.parse
 
 from . import clock
 from . import control
+from . import ec2
 from . import ecs
 from . import iam
 from . import sts
 from . import world
+from .faults import Fault
 from .faults import refusal
 from .wire import AwsError
 from .wire import error_answer
 from .wire import json_answer
 
-OWN = {"ecs": ecs.CALLS, "sts": sts.CALLS}
+OWN = {"ecs": ecs.CALLS, "ec2": ec2.CALLS, "sts": sts.CALLS}
 
 
 class Front:
@@ -50,8 +52,12 @@ class Front:
                 caller = identify(environ, key, service)
                 account = caller.account
                 action, parameters = request_of(environ, service, body)
+                if service == "ec2" and action in ec2.CALLS:
+                    parameters = ec2.parameters_of(parameters)
                 entry = world.log_call(account, caller, service, action, parameters)
                 fault = account.faults.take(action, parameters)
+                if fault is None and account.limits.refuse(action):
+                    fault = Fault(action, "throttle")
                 if fault:
                     entry["fault"] = fault.kind
         except AwsError as error:
@@ -94,7 +100,7 @@ class Front:
                 reason = fault.details.get("reason", "RESOURCE:ENI")
                 answer = json_answer({"tasks": [], "failures": [{"arn": account.user.arn, "reason": reason, "detail": ""}]})
             else:
-                answer = self.call(environ, body, caller, region, service, action, parameters)
+                answer = self.call(environ, body, caller, region, service, action, parameters, entry)
                 entry["executed"] = True
         except AwsError as error:
             answer = error_answer(service, error)
@@ -104,11 +110,14 @@ class Front:
             entry["answer"] = json.loads(answer.body or b"null")
         return answer
 
-    def call(self, environ, body, caller, region, service, action, parameters):
+    def call(self, environ, body, caller, region, service, action, parameters, entry):
         own = OWN.get(service, {}).get(action)
         account = caller.account
-        if own and (service != "ecs" or region == account.region):
+        if own and (service not in ("ecs", "ec2") or region == account.region):
             found = own(account, caller, parameters)
+            if found is not None and service == "ec2":
+                entry["answer"] = ec2.plain(found)
+                return ec2.answer(action, found)
             if found is not None:
                 return json_answer(found) if isinstance(found, dict) else found
         elif service in ("ecs", "ec2", "ssm", "iam", "logs", "secretsmanager"):

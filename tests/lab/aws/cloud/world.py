@@ -13,16 +13,21 @@ from moto.ec2.models import ec2_backends
 from moto.ecs.models import ecs_backends
 
 from . import clock
+from . import estate
 from .faults import Faults
+from .limits import Limits
 from .iam import Policy
 
-# How long a task stays in a state, in seconds. AWS takes a hundred times as long.
+# How long a task stays in a state, or an instance (`booting`: from running to a listening sshd), in seconds. AWS takes a hundred times as long.
 TIMINGS = {
     "provisioning": 0.05,
     "pending": 0.15,
     "activating": 0.1,
     "deactivating": 0.02,
     "deprovisioning": 0.05,
+    "launching": 0.15,
+    "booting": 0.05,
+    "shutting-down": 0.05,
 }
 
 _blocks = ipaddress.ip_network("127.0.0.0/8").subnets(new_prefix=20)
@@ -52,7 +57,7 @@ class Block:
             self.lock = lock
             private, public = BLOCKS[number].subnets()
             self.vpc = private
-            self.subnets = list(private.subnets())
+            self.subnets = list(private.subnets(2))
             self.public = public.hosts()
             return
         raise RuntimeError("no block of 127.0.0.0/8 is free")
@@ -108,6 +113,7 @@ class Account:
         self.missing = 0.0
         self.addresses = "ipv4"
         self.faults = Faults()
+        self.limits = Limits()
         self.fates = []
         self.calls = []
         self.tasks = {}
@@ -120,14 +126,13 @@ class Account:
         self.vpc = vpc.id
         self.subnets = {}
         self.pools = {}
-        for zone, cidr in zip("ab", self.block.subnets):
-            subnet = self.ec2.create_subnet(vpc.id, str(cidr), availability_zone=f"{region}{zone}")
-            self.subnets[subnet.id] = subnet
-            # As on AWS the first four belong to others.
-            self.pools[subnet.id] = itertools.cycle(list(cidr.hosts())[3:])
         self.used = set()
+        self.spare = iter(self.block.subnets)
+        for zone in "ab":
+            self.add_subnet(zone)
         group = self.ec2.create_security_group("lab", "the lab's", vpc_id=vpc.id)
         self.security_group = group.id
+        self.estate = estate.Estate(self)
         ACCOUNTS[self.id] = self
 
     def changed(self):
@@ -141,6 +146,23 @@ class Account:
                 self.used.add(str(address))
                 return str(address)
 
+    def add_subnet(self, zone):
+        """Makes one of the four subnets that there is room for."""
+        cidr = next(self.spare)
+        subnet = self.ec2.create_subnet(self.vpc, str(cidr), availability_zone=f"{self.region}{zone}")
+        self.subnets[subnet.id] = subnet
+        # As on AWS the first four belong to others.
+        self.pools[subnet.id] = itertools.cycle(list(cidr.hosts())[3:])
+        return subnet.id
+
+    def free_in(self, subnet):
+        cidr = ipaddress.ip_network(self.subnets[subnet].cidr_block)
+        return cidr.num_addresses - 5 - sum(ipaddress.ip_address(one) in cidr for one in self.used)
+
+    def machine_of(self, tags):
+        """Returns the machine behind an instance with these tags: its job's, or that of all instances."""
+        return self.machines.get(f"job {tags.get('gitlab-aws-driver:job')}") or self.machines.get("instances")
+
     def machine_for(self, family):
         return self.machines.get(family) or self.machines.get("*")
 
@@ -152,7 +174,8 @@ class Account:
             "secret_key": self.user.secret,
             "vpc": self.vpc,
             "subnets": list(self.subnets),
-            "cidrs": [str(cidr) for cidr in self.block.subnets],
+            "cidrs": [subnet.cidr_block for subnet in self.subnets.values()],
+            "image": self.estate.image,
             "security_group": self.security_group,
             "user": self.user.arn,
         }
@@ -164,6 +187,7 @@ class Account:
             "tasks": [task.inside() for task in self.tasks.values()],
             "sessions": self.sessions,
             "interfaces": len(self.ec2.enis),
+            **self.estate.state(),
         }
 
     def end(self):
@@ -171,6 +195,7 @@ class Account:
         ACCOUNTS.pop(self.id, None)
         for task in self.tasks.values():
             task.kill()
+        self.estate.end()
         for key in [key for key, caller in CALLERS.items() if caller.account is self]:
             del CALLERS[key]
         for backends in (ec2_backends, ecs_backends):

@@ -1,0 +1,247 @@
+//! An instance on its way up: few polls, the address as soon as there is one, so that dialling begins before EC2 says
+//! running.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Ec2Place;
+use super::ended;
+use super::instance::{Instance, Phase};
+use super::request::{Dial, InstanceRequest};
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::Verdict;
+use crate::compute::{Endpoint, Login, Machine, News, Place};
+use crate::error::{Error, Kind, Result};
+use crate::runner::substage::Role;
+
+/// When the first polls come, after CreateFleet's answer: the private address is there from the start, a public one after
+/// a few seconds, `running` after ten or more. A start of 30 s makes five of them; with DescribeSubnets, CreateFleet and
+/// TerminateInstances that is eight calls for its job.
+const POLLS: [Duration; 5] = [
+    Duration::from_millis(800),
+    Duration::from_secs(4),
+    Duration::from_secs(10),
+    Duration::from_secs(17),
+    Duration::from_secs(25),
+];
+/// Between two polls after those.
+const SPARSE: Duration = Duration::from_secs(10);
+/// EC2's reads lag its writes: an instance that is not known so shortly after CreateFleet is not gone.
+const MISSING_LIMIT: Duration = Duration::from_secs(60);
+/// One describe call, repeated within that time.
+const DESCRIBE_LIMIT: Duration = Duration::from_secs(2 * 60);
+/// A wait without news is told that often.
+const STILL: Duration = Duration::from_secs(60);
+/// How long an instance may be pending: AWS itself gives up sooner.
+const START_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long a running instance may be without the address that is to be dialled.
+const ADDRESS_LIMIT: Duration = Duration::from_secs(30);
+
+/// An instance that is not yet reached.
+#[derive(Debug)]
+pub struct ComingUp {
+    aws: Aws,
+    place: Ec2Place,
+    dial: Dial,
+    host_key: String,
+    login: Login,
+    began: Instant,
+    polls: usize,
+    next_poll: Instant,
+    news: VecDeque<News>,
+    described: bool,
+    addressed: bool,
+    running: Option<Instant>,
+    told: Instant,
+}
+
+impl ComingUp {
+    /// Begins to watch an instance that CreateFleet has just named.
+    #[must_use]
+    pub fn new(aws: Aws, request: &InstanceRequest, instance: String, login: Login) -> Self {
+        let began = Instant::now();
+        Self {
+            aws,
+            place: Ec2Place {
+                access: request.access.clone(),
+                instance,
+                spot: request.is_spot(),
+            },
+            dial: request.dial,
+            host_key: request.host_key.clone(),
+            login,
+            began,
+            polls: 0,
+            next_poll: began + POLLS[0],
+            news: VecDeque::new(),
+            described: false,
+            addressed: false,
+            running: None,
+            told: began,
+        }
+    }
+
+    /// Returns the instance's id.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.place.instance
+    }
+
+    /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
+    ///
+    /// # Errors
+    /// Where the instance will never be there.
+    pub async fn next(&mut self) -> Result<News> {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return Ok(news);
+            }
+            sleep_until(self.next_poll).await;
+            let instance = match self.place.describe(&self.aws, DESCRIBE_LIMIT).await {
+                Ok(instance) => instance,
+                Err(verdict) => {
+                    let what = format!(
+                        "the state of the instance {} cannot be found out",
+                        self.instance()
+                    );
+                    return failed(&verdict, &what);
+                }
+            };
+            self.polls += 1;
+            self.next_poll = match POLLS.get(self.polls) {
+                Some(after) => (self.began + *after).max(Instant::now() + POLLS[0]),
+                None => Instant::now() + SPARSE,
+            };
+            match instance {
+                Some(instance) => self.look_at(&instance)?,
+                None if !self.described && self.began.elapsed() < MISSING_LIMIT => {}
+                None => {
+                    let verdict = ended::missing(self.instance(), self.place.spot);
+                    self.ended(&verdict)?;
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, instance: &Instance) -> Result<()> {
+        if instance.is_ending() {
+            return self.ended(&ended::ended(instance, self.place.spot));
+        }
+        if !self.described {
+            self.described = true;
+            let line = format!("Instance {}", instance.described());
+            self.news.push_back(News::Progress(line));
+        }
+        if !self.addressed
+            && let Some(host) = instance.address(self.dial)
+        {
+            self.addressed = true;
+            self.news
+                .push_back(News::Reachable(self.machine(host.to_owned())));
+        }
+        match (instance.phase, self.running) {
+            (Phase::Running, None) => {
+                self.running = Some(Instant::now());
+                let seconds = self.began.elapsed().as_secs();
+                self.news.push_back(News::Progress(format!(
+                    "Instance running after {seconds} s"
+                )));
+                self.news.push_back(News::Running);
+            }
+            (Phase::Running, Some(since))
+                if !self.addressed && since.elapsed() >= ADDRESS_LIMIT =>
+            {
+                return Err(self.unaddressed());
+            }
+            (Phase::Running, Some(_)) => {}
+            _ if self.began.elapsed() >= START_LIMIT => return Err(self.stuck()),
+            _ if self.told.elapsed() >= STILL => {
+                self.told = Instant::now();
+                let seconds = self.began.elapsed().as_secs();
+                let line = format!("The instance is still pending after {seconds} s...");
+                self.news.push_back(News::Progress(line));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Tells of an instance that ended on its way: another rung's turn where AWS took it back or never had room.
+    fn ended(&mut self, verdict: &Verdict) -> Result<()> {
+        if verdict.why.hands_over() {
+            // One that was stopped rather than ended is still there.
+            self.news.push_back(News::NoRoom {
+                cause: verdict.cause.clone(),
+                over: false,
+            });
+            return Ok(());
+        }
+        let what = "the instance ended before anybody could log in";
+        self.news.push_back(failed(verdict, what)?);
+        Ok(())
+    }
+
+    fn machine(&self, host: String) -> Machine {
+        Machine {
+            place: Place::Ec2(self.place.clone()),
+            endpoints: vec![Endpoint {
+                roles: vec![Role::Build, Role::Helper],
+                host,
+                port: self.login.port,
+                user: self.login.user.clone(),
+                // The one that was sent along: the first contact is verified already.
+                host_key: Some(self.host_key.clone()),
+                inside: None,
+            }],
+        }
+    }
+
+    fn stuck(&self) -> Error {
+        let limit = humantime::format_duration(START_LIMIT);
+        Error::new(
+            Kind::Launch,
+            format!(
+                "the instance {} is still pending after {limit}",
+                self.instance()
+            ),
+        )
+        .hint("See the instance in the EC2 console, and retry the job.")
+    }
+
+    fn unaddressed(&self) -> Error {
+        let (what, hint) = match self.dial {
+            Dial::Private => (
+                "private",
+                "See the instance's network interface in the EC2 console.",
+            ),
+            Dial::Public => (
+                "public",
+                "Set `public_ip = true` under [ec2] (or let `launch_template` ask for one), or dial the private address: \
+                 `use_public_ip = false`.",
+            ),
+            Dial::Ipv6 => (
+                "IPv6",
+                "Give the subnets under [ec2] an IPv6 block, or set `use_ipv6 = false`.",
+            ),
+        };
+        Error::new(
+            Kind::Launch,
+            format!(
+                "the instance {} runs but has no {what} address",
+                self.instance()
+            ),
+        )
+        .hint(hint)
+    }
+}
+
+/// Says that there will be no machine, and whether another try could fare better.
+fn failed(verdict: &Verdict, what: &str) -> Result<News> {
+    let error = verdict.error(verdict.why.kind(), what);
+    match verdict.why.is_final() {
+        true => Ok(News::Hopeless(error)),
+        false => Err(error),
+    }
+}

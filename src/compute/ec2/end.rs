@@ -1,0 +1,86 @@
+//! TerminateInstances: for what a record names, and for whatever a bare intent may have started.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::launch::{Replayed, replay};
+use super::list;
+use super::request::InstanceRequest;
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::{Action, Why};
+use crate::error::Result;
+
+/// How long AWS is asked before what is known stays for the next `cleanup` or `reap`.
+const END_LIMIT: Duration = Duration::from_secs(90);
+/// EC2's reads lag its writes: an instance is believed not to be there once that many answers say so, with these pauses
+/// between them. One that ended long ago takes a few seconds more, which nobody waits for.
+const LAG: [Duration; 3] = [
+    Duration::from_millis(700),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+];
+
+/// Ends an instance. One that has ended, or that nobody knows, is as good.
+///
+/// # Errors
+/// Where it may still be alive.
+pub async fn terminate(aws: &Aws, instance: &str) -> Result<()> {
+    let mut pauses = LAG.iter();
+    loop {
+        let call = async || {
+            aws.ec2
+                .terminate_instances()
+                .instance_ids(instance)
+                .send()
+                .await
+        };
+        let Err(failure) = aws.call(Action::TerminateInstances, END_LIMIT, call).await else {
+            return Ok(());
+        };
+        if failure.verdict.why != Why::NotFound {
+            return Err(failure.verdict.error(
+                failure.verdict.why.kind(),
+                &format!("the instance {instance} could not be terminated and may still run"),
+            ));
+        }
+        match pauses.next() {
+            Some(pause) => sleep(*pause).await,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Ends whatever a request has started: the same request with the same token names the instance of an answer that was
+/// lost or is still on its way, or starts one that can then be ended; and what carries the token as its tag is looked for.
+///
+/// # Errors
+/// Where something of it may still be alive.
+pub async fn end_asked(aws: &Aws, request: &InstanceRequest) -> Result<()> {
+    let replayed = replay(aws, request, END_LIMIT).await;
+    let mut all = BTreeSet::new();
+    if let Ok(Replayed::Instances(ids)) = &replayed {
+        all.extend(ids.iter().cloned());
+    }
+    let mut found = list::of_launch(aws, &request.token).await;
+    // Something was started by the token, and only its tag can name it.
+    if let Ok(Replayed::Conflict) = replayed {
+        for pause in LAG {
+            if !matches!(&found, Ok(none) if none.is_empty()) {
+                break;
+            }
+            sleep(pause).await;
+            found = list::of_launch(aws, &request.token).await;
+        }
+    }
+    if let Ok(found) = &found {
+        all.extend(found.iter().map(|i| i.id.clone()));
+    }
+    let mut done = Ok(());
+    for instance in &all {
+        done = done.and(terminate(aws, instance).await);
+    }
+    // Whatever could not be asked may hide one more.
+    done.and(replayed.map(drop)).and(found.map(drop))
+}

@@ -1,0 +1,209 @@
+//! CreateFleet's answer: an instance, or for each pool of capacity why it gave none. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
+use aws_sdk_ec2::types::{CreateFleetError, InstanceType};
+
+use super::request::InstanceRequest;
+use crate::compute::aws::classify::{self, Verdict, Why};
+
+/// What CreateFleet gave.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Instances: one, and never more in practice.
+    Instances(Vec<String>),
+    /// None, and why.
+    Nothing(Verdict),
+}
+
+/// One of the answer's errors: its code, its words, and which pool it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    code: String,
+    words: String,
+    kind: String,
+    zone: String,
+}
+
+/// Reads the answer. Some pools may have refused although another gave the instance.
+pub(super) fn read(request: &InstanceRequest, answer: &CreateFleetOutput) -> Answer {
+    let ids: Vec<String> = answer
+        .instances()
+        .iter()
+        .flat_map(|group| group.instance_ids().iter().cloned())
+        .collect();
+    if !ids.is_empty() {
+        return Answer::Instances(ids);
+    }
+    let errors: Vec<Said> = answer
+        .errors()
+        .iter()
+        .map(|e| Said::read(request, e))
+        .collect();
+    Answer::Nothing(judge(&errors))
+}
+
+impl Said {
+    fn read(request: &InstanceRequest, error: &CreateFleetError) -> Self {
+        let pool = error
+            .launch_template_and_overrides()
+            .and_then(|both| both.overrides());
+        let subnet = pool.and_then(|p| p.subnet_id()).unwrap_or_default();
+        let known = || {
+            let named = request.subnets.iter().find(|s| s.id == subnet);
+            named.and_then(|s| s.zone.as_deref())
+        };
+        let zone = pool
+            .and_then(|p| p.availability_zone())
+            .filter(|z| !z.is_empty());
+        Self {
+            code: error.error_code().unwrap_or_default().to_owned(),
+            words: error.error_message().unwrap_or_default().to_owned(),
+            kind: pool
+                .and_then(|p| p.instance_type())
+                .map(InstanceType::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            zone: zone.or_else(known).unwrap_or(subnet).to_owned(),
+        }
+    }
+}
+
+/// Makes one verdict of all. Where any pool merely had no room, the rung has none: what is wrong with another is told,
+/// and the same request may be met later.
+fn judge(errors: &[Said]) -> Verdict {
+    if errors.is_empty() {
+        return classify::fleet_error("", "neither an instance nor an error was named");
+    }
+    let each = errors
+        .iter()
+        .map(|e| classify::fleet_error(&e.code, &e.words));
+    let verdicts: Vec<Verdict> = each.collect();
+    let room = verdicts.iter().find(|v| v.why.hands_over());
+    let first = room.unwrap_or(&verdicts[0]);
+    let mut verdict = first.clone();
+    verdict.cause = cause(errors, &verdicts);
+    verdict
+}
+
+/// Says all errors compactly: each code once, with the types and zones that it was said of. What is more than want of room
+/// is told in AWS's words.
+fn cause(errors: &[Said], verdicts: &[Verdict]) -> String {
+    let mut said: Vec<(String, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
+    for (error, verdict) in errors.iter().zip(verdicts) {
+        let name = match verdict.why {
+            Why::NoRoom | Why::Quota if !error.code.is_empty() => error.code.clone(),
+            _ => verdict.cause.clone(),
+        };
+        let places = match said.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, places)) => places,
+            None => {
+                said.push((name, BTreeMap::new()));
+                let Some((_, places)) = said.last_mut() else {
+                    continue;
+                };
+                places
+            }
+        };
+        places
+            .entry(error.kind.clone())
+            .or_default()
+            .insert(error.zone.clone());
+    }
+    let told = said.into_iter().map(|(name, places)| match of(&places) {
+        places if places.is_empty() => name,
+        places => format!("{name} ({places})"),
+    });
+    classify::shortened(&told.collect::<Vec<_>>().join("; "))
+}
+
+/// Says of which types in which zones: types of the same zones stand together.
+fn of(places: &BTreeMap<String, BTreeSet<String>>) -> String {
+    let mut groups: Vec<(Vec<&str>, Vec<&str>)> = Vec::new();
+    for (kind, zones) in places {
+        let zones: Vec<&str> = zones
+            .iter()
+            .map(String::as_str)
+            .filter(|z| !z.is_empty())
+            .collect();
+        match groups.iter_mut().find(|(_, same)| *same == zones) {
+            Some((kinds, _)) => kinds.push(kind),
+            None => groups.push((vec![kind], zones)),
+        }
+    }
+    let told = groups.into_iter().filter_map(|(kinds, zones)| {
+        let kinds: Vec<&str> = kinds.into_iter().filter(|k| !k.is_empty()).collect();
+        match (kinds.join(", "), zones.join(", ")) {
+            (kinds, zones) if kinds.is_empty() => (!zones.is_empty()).then_some(zones),
+            (kinds, zones) if zones.is_empty() => Some(kinds),
+            (kinds, zones) => Some(format!("{kinds} in {zones}")),
+        }
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(code: &str, kind: &str, zone: &str) -> Said {
+        Said {
+            code: code.into(),
+            words: format!("words of {code}"),
+            kind: kind.into(),
+            zone: zone.into(),
+        }
+    }
+
+    #[test]
+    fn each_code_is_told_once_with_its_types_and_zones() {
+        let verdict = judge(&[
+            said("InsufficientInstanceCapacity", "c7i.large", "eu-west-1a"),
+            said("InsufficientInstanceCapacity", "c7i.large", "eu-west-1b"),
+            said("InsufficientInstanceCapacity", "m7i.large", "eu-west-1b"),
+            said("InsufficientInstanceCapacity", "m7i.large", "eu-west-1a"),
+            said("Unsupported", "m7i.large", "eu-west-1c"),
+            said("InsufficientInstanceCapacity", "c7i.large", "eu-west-1a"),
+        ]);
+        assert_eq!(verdict.why, Why::NoRoom);
+        assert_eq!(
+            verdict.cause,
+            "InsufficientInstanceCapacity (c7i.large, m7i.large in eu-west-1a, eu-west-1b); \
+             Unsupported (m7i.large in eu-west-1c)"
+        );
+    }
+
+    #[test]
+    fn want_of_room_anywhere_is_want_of_room_and_the_rest_is_told() {
+        let verdict = judge(&[
+            said("InvalidParameterValue", "x", "a"),
+            said("UnfulfillableCapacity", "y", "a"),
+        ]);
+        assert_eq!(verdict.why, Why::NoRoom);
+        assert!(
+            verdict
+                .cause
+                .contains("words of InvalidParameterValue (x in a)")
+                && verdict.cause.contains("UnfulfillableCapacity (y in a)"),
+            "{}",
+            verdict.cause
+        );
+        let wrong = judge(&[said("InvalidParameterValue", "x", "a")]);
+        assert_eq!(wrong.why, Why::Settings);
+        assert_eq!(judge(&[]).why, Why::Other);
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_pool_is_left_out() {
+        let verdict = judge(&[said("VcpuLimitExceeded", "", "")]);
+        assert_eq!(
+            (verdict.why, verdict.cause.as_str()),
+            (Why::Quota, "VcpuLimitExceeded")
+        );
+        let verdict = judge(&[said("VcpuLimitExceeded", "", "a")]);
+        assert_eq!(verdict.cause, "VcpuLimitExceeded (a)");
+        let verdict = judge(&[said("VcpuLimitExceeded", "c7i.large", "")]);
+        assert_eq!(verdict.cause, "VcpuLimitExceeded (c7i.large)");
+    }
+}

@@ -1,0 +1,169 @@
+//! CreateFleet, the template that it goes by, and what its answer means for the rung.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::fleet::{self, Answer};
+use super::request::{self, InstanceRequest, Template};
+use super::template::{self, Setting};
+use crate::compute::Refused;
+use crate::compute::aws::classify::{Action, Verdict, Why};
+use crate::compute::aws::{Aws, Failure};
+use crate::error::Error;
+
+/// How long CreateFleet is repeated while AWS throttles it or does not answer.
+const LAUNCH_LIMIT: Duration = Duration::from_secs(4 * 60);
+/// How long EC2 may say that it does not know a template that it has just made: its reads lag its writes.
+const TEMPLATE_LAG: Duration = Duration::from_secs(20);
+/// Between two tries meanwhile.
+const TEMPLATE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What came of a CreateFleet.
+#[derive(Debug)]
+pub enum Launched {
+    /// An instance of that id, and those that came with it and were not asked for.
+    Instance(String, Vec<String>),
+    /// Nothing, and the rung has no room.
+    NoRoom(Verdict),
+}
+
+/// Sends the request, and makes its template where AWS does not know it.
+///
+/// # Errors
+/// Where AWS refuses it for another reason than that the rung has no room.
+pub async fn launch(aws: &Aws, request: &InstanceRequest) -> Result<Launched, Refused> {
+    let mut made: Option<Instant> = None;
+    loop {
+        let (verdict, unanswered) = match create_fleet(aws, request, LAUNCH_LIMIT).await {
+            Ok(Answer::Instances(mut ids)) => {
+                let first = ids.remove(0);
+                return Ok(Launched::Instance(first, ids));
+            }
+            Ok(Answer::Nothing(verdict)) => (verdict, false),
+            Err(Told::Aws(failure)) => (failure.verdict, failure.unanswered),
+            Err(Told::Local(error)) => return Err(error.into()),
+        };
+        let lags = made.is_none_or(|at| at.elapsed() < TEMPLATE_LAG);
+        match (&request.template, made) {
+            (Template::Own(setting), None) if verdict.why == Why::NotFound => {
+                make(aws, setting).await?;
+                made = Some(Instant::now());
+            }
+            (Template::Own(_), Some(_)) if verdict.why == Why::NotFound && lags => {
+                sleep(TEMPLATE_PAUSE).await;
+            }
+            _ => return rung(request, verdict, unanswered),
+        }
+    }
+}
+
+/// Decides what a refusal means for the rung.
+fn rung(
+    request: &InstanceRequest,
+    verdict: Verdict,
+    unanswered: bool,
+) -> Result<Launched, Refused> {
+    match verdict.why {
+        // A call before it that had no answer may take effect yet, and then there would be an instance on two rungs.
+        why if why.hands_over() && !unanswered => Ok(Launched::NoRoom(verdict)),
+        // What the token was used for is there, and has to be found by its tag.
+        Why::Conflict => Err(Refused {
+            error: verdict.error(verdict.why.kind(), "the job's instance was not started"),
+            unanswered: true,
+            hopeless: false,
+        }),
+        why => {
+            // An administrator's template that is not there is a wrong setting.
+            let given = matches!(request.template, Template::Given(_));
+            let settled = why.is_final() || (given && why == Why::NotFound);
+            Err(Refused {
+                error: verdict.error(why.kind(), "the job's instance was not started"),
+                unanswered,
+                hopeless: settled && !unanswered,
+            })
+        }
+    }
+}
+
+/// Makes a template of the driver's own. One that is there already is as good.
+///
+/// # Errors
+/// Where AWS does not take it.
+pub(super) async fn make(aws: &Aws, setting: &Setting) -> Result<(), Refused> {
+    let input = template::input(setting);
+    let call = async || input.clone().send_with(&aws.ec2).await;
+    match aws
+        .call(Action::CreateLaunchTemplate, LAUNCH_LIMIT, call)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.verdict.why == Why::Conflict => Ok(()),
+        Err(failure) => Err(Refused {
+            error: failure.verdict.error(
+                failure.verdict.why.kind(),
+                "the launch template of the job's instance was not made",
+            ),
+            unanswered: false,
+            hopeless: failure.verdict.why.is_final(),
+        }),
+    }
+}
+
+/// What sending a request again told.
+#[derive(Debug)]
+pub(super) enum Replayed {
+    /// The instances of its token: started first, or just now.
+    Instances(Vec<String>),
+    /// AWS says that there is nothing by it.
+    Nothing,
+    /// The token was used with another request: what it started has to be looked for.
+    Conflict,
+}
+
+/// Sends a request again, to learn what it has started.
+///
+/// # Errors
+/// Where AWS does not say.
+pub(super) async fn replay(
+    aws: &Aws,
+    request: &InstanceRequest,
+    limit: Duration,
+) -> Result<Replayed, Error> {
+    match create_fleet(aws, request, limit).await {
+        Ok(Answer::Instances(ids)) => Ok(Replayed::Instances(ids)),
+        Ok(Answer::Nothing(_)) => Ok(Replayed::Nothing),
+        Err(Told::Local(error)) => Err(error),
+        Err(Told::Aws(failure)) => match failure.verdict.why {
+            Why::Conflict => Ok(Replayed::Conflict),
+            // What is refused for what it asks was refused then as well; a template that is not there started nothing.
+            why if (why.hands_over() || matches!(why, Why::Settings | Why::NotFound))
+                && !failure.unanswered =>
+            {
+                Ok(Replayed::Nothing)
+            }
+            why => {
+                let what = "whether the job's instance was started cannot be found out";
+                Err(failure.verdict.error(why.kind(), what))
+            }
+        },
+    }
+}
+
+enum Told {
+    Local(Error),
+    Aws(Failure),
+}
+
+async fn create_fleet(
+    aws: &Aws,
+    request: &InstanceRequest,
+    limit: Duration,
+) -> Result<Answer, Told> {
+    let input = request::input(request).map_err(Told::Local)?;
+    let call = async || input.clone().send_with(&aws.ec2).await;
+    match aws.call(Action::CreateFleet, limit, call).await {
+        Ok(answer) => Ok(fleet::read(request, &answer)),
+        Err(failure) => Err(Told::Aws(failure)),
+    }
+}

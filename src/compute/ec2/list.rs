@@ -1,0 +1,81 @@
+//! Instances as EC2 lists them: those of one launch, and for `reap` those of the whole fleet.
+
+use std::time::Duration;
+
+use aws_sdk_ec2::types::{Filter, Reservation};
+
+use super::LAUNCH;
+use super::instance::Instance;
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::Action;
+use crate::compute::aws::tags;
+use crate::error::Result;
+
+/// One call, repeated within that time.
+const LIST_LIMIT: Duration = Duration::from_secs(2 * 60);
+/// What costs money, or will again. Not `shutting-down`: that is on its way out.
+const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
+
+/// Returns the instances that one launch has started and that are not gone.
+///
+/// # Errors
+/// Where AWS does not say.
+pub async fn of_launch(aws: &Aws, token: &str) -> Result<Vec<Instance>> {
+    instances(aws, LAUNCH, token).await
+}
+
+/// Returns the fleet's instances that are not gone.
+///
+/// # Errors
+/// Where AWS does not say.
+pub async fn of_fleet(aws: &Aws, fleet: &str) -> Result<Vec<Instance>> {
+    instances(aws, "fleet", &tags::value(fleet)).await
+}
+
+/// Returns a filter by one of the driver's own tags.
+pub(super) fn tagged(name: &str, value: &str) -> Filter {
+    filter(&format!("tag:{}{name}", tags::PREFIX), &[value])
+}
+
+/// Returns a filter.
+pub(super) fn filter(name: &str, values: &[&str]) -> Filter {
+    Filter::builder()
+        .name(name)
+        .set_values(Some(values.iter().map(|v| (*v).to_owned()).collect()))
+        .build()
+}
+
+async fn instances(aws: &Aws, name: &str, value: &str) -> Result<Vec<Instance>> {
+    let mut all = Vec::new();
+    let mut page: Option<String> = None;
+    loop {
+        let call = async || {
+            aws.ec2
+                .describe_instances()
+                .filters(tagged(name, value))
+                .filters(filter("instance-state-name", &ALIVE))
+                .set_next_token(page.clone())
+                .send()
+                .await
+        };
+        let answer = match aws.call(Action::DescribeInstances, LIST_LIMIT, call).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                let what = "the instances of this fleet cannot be listed";
+                return Err(failure.verdict.error(failure.verdict.why.kind(), what));
+            }
+        };
+        let found = answer
+            .reservations()
+            .iter()
+            .flat_map(Reservation::instances);
+        all.extend(found.map(Instance::read));
+        page = answer
+            .next_token()
+            .filter(|t| !t.is_empty())
+            .map(str::to_owned);
+        if page.is_none() {
+            return Ok(all);
+        }
+    }
+}

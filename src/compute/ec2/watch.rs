@@ -1,0 +1,38 @@
+//! The state of an instance while a script runs on it.
+
+use tokio::sync::Notify;
+
+use super::Ec2Place;
+use super::ended;
+use crate::compute::aws::Aws;
+use crate::compute::aws::classify::{Verdict, Why};
+use crate::compute::watch::{DESCRIBE_LIMIT, Look, Looks};
+use crate::error::{Error, Kind};
+use crate::state::shared::Shared;
+
+/// Resolves, with AWS's reason, when the instance is gone or going. A lost connection asks for a look at once.
+pub async fn gone(place: &Ec2Place, lost: &Notify, shared: &Shared) -> Error {
+    let mut looks = Looks::first(lost).await;
+    let aws = Aws::new(&place.access, None, shared).await;
+    let look = async || match place.describe(&aws, DESCRIBE_LIMIT).await {
+        Ok(Some(instance)) if instance.is_ending() => {
+            Look::Gone(ended::ended(&instance, place.spot))
+        }
+        Ok(Some(_)) => Look::There,
+        Ok(None) => Look::Missing,
+        Err(verdict) => {
+            tracing::debug!(cause = verdict.cause, "the instance's state is not known");
+            Look::Unknown
+        }
+    };
+    let verdict = looks.until_gone(look).await;
+    told(&verdict.unwrap_or_else(|| ended::missing(&place.instance, place.spot)))
+}
+
+fn told(verdict: &Verdict) -> Error {
+    let kind = match verdict.why {
+        Why::Interrupted => Kind::TakenBack,
+        _ => Kind::MachineGone,
+    };
+    verdict.error(kind, ended::what(verdict))
+}

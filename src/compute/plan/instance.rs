@@ -1,0 +1,149 @@
+//! What an `ec2` rung asks for, as far as the settings say it.
+
+use super::{Asked, Attempt, SESSION_NAME};
+use crate::compute::aws::access::{Access, Role};
+use crate::compute::aws::tags::{self, Owner};
+use crate::compute::ec2::LAUNCH;
+use crate::compute::ec2::request::{Dial, InstanceRequest, Least, Market, Subnet, Template};
+use crate::compute::ec2::template::{Given, Root, Setting};
+use crate::compute::ec2::user_data::UserData;
+use crate::config::settings::Ec2;
+use crate::error::{Error, Kind, Result};
+use crate::runner::wishes::{SettledInstance, SettledRole};
+
+/// The root volume's type, where its size alone is set.
+const VOLUME_TYPE: &str = "gp3";
+/// What EC2 measures memory in.
+const MIB: u64 = 1 << 20;
+
+/// What the user data of every launch of a plan has in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) login: String,
+    pub(super) public_key: String,
+    pub(super) directories: Vec<String>,
+}
+
+impl Asked<'_> {
+    /// Returns the request of an instance, but for what is each launch's own.
+    pub(super) fn instance_request(
+        &self,
+        settled: &SettledInstance,
+        market: Market,
+    ) -> Result<InstanceRequest> {
+        let Some(ec2) = &self.settings.ec2 else {
+            return Err(Error::new(
+                Kind::Config,
+                "the configuration has no [ec2], and an instance needs it",
+            )
+            .hint("It names at least image_id, instance_types and subnets."));
+        };
+        let template = match &ec2.launch_template {
+            Some(named) => Template::Given(Given::read(named)),
+            None => Template::Own(Box::new(self.setting(ec2, settled, market))),
+        };
+        let given = ec2.launch_template.is_some();
+        Ok(InstanceRequest {
+            access: access(ec2, settled.role.as_ref()),
+            market,
+            template,
+            image: settled.image.clone().filter(|_| given),
+            instance_types: settled.types.clone(),
+            least: Least {
+                cpu: settled.min_cpu_millis.map(|millis| millis.div_ceil(1000)),
+                memory: settled.min_memory.map(|bytes| bytes.div_ceil(MIB)),
+            },
+            subnets: ec2.subnets.iter().map(|id| subnet(id)).collect(),
+            max_price: ec2.max_price.clone(),
+            dial: dial(ec2),
+            user_data: String::new(),
+            host_key: String::new(),
+            token: String::new(),
+            tags: self.tags(),
+        })
+    }
+
+    fn setting(&self, ec2: &Ec2, settled: &SettledInstance, market: Market) -> Setting {
+        let root = (settled.disk.is_some() || ec2.volume_type.is_some()).then(|| Root {
+            device: None,
+            size: settled.disk,
+            kind: ec2
+                .volume_type
+                .clone()
+                .unwrap_or_else(|| VOLUME_TYPE.to_owned()),
+        });
+        let owner = Owner {
+            fleet: &self.settings.fleet,
+            manager: self.manager,
+            ..Owner::default()
+        };
+        Setting {
+            image: settled.image.clone().unwrap_or_default(),
+            market,
+            instance_profile: ec2.instance_profile.clone(),
+            key_name: ec2.key_name.clone(),
+            security_groups: ec2.security_groups.clone(),
+            public_ip: ec2.public_ip,
+            ipv6: ec2.use_ipv6,
+            root,
+            tags: tags::all(&owner, &self.settings.tags).tags,
+        }
+    }
+}
+
+/// Returns the request of one launch: what is its own beside what all launches of the rung have in common.
+pub(super) fn launch(
+    request: &InstanceRequest,
+    common: &Common,
+    token: String,
+    attempt: &Attempt,
+) -> Result<InstanceRequest> {
+    let directories: Vec<&str> = common.directories.iter().map(String::as_str).collect();
+    let user_data = UserData {
+        login: &common.login,
+        public_key: &common.public_key,
+        host_key: &attempt.host_key,
+        lifetime: attempt.lifetime,
+        directories: &directories,
+    };
+    let mut tags = request.tags.clone();
+    // By it a launch is found again of which no answer came.
+    tags.insert(0, (format!("{}{LAUNCH}", tags::PREFIX), token.clone()));
+    Ok(InstanceRequest {
+        user_data: user_data.render()?,
+        host_key: attempt.host_key_line.clone(),
+        token,
+        tags,
+        ..request.clone()
+    })
+}
+
+/// Returns where calls about instances go, and as whom.
+#[must_use]
+pub fn access(ec2: &Ec2, role: Option<&SettledRole>) -> Access {
+    Access {
+        region: ec2.region.clone(),
+        role: role.map(|role| Role {
+            arn: role.arn.clone(),
+            session_name: tags::session_name(SESSION_NAME),
+            tags: role.tags.clone(),
+        }),
+    }
+}
+
+fn subnet(id: &str) -> Subnet {
+    Subnet {
+        id: id.to_owned(),
+        zone: None,
+    }
+}
+
+/// With the driver's own template there is a public address where `public_ip` asks for one; with an administrator's nobody
+/// knows.
+fn dial(ec2: &Ec2) -> Dial {
+    match (ec2.use_ipv6, ec2.use_public_ip.unwrap_or(ec2.public_ip)) {
+        (true, _) => Dial::Ipv6,
+        (false, true) => Dial::Public,
+        (false, false) => Dial::Private,
+    }
+}

@@ -1,0 +1,68 @@
+//! How warnings about a file's content read.
+
+use super::*;
+
+#[test]
+fn unknown_keys_warn_with_path_line_and_suggestion() {
+    for (text, want) in [
+        (
+            "[ssh]\nprot = 1",
+            "f.toml:2: unknown key ssh.prot is ignored; did you mean port?",
+        ),
+        (
+            "[Fargate]\nClutser = \"a\"",
+            "f.toml:2: unknown key Fargate.Clutser is ignored; did you mean Cluster?",
+        ),
+        (
+            "[fargate]\ntask_defintion = \"a\"",
+            "f.toml:2: unknown key fargate.task_defintion is ignored; did you mean task_definition?",
+        ),
+        (
+            "[Fargate]\nSecurityGroups = \"a\"",
+            "f.toml:2: unknown key Fargate.SecurityGroups is ignored; did you mean security_groups?",
+        ),
+        (
+            "[ssh]\nconnecttimeout = \"1m\"",
+            "f.toml:2: unknown key ssh.connecttimeout is ignored; did you mean connect_timeout?",
+        ),
+        (
+            "[ssh]\ncapacity = [\"ec2\"]",
+            "f.toml:2: unknown key ssh.capacity is ignored; it belongs at the top of the file, above the first [table]",
+        ),
+        (
+            "port = 1",
+            "f.toml:1: unknown key port is ignored; did you mean port under [ssh]?",
+        ),
+        (
+            "Username = \"a\"",
+            "f.toml:1: unknown key Username is ignored; did you mean Username under [SSH]?",
+        ),
+        (
+            "[sssh]\nport = 1",
+            "f.toml:1: unknown key sssh is ignored; did you mean ssh?",
+        ),
+        ("\"a b\" = 1", "f.toml:1: unknown key \"a b\" is ignored"),
+        (
+            "\"a\\nb\" = 1",
+            "f.toml:1: unknown key \"a\\nb\" is ignored",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { projekt = \"g\", protected = true }",
+            "f.toml:3: unknown key profile[0].match.projekt is ignored; did you mean project?",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\ncapcity = 1",
+            "f.toml:4: unknown key profile[0].capcity is ignored; did you mean capacity?",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\nssh.prot = 1",
+            "f.toml:4: unknown key profile[0].ssh.prot is ignored; did you mean port?",
+        ),
+    ] {
+        let warnings = parsed(text).warnings;
+        assert_eq!(warnings.first().map(String::as_str), Some(want), "{text}");
+    }
+    let two = parsed("zzzz = 1\n[ssh]\nxxxx = 1\n[limits]\n").warnings;
+    assert_eq!(two.len(), 2);
+    assert!(two[0].contains("zzzz") && two[1].contains("ssh.xxxx"));
+}

@@ -1,0 +1,127 @@
+//! Texts that mean the same everywhere: names, paths, times, levels.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::super::keys::closest;
+use super::super::settings::{LogFormat, LogLevel};
+
+/// The longest wait that means anything; it also keeps sums of times far from overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+pub(super) fn parse_text(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("the text is empty; leave the key out for its default".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("the text holds a control character".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn no_nul(text: &str) -> Result<&str, String> {
+    if text.contains('\0') {
+        return Err("the text holds a NUL, which no program can be given".to_owned());
+    }
+    Ok(text)
+}
+
+pub(super) fn parse_absolute(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    if !text.starts_with('/') {
+        return Err(format!(
+            "{text:?} is no absolute path: it must begin with /"
+        ));
+    }
+    Ok(text)
+}
+
+pub(super) fn parse_username(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    if text.contains(char::is_whitespace) {
+        return Err(format!("{text:?} is no login name: it holds white space"));
+    }
+    Ok(text)
+}
+
+pub(super) fn parse_profile_name(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.len() > 64 || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is no name for a profile: up to 64 letters, digits, '-', '_' and '.'"
+        ));
+    }
+    Ok(text)
+}
+
+pub(super) fn parse_wait(text: &str) -> Result<Duration, String> {
+    let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
+    let wait = humantime::parse_duration(text.trim())
+        .map_err(|e| format!("{text:?} is no duration ({e}); {wanted}"))?;
+    if wait.is_zero() {
+        return Err(format!("{text:?} is no time at all; {wanted}"));
+    }
+    if wait > LONGEST_WAIT {
+        return Err(format!("{text:?} is longer than 30 days; {wanted}"));
+    }
+    Ok(wait)
+}
+
+/// The levels, by the Go driver's names.
+const LEVELS: [(&str, LogLevel); 8] = [
+    ("panic", LogLevel::Error),
+    ("fatal", LogLevel::Error),
+    ("error", LogLevel::Error),
+    ("warning", LogLevel::Warn),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+pub(super) fn parse_log_level(text: &str) -> Result<LogLevel, String> {
+    one_of(text, "level", &LEVELS, "error, warn, info, debug, trace")
+}
+
+/// The formats, by the Go driver's names.
+const FORMATS: [(&str, LogFormat); 3] = [
+    ("text", LogFormat::Text),
+    ("text-simple", LogFormat::TextSimple),
+    ("json", LogFormat::Json),
+];
+
+pub(super) fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    one_of(text, "log format", &FORMATS, "text, text-simple, json")
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_log_level(text)
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_log_format(text)
+    }
+}
+
+pub(super) fn one_of<T: Copy>(
+    text: &str,
+    what: &str,
+    all: &[(&str, T)],
+    list: &str,
+) -> Result<T, String> {
+    if let Some((_, value)) = all.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+        return Ok(*value);
+    }
+    Err(match closest(text, all.iter().map(|(name, _)| *name)) {
+        Some(name) => format!("{text:?} is no {what}; did you mean \"{name}\"?"),
+        None => format!("{text:?} is no {what}: there are {list}"),
+    })
+}

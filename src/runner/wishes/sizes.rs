@@ -1,0 +1,243 @@
+//! How large a task may be: what Fargate has, and how that is said to RunTask. Pure.
+//!
+//! What a job asks for is the least that it needs, so that what Fargate does not have in this size is taken one size
+//! larger, as far as `[limits]` lets it.
+
+use serde::{Deserialize, Serialize};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What every task on Fargate has anyway, in GiB; only more than that can be asked for.
+const FARGATE_DISK: u64 = 20;
+/// The largest disk of a task on Fargate, in GiB.
+const LARGEST_FARGATE_DISK: u64 = 200;
+
+/// One of Fargate's numbers of vCPU, and the memory that goes with it.
+struct Step {
+    /// In thousandths of a vCPU.
+    millis: u32,
+    /// In MiB.
+    least: u64,
+    /// In MiB.
+    most: u64,
+    /// In MiB.
+    by: u64,
+}
+
+/// What Fargate has (Linux).
+const STEPS: [Step; 7] = [
+    // 512 MiB, 1 GiB and 2 GiB: see `fit`.
+    step(250, 512, 2 * 1024, 512),
+    step(500, 1024, 4 * 1024, 1024),
+    step(1000, 2 * 1024, 8 * 1024, 1024),
+    step(2000, 4 * 1024, 16 * 1024, 1024),
+    step(4000, 8 * 1024, 30 * 1024, 1024),
+    step(8000, 16 * 1024, 60 * 1024, 4 * 1024),
+    step(16_000, 32 * 1024, 120 * 1024, 8 * 1024),
+];
+
+const fn step(millis: u32, least: u64, most: u64, by: u64) -> Step {
+    Step {
+        millis,
+        least,
+        most,
+        by,
+    }
+}
+
+/// What RunTask is told in place of what the task definition says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSize {
+    /// In CPU units, of which a vCPU has 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u64>,
+    /// In MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Of the task's own disk, in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
+}
+
+impl TaskSize {
+    /// Returns whether nothing is asked for.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the vCPU in thousandths.
+    #[must_use]
+    pub fn cpu_millis(&self) -> Option<u64> {
+        self.cpu.map(|units| units * 1000 / 1024)
+    }
+
+    /// Returns the memory in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory.map(|mib| mib * MIB)
+    }
+
+    /// Returns the disk in bytes.
+    #[must_use]
+    pub fn disk_bytes(&self) -> Option<u64> {
+        self.disk.map(|gib| gib * GIB)
+    }
+}
+
+/// Returns the smallest size that Fargate has and that holds all that is asked for, or why it has none. What is not asked
+/// for stays the task definition's.
+///
+/// # Errors
+/// Where Fargate has nothing as large.
+pub fn on_fargate(
+    cpu_millis: Option<u32>,
+    memory: Option<u64>,
+    disk: Option<u64>,
+) -> Result<TaskSize, String> {
+    let mib = memory.map(|bytes| bytes.div_ceil(MIB));
+    let (cpu, memory) = match (cpu_millis, mib) {
+        (None, None) => (None, None),
+        (cpu, memory) => {
+            let (millis, mib) = smallest(cpu.unwrap_or(0), memory.unwrap_or(0))?;
+            // A size alone has to go with what the task definition says of the other, which only AWS knows.
+            (cpu.and(Some(units(millis))), memory.and(Some(mib)))
+        }
+    };
+    let disk = match disk.map(|bytes| bytes.div_ceil(GIB)) {
+        Some(gib) if gib > LARGEST_FARGATE_DISK => {
+            return Err(format!(
+                "a task on Fargate has {LARGEST_FARGATE_DISK}GiB at most"
+            ));
+        }
+        Some(gib) if gib <= FARGATE_DISK => None,
+        disk => disk,
+    };
+    Ok(TaskSize { cpu, memory, disk })
+}
+
+/// Returns vCPU (in thousandths) and memory (in MiB).
+fn smallest(millis: u32, mib: u64) -> Result<(u32, u64), String> {
+    let large_enough = STEPS.iter().filter(|step| step.millis >= millis);
+    large_enough
+        .filter_map(|step| Some((step.millis, step.fit(mib)?)))
+        .next()
+        .ok_or_else(|| "Fargate has 16 vCPU with 120GiB of memory at most".to_owned())
+}
+
+impl Step {
+    /// Returns the smallest memory of this step that is enough.
+    fn fit(&self, mib: u64) -> Option<u64> {
+        let mut fit = mib.max(self.least).next_multiple_of(self.by);
+        // The smallest tasks have no 1.5 GiB.
+        if self.millis == 250 && fit > 1024 {
+            fit = 2048;
+        }
+        (mib <= self.most && fit <= self.most).then_some(fit)
+    }
+}
+
+/// Returns the size on a capacity provider that is no Fargate's: any will do there, if an instance has it.
+#[must_use]
+pub fn elsewhere(cpu_millis: Option<u32>, memory: Option<u64>) -> TaskSize {
+    TaskSize {
+        cpu: cpu_millis.map(units),
+        memory: memory.map(|bytes| bytes.div_ceil(MIB)),
+        disk: None,
+    }
+}
+
+fn units(millis: u32) -> u64 {
+    (u64::from(millis) * 1024).div_ceil(1000)
+}
+
+/// Returns the size of a volume, which AWS counts in GiB.
+#[must_use]
+pub fn whole_gib(bytes: u64) -> u64 {
+    bytes.div_ceil(GIB).saturating_mul(GIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn size(cpu: u64, memory: u64) -> TaskSize {
+        TaskSize {
+            cpu: Some(cpu),
+            memory: Some(memory),
+            disk: None,
+        }
+    }
+
+    #[test]
+    fn what_fargate_does_not_have_is_taken_one_size_larger() {
+        for (millis, mib, want) in [
+            (250, 512, Some(size(256, 512))),
+            (250, 513, Some(size(256, 1024))),
+            (250, 1025, Some(size(256, 2048))),
+            (250, 2049, Some(size(512, 3072))),
+            (1, 1, Some(size(256, 512))),
+            (300, 1, Some(size(512, 1024))),
+            (1000, 1024, Some(size(1024, 2048))),
+            (3000, 10 * 1024, Some(size(4096, 10 * 1024))),
+            (4000, 31 * 1024, Some(size(8192, 32 * 1024))),
+            (8000, 17 * 1024, Some(size(8192, 20 * 1024))),
+            (16_000, 33 * 1024, Some(size(16_384, 40 * 1024))),
+            (1, 120 * 1024, Some(size(16_384, 120 * 1024))),
+            (16_001, 1, None),
+            (1, 121 * 1024, None),
+        ] {
+            let got = on_fargate(Some(millis), Some(mib * MIB), None);
+            assert_eq!(got.ok(), want, "{millis} {mib}");
+        }
+        assert_eq!(on_fargate(None, None, None), Ok(TaskSize::default()));
+        let alone = on_fargate(Some(2000), None, None).unwrap();
+        assert_eq!((alone.cpu, alone.memory), (Some(2048), None));
+        let alone = on_fargate(None, Some(3 * GIB), None).unwrap();
+        assert_eq!((alone.cpu, alone.memory), (None, Some(3072)));
+    }
+
+    #[test]
+    fn a_disk_has_whole_gib_and_bounds() {
+        let disk = |bytes| on_fargate(None, None, Some(bytes)).map(|size| size.disk);
+        assert_eq!(disk(1), Ok(None));
+        assert_eq!(disk(20 * GIB), Ok(None));
+        assert_eq!(disk(20 * GIB + 1), Ok(Some(21)));
+        assert_eq!(disk(200 * GIB), Ok(Some(200)));
+        assert!(disk(200 * GIB + 1).is_err());
+        assert_eq!(whole_gib(GIB + 1), 2 * GIB);
+    }
+
+    #[test]
+    fn elsewhere_any_size_will_do() {
+        let size = elsewhere(Some(1500), Some(GIB + 1));
+        assert_eq!((size.cpu, size.memory), (Some(1536), Some(1025)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_never_less_than_asked_for_and_always_a_size_of_fargates(millis in 1_u32..20_000, mib in 1_u64..140_000) {
+            let Ok(size) = on_fargate(Some(millis), Some(mib * MIB), None) else {
+                prop_assert!(millis > 16_000 || mib > 120 * 1024);
+                return Ok(());
+            };
+            let (cpu, memory) = (size.cpu.unwrap(), size.memory.unwrap());
+            prop_assert!(cpu * 1000 >= u64::from(millis) * 1024 && memory >= mib);
+            // As AWS's table reads.
+            let gib: Vec<u64> = match cpu {
+                256 => return { prop_assert!([512, 1024, 2048].contains(&memory)); Ok(()) },
+                512 => (1..=4).collect(),
+                1024 => (2..=8).collect(),
+                2048 => (4..=16).collect(),
+                4096 => (8..=30).collect(),
+                8192 => (16..=60).step_by(4).collect(),
+                16_384 => (32..=120).step_by(8).collect(),
+                _ => panic!("{cpu}"),
+            };
+            prop_assert!(memory % 1024 == 0 && gib.contains(&(memory / 1024)), "{cpu} {memory}");
+        }
+    }
+}

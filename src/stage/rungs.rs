@@ -1,0 +1,149 @@
+//! What the jobs of this host tell each other of rungs: whether one is worth a try just now, and what came of it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+
+use super::Context;
+use crate::compute::ladder::Ladder;
+use crate::error::{Error, Kind};
+use crate::state::shared::Shared;
+use crate::state::shared::breaker::Look;
+use crate::ui::Ui;
+
+/// Between two looks while another job asks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long another job's answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What to do with a rung.
+pub(super) enum Heed {
+    /// Try it.
+    Try,
+    /// It has no room, as another job was told just now.
+    Full(String),
+    /// Pass it over, for that reason.
+    Skip(String),
+}
+
+/// What came of a rung.
+pub(super) enum Found<'a> {
+    /// A machine came up.
+    Room,
+    /// There is none.
+    Full(&'a str),
+    /// Neither is known.
+    Nothing,
+}
+
+/// The rungs, as one `prepare` sees them.
+pub(super) struct Rungs {
+    shared: Shared,
+    ui: Ui,
+    /// Of which the job log knows that they are skipped.
+    told: Vec<String>,
+}
+
+impl Rungs {
+    pub(super) fn new(shared: &Shared, ui: Ui) -> Self {
+        Self {
+            shared: shared.clone(),
+            ui,
+            told: Vec::new(),
+        }
+    }
+
+    /// Says what to do with a rung, and tells the job log where it is skipped. `anyway`: all are.
+    pub(super) async fn heed(&mut self, name: &str, capacity: Option<&str>, anyway: bool) -> Heed {
+        let Some(capacity) = capacity else {
+            return Heed::Try;
+        };
+        let began = Instant::now();
+        loop {
+            match self.shared.look(capacity, anyway).await {
+                Look::Wait if began.elapsed() < PATIENCE => sleep(PAUSE).await,
+                Look::Try | Look::Wait => return Heed::Try,
+                Look::Full(cause) => {
+                    let cause = cause.trim_end_matches('.');
+                    return Heed::Full(format!("{cause} (told to another job just now)"));
+                }
+                Look::Skip { until, cause } => {
+                    let why = format!(
+                        "skipped until {}, since it had no room lately: {cause}",
+                        clock(until)
+                    );
+                    if !self.told.iter().any(|told| told == name) {
+                        self.told.push(name.to_owned());
+                        self.ui.progress(&format!("{name} is {why}"));
+                    }
+                    return Heed::Skip(why);
+                }
+            }
+        }
+    }
+
+    /// Tells the others what came of a rung.
+    pub(super) async fn found(&self, capacity: Option<&str>, found: Found<'_>) {
+        let Some(capacity) = capacity else { return };
+        match found {
+            Found::Room => self.shared.has_room(capacity).await,
+            Found::Full(cause) => self.shared.full(capacity, cause).await,
+            Found::Nothing => self.shared.asked(capacity).await,
+        }
+    }
+}
+
+/// Has a job that was lost to Spot start one rung higher than it was.
+pub(super) fn start_above_a_loss(context: &Context, ladder: &mut Ladder) {
+    let job = context.call.payload.lineage();
+    let loss = job.and_then(|job| context.shared().loss(&job));
+    if let Some(loss) = loss
+        && let Some(first) = ladder.start_above(&loss.rung)
+    {
+        context.ui.progress(&format!(
+            "Starting on {first}, since this job was lost on {} before: {}",
+            loss.rung, loss.cause
+        ));
+    }
+}
+
+/// Says that no rung has given a machine.
+pub(super) fn none(ladder: &Ladder, wait: Duration) -> Error {
+    let causes = ladder.causes();
+    if ladder.is_only_full() {
+        let wait = humantime::format_duration(wait);
+        Error::new(
+            Kind::Capacity,
+            format!("there was no room for the job's machine on any rung within {wait}: {causes}"),
+        )
+        .hint("Retry the job later; add rungs to capacity, or subnets in other zones; or raise capacity_wait.")
+    } else {
+        Error::new(
+            Kind::Config,
+            format!("none of the rungs can be used in this cluster: {causes}"),
+        )
+        .hint("Associate the capacity provider with the cluster (aws ecs put-cluster-capacity-providers), or correct capacity.")
+    }
+}
+
+/// Writes a time of the next hours.
+fn clock(at: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    match text.get(11..16) {
+        Some(time) => format!("{time} UTC"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_by_its_hour_and_minute() {
+        let at = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        assert_eq!(clock(at), "14:13 UTC");
+    }
+}

@@ -1,0 +1,92 @@
+//! What AWS said of things that seldom change, kept so that not every job asks again.
+//!
+//! Nothing in here is needed: what cannot be read is asked for, and what cannot be kept is asked for again.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Store, make_directory};
+use crate::hash::sha256_hex;
+
+/// After so long nobody asks for it any more.
+const KEPT: Duration = Duration::from_secs(40 * 24 * 3600);
+
+impl Store {
+    fn known(&self, about: &[&str]) -> PathBuf {
+        let name = sha256_hex(about.join("\n").as_bytes());
+        self.root.join("known").join(&name[..32])
+    }
+
+    /// Returns what was kept under those words, if that is not longer ago than `age`.
+    #[must_use]
+    pub fn recall<T: DeserializeOwned>(&self, about: &[&str], age: Duration) -> Option<T> {
+        let path = self.known(about);
+        let kept = fs::metadata(&path).and_then(|m| m.modified()).ok()?;
+        // Of a clock that was set back nothing is believed.
+        let since = SystemTime::now().duration_since(kept).ok()?;
+        if since >= age {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+    }
+
+    /// Keeps something under those words, in place of what was kept before.
+    pub fn keep<T: Serialize>(&self, about: &[&str], what: &T) {
+        let path = self.known(about);
+        let Some(directory) = path.parent() else {
+            return;
+        };
+        let own = path.with_extension(std::process::id().to_string());
+        if make_directory(directory).is_ok()
+            && let Ok(text) = serde_json::to_vec(what)
+            && fs::write(&own, text).is_ok()
+        {
+            drop(fs::rename(&own, &path));
+        }
+    }
+
+    /// Removes what nobody asks for any more.
+    pub(super) fn forget_old(&self) {
+        for entry in fs::read_dir(self.root.join("known"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let old = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|at| SystemTime::now().duration_since(at).ok())
+                .is_some_and(|age| age > KEPT);
+            if old {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_recalled_until_it_is_too_old() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().to_owned());
+        let hour = Duration::from_secs(3600);
+        assert_eq!(store.recall::<Vec<u8>>(&["a"], hour), None);
+        store.keep(&["a"], &vec![1u8, 2]);
+        store.keep(&["a", "b"], &vec![3u8]);
+        assert_eq!(store.recall(&["a"], hour), Some(vec![1u8, 2]));
+        assert_eq!(store.recall(&["a", "b"], hour), Some(vec![3u8]));
+        assert_eq!(store.recall::<Vec<u8>>(&["a"], Duration::ZERO), None);
+        // Of another shape: kept by another version.
+        assert_eq!(store.recall::<String>(&["a"], hour), None);
+        store.forget_old();
+        assert_eq!(store.recall(&["a"], hour), Some(vec![1u8, 2]));
+    }
+}

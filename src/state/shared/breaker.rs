@@ -1,0 +1,248 @@
+//! What came of a rung lately, so that one job's finding is all jobs'.
+//!
+//! A rung that had no room [`TRIPS`] times within [`WINDOW`] is skipped for [`OPEN`]; then one job tries it, and what it
+//! finds decides. Where nobody knows yet whether there is room, one job asks and the others wait for its answer, so
+//! that many at once meet an empty rung with one call.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Shared, cell, key, now};
+
+/// So many failures open the breaker.
+const TRIPS: usize = 2;
+/// Within so many seconds.
+const WINDOW: f64 = 15.0 * 60.0;
+/// For so many seconds.
+const OPEN: f64 = 30.0 * 60.0;
+/// How long the one job that tries a rung after that has it to itself, in seconds. Should it die, another's turn comes.
+const PROBE: f64 = 60.0;
+/// How long an answer that there is no room is every job's, in seconds: shorter than any pause between two tries of one.
+const FRESH: f64 = 1.0;
+/// How long one job may ask before the others ask for themselves, in seconds.
+const ASKING: f64 = 3.0;
+
+/// What is known of a rung.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    /// When it had no room: Unix time, seconds, as all times here.
+    failures: Vec<f64>,
+    /// What AWS said the last time.
+    cause: String,
+    /// Until when it is skipped.
+    open_until: Option<f64>,
+    /// Until when others wait for the one that asks.
+    asking_until: Option<f64>,
+    /// When something was accepted on it.
+    accepted: Option<f64>,
+}
+
+/// What to do with a rung.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Look {
+    /// Try it.
+    Try,
+    /// Look again soon: another job asks just now.
+    Wait,
+    /// Another job was told so just now.
+    Full(String),
+    /// It is skipped.
+    Skip {
+        /// Until when.
+        until: SystemTime,
+        /// What AWS said the last time.
+        cause: String,
+    },
+}
+
+impl Shared {
+    /// Says what to do with a rung; `anyway` where all of them are skipped.
+    pub async fn look(&self, rung: &str, anyway: bool) -> Look {
+        let look = |known| look(known, now(), anyway);
+        let looked = cell::change(&self.rung(rung), look).await;
+        looked.unwrap_or(Look::Try)
+    }
+
+    /// Notes that something was accepted on a rung: others need not wait any more.
+    pub async fn accepted(&self, rung: &str) {
+        let note = |known| (accepted(known, now()), ());
+        cell::change(&self.rung(rung), note).await;
+    }
+
+    /// Notes that asking has shown nothing.
+    pub async fn asked(&self, rung: &str) {
+        let note = |known| (asked(known), ());
+        cell::change(&self.rung(rung), note).await;
+    }
+
+    /// Notes that there was no room.
+    pub async fn full(&self, rung: &str, cause: &str) {
+        let note = |known| (full(known, cause, now()), ());
+        cell::change(&self.rung(rung), note).await;
+    }
+
+    /// Notes that a machine came up: all before it is forgotten.
+    pub async fn has_room(&self, rung: &str) {
+        let note = |_: Known| (accepted(Known::default(), now()), ());
+        cell::change(&self.rung(rung), note).await;
+    }
+
+    fn rung(&self, rung: &str) -> PathBuf {
+        self.directory.join("rungs").join(key(rung))
+    }
+}
+
+fn look(known: Known, now: f64, anyway: bool) -> (Known, Look) {
+    let mut known = known.sane(now);
+    if let Some(until) = known.open_until {
+        if now >= until {
+            known.open_until = Some(now + PROBE);
+            return (known, Look::Try);
+        }
+        if !anyway {
+            let until = UNIX_EPOCH + Duration::from_secs_f64(until.max(0.0));
+            let cause = known.cause.clone();
+            return (known, Look::Skip { until, cause });
+        }
+    }
+    let last = known.failures.last().copied();
+    if last.is_some_and(|last| now - last < FRESH) {
+        let cause = known.cause.clone();
+        return (known, Look::Full(cause));
+    }
+    if known
+        .accepted
+        .is_some_and(|at| last.is_none_or(|last| at > last))
+    {
+        return (known, Look::Try);
+    }
+    if known.asking_until.is_some_and(|until| now < until) {
+        return (known, Look::Wait);
+    }
+    known.asking_until = Some(now + ASKING);
+    (known, Look::Try)
+}
+
+fn accepted(mut known: Known, now: f64) -> Known {
+    known.accepted = Some(now);
+    asked(known)
+}
+
+fn asked(mut known: Known) -> Known {
+    known.asking_until = None;
+    known
+}
+
+fn full(known: Known, cause: &str, now: f64) -> Known {
+    let mut known = asked(known.sane(now));
+    known.failures.push(now);
+    let excess = known.failures.len().saturating_sub(TRIPS);
+    known.failures.drain(..excess);
+    cause.clone_into(&mut known.cause);
+    // Of one that is open already it was the one try that decides.
+    if known.open_until.is_some() || known.failures.len() >= TRIPS {
+        known.open_until = Some(now + OPEN);
+    }
+    known
+}
+
+impl Known {
+    /// Leaves out what is too old, and what lies in the future: the clock was set back, or the file is damaged.
+    fn sane(mut self, now: f64) -> Self {
+        self.failures
+            .retain(|at| (0.0..WINDOW).contains(&(now - at)));
+        self.accepted = self
+            .accepted
+            .filter(|at| (0.0..WINDOW).contains(&(now - at)));
+        self.open_until = self.open_until.filter(|until| *until <= now + OPEN);
+        self.asking_until = self.asking_until.filter(|until| *until <= now + ASKING);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const T: f64 = 1e9;
+
+    fn tripped() -> Known {
+        full(full(Known::default(), "a", T), "b", T + 60.0)
+    }
+
+    fn looked(known: &Known, now: f64) -> Look {
+        look(known.clone(), now, false).1
+    }
+
+    #[test]
+    fn two_failures_within_the_window_open_it_and_one_try_decides_after_that() {
+        let once = full(Known::default(), "a", T);
+        assert_eq!(looked(&once, T + 5.0), Look::Try);
+        let late = full(once, "b", T + WINDOW + 1.0);
+        assert_eq!(looked(&late, T + WINDOW + 5.0), Look::Try);
+        let open = tripped();
+        let Look::Skip { until, cause } = looked(&open, T + 61.0) else {
+            panic!("{open:?}");
+        };
+        assert_eq!(cause, "b");
+        let until = until.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        assert_eq!(until, T + 60.0 + OPEN);
+        // One tries, the others do not.
+        let (probing, first) = look(open, until, false);
+        assert_eq!(first, Look::Try);
+        assert!(matches!(looked(&probing, until + 1.0), Look::Skip { .. }));
+        // It dies: another's turn.
+        assert_eq!(looked(&probing, until + PROBE), Look::Try);
+        // It fails: open again, by this one failure.
+        let again = full(probing, "c", until + 2.0);
+        assert!(matches!(looked(&again, until + OPEN), Look::Skip { .. }));
+    }
+
+    #[test]
+    fn where_all_are_skipped_it_is_tried_all_the_same_but_by_one_at_a_time() {
+        let open = tripped();
+        let (asking, first) = look(open, T + 70.0, true);
+        assert_eq!(first, Look::Try);
+        assert_eq!(look(asking.clone(), T + 70.1, true).1, Look::Wait);
+        let told = full(asking.clone(), "c", T + 70.5);
+        assert_eq!(look(told, T + 71.0, true).1, Look::Full("c".into()));
+        assert_eq!(look(asking, T + 70.0 + ASKING, true).1, Look::Try);
+    }
+
+    #[test]
+    fn one_asks_for_all_until_something_is_accepted() {
+        let (asking, first) = look(Known::default(), T, false);
+        assert_eq!(first, Look::Try);
+        assert_eq!(looked(&asking, T + 0.1), Look::Wait);
+        assert_eq!(looked(&asked(asking.clone()), T + 0.1), Look::Try);
+        let open = accepted(asking, T + 0.2);
+        for _ in 0..3 {
+            let (same, go) = look(open.clone(), T + 0.3, false);
+            assert_eq!((same, go), (open.clone(), Look::Try));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_stands_in_the_file_bars_a_rung_for_long(
+            failures in prop::collection::vec(any::<f64>(), 0..5),
+            open_until: Option<f64>,
+            asking_until: Option<f64>,
+            accepted: Option<f64>,
+            now in 0f64..4e9,
+        ) {
+            let known = Known { failures, cause: String::new(), open_until, asking_until, accepted };
+            let (known, first) = look(known, now, false);
+            if let Look::Skip { until, .. } = first {
+                prop_assert!(until <= UNIX_EPOCH + Duration::from_secs_f64(now + OPEN));
+            }
+            let later = now + OPEN + WINDOW;
+            prop_assert_eq!(look(known, later, false).1, Look::Try);
+        }
+    }
+}

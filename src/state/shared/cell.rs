@@ -1,0 +1,127 @@
+//! One small file that many processes change: locked, read, written in place.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+
+use super::make_directory;
+
+/// The most that is read.
+const LIMIT: usize = 8 << 10;
+/// How long the lock is waited for. It is held for microseconds, and for as long as its holder has to wait for a processor;
+/// whoever keeps it for longer was stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks at the lock.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Changes a file's content, and returns what the change gives; `None` where the file cannot be had. What is damaged
+/// counts as never written. The change itself must not wait: it has the lock.
+pub(super) async fn change<T, R>(path: &Path, change: impl FnOnce(T) -> (T, R)) -> Option<R>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
+    match try_change(path, change).await {
+        Ok(result) => Some(result),
+        Err(error) => {
+            tracing::debug!(path = %path.display(), %error, "done without");
+            None
+        }
+    }
+}
+
+async fn try_change<T, R>(path: &Path, change: impl FnOnce(T) -> (T, R)) -> io::Result<R>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
+    let file = open(path)?;
+    lock(&file).await?;
+    let mut bytes = vec![0; LIMIT];
+    let length = file.read_at(&mut bytes, 0)?;
+    let old = serde_json::from_slice(&bytes[..length]).unwrap_or_default();
+    let (new, result) = change(old);
+    let bytes = serde_json::to_vec(&new)?;
+    file.write_all_at(&bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    Ok(result)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let open = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+    };
+    match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().unwrap_or(path);
+            make_directory(parent)?;
+            open()
+        }
+        opened => opened,
+    }
+}
+
+async fn lock(file: &File) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(PAUSE).await,
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    async fn add(path: &Path) -> Option<u32> {
+        change(path, |n: u32| (n + 1, n)).await
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_begins_anew_and_what_is_out_of_reach_is_done_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        assert_eq!(add(&path).await, Some(0));
+        assert_eq!(add(&path).await, Some(1));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for damaged in [&b""[..], b"{", b"\xff\xfe", &[b'7'; 20000], b"null", b"-1"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(add(&path).await, Some(0), "{damaged:?}");
+            assert_eq!(add(&path).await, Some(1));
+        }
+        // Shorter than what was there.
+        assert_eq!(std::fs::read(&path).unwrap(), b"2");
+        assert_eq!(add(dir.path()).await, None);
+        assert_eq!(add(&path.join("below a file")).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_somebody_keeps_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let kept = open(&path).unwrap();
+        lock(&kept).await.unwrap();
+        let began = std::time::Instant::now();
+        assert_eq!(add(&path).await, None);
+        assert!(began.elapsed() < 4 * PATIENCE);
+        drop(kept);
+        assert_eq!(add(&path).await, Some(0));
+    }
+}

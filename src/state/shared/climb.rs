@@ -1,0 +1,93 @@
+//! The rung on which a job was lost to Spot: its retry starts one higher.
+//!
+//! A retry is another job with the same name in the same pipeline, so it is known by these.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Shared, cell, key};
+
+/// For how long a loss is remembered.
+const AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// A job that was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The rung on which it ran, as the configuration names it.
+    pub rung: String,
+    /// Why, in AWS's words.
+    pub cause: String,
+}
+
+impl Shared {
+    /// Notes that a job was lost to Spot. What cannot be noted happens again.
+    pub async fn lost(&self, job: &str, loss: Loss) {
+        let path = self.climb(job);
+        forget_old(path.parent().unwrap_or(&path));
+        cell::change(&path, |_: Loss| (loss, ())).await;
+    }
+
+    /// Returns the loss of a job of that name within the last day, if there was one.
+    #[must_use]
+    pub fn loss(&self, job: &str) -> Option<Loss> {
+        let path = self.climb(job);
+        if is_old(&path)? {
+            return None;
+        }
+        let loss: Loss = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        (!loss.rung.is_empty()).then_some(loss)
+    }
+
+    fn climb(&self, job: &str) -> PathBuf {
+        self.directory.join("climbs").join(key(job))
+    }
+}
+
+fn forget_old(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if is_old(&entry.path()) == Some(true) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+fn is_old(path: &Path) -> Option<bool> {
+    let at = fs::metadata(path).and_then(|m| m.modified()).ok()?;
+    let age = SystemTime::now().duration_since(at).unwrap_or_default();
+    Some(age > AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loss_is_known_for_a_day_and_by_its_own_job_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = Shared::new(dir.path().to_owned());
+        assert_eq!(shared.loss("a"), None);
+        let loss = Loss {
+            rung: "fargate-spot".into(),
+            cause: "x".into(),
+        };
+        shared.lost("a", loss.clone()).await;
+        assert_eq!(shared.loss("a"), Some(loss.clone()));
+        assert_eq!(shared.loss("b"), None);
+        let path = shared.climb("a");
+        fs::write(&path, "{").unwrap();
+        assert_eq!(shared.loss("a"), None);
+        shared.lost("a", loss).await;
+        let yesterday = SystemTime::now() - AGE - Duration::from_secs(60);
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_modified(yesterday))
+            .unwrap();
+        assert_eq!(shared.loss("a"), None);
+        shared.lost("b", Loss::default()).await;
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,282 @@
+//! Processes that wait for an answer of AWS's, and the one that asks for all of them.
+//!
+//! Whoever has the lock leads: it asks, and gives each of the others its answer. A waiting one is a FIFO whose name says
+//! what it waits for: its reader is woken by the answer, and a FIFO that nobody reads any more is that of a process
+//! that died. Whoever leads may die at any moment; its lock goes with it, and each of the others looks for it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, mknodat};
+use tokio::net::unix::pipe;
+
+use super::make_directory;
+
+/// The most that an answer takes: what a pipe holds.
+const LIMIT: usize = 64 << 10;
+/// The longest name that is waited for: it is part of a file's.
+const LONGEST_NAME: usize = 100;
+
+/// Those who wait for answers of one kind.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    directory: PathBuf,
+}
+
+/// The lock of the one that asks.
+#[derive(Debug)]
+pub struct Lead {
+    directory: PathBuf,
+    _lock: File,
+}
+
+/// Another process, as the one that asks sees it.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What it waits for.
+    pub name: String,
+    pipe: File,
+}
+
+/// This process's place among those that wait; gone when dropped.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    receiver: pipe::Receiver,
+    got: Vec<u8>,
+}
+
+impl Queue {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Takes the lead, unless somebody has it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used.
+    pub fn lead(&self) -> io::Result<Option<Lead>> {
+        let path = self.directory.join("lock");
+        let open = || {
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+        };
+        let lock = match open() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                make_directory(&self.directory)?;
+                open()?
+            }
+            opened => opened?,
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Lead {
+                directory: self.directory.clone(),
+                _lock: lock,
+            })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Begins to wait for the answer about a name.
+    ///
+    /// # Errors
+    /// Where there can be no place for it.
+    pub fn join(&self, name: &str) -> io::Result<Place> {
+        if !is_fit(name) {
+            return Err(io::Error::other("not fit for a file name"));
+        }
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let pid = std::process::id();
+        // In the order of their coming; unlike others of this process by the nanoseconds.
+        let file = format!("{:020}.{pid}.{name}", since.as_nanos());
+        let own = self.directory.join(format!(".{file}"));
+        mknodat(CWD, &own, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        // It has its name only once there is a reader: before, it would look like a dead one's.
+        let opened = pipe::OpenOptions::new()
+            .read_write(true)
+            .open_receiver(&own)
+            .and_then(|receiver| {
+                let path = self.directory.join(&file);
+                fs::rename(&own, &path)?;
+                Ok(Place {
+                    path,
+                    receiver,
+                    got: Vec::new(),
+                })
+            });
+        if opened.is_err() {
+            drop(fs::remove_file(&own));
+        }
+        opened
+    }
+}
+
+impl Lead {
+    /// Returns who waits, the longest first. Those that died are forgotten.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let mut files: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        files.sort();
+        let waiting = files.iter().filter_map(|file| self.open(file));
+        waiting.collect()
+    }
+
+    fn open(&self, file: &str) -> Option<Waiting> {
+        let path = self.directory.join(file);
+        let mut parts = file.trim_start_matches('.').splitn(3, '.');
+        let (_, pid, name) = (parts.next()?, parts.next()?, parts.next()?);
+        if file.starts_with('.') {
+            // Only its maker knows it yet, unless that was killed in between.
+            let pid = pid.parse().ok()?;
+            if crate::process::Process::of(pid).is_none() {
+                drop(fs::remove_file(path));
+            }
+            return None;
+        }
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+        match OpenOptions::new()
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)
+        {
+            Ok(pipe) => Some(Waiting {
+                name: name.to_owned(),
+                pipe,
+            }),
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+                drop(fs::remove_file(path));
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+impl Waiting {
+    /// Gives it its answer. One that cannot take it will ask for itself.
+    pub fn tell(mut self, answer: &[u8]) {
+        let told = self.pipe.write_all(&[answer, b"\n"].concat());
+        if let Err(error) = told {
+            tracing::debug!(name = self.name, %error, "an answer was not taken");
+        }
+    }
+}
+
+impl Place {
+    /// Waits for the answer. Cancel-safe.
+    pub async fn answer(&mut self) -> Vec<u8> {
+        loop {
+            if self.receiver.readable().await.is_err() {
+                // Nothing will come.
+                std::future::pending::<()>().await;
+            }
+            if let Some(answer) = self.answer_now() {
+                return answer;
+            }
+        }
+    }
+
+    /// Returns the answer if it is there already.
+    pub fn answer_now(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; LIMIT];
+        while let Ok(length @ 1..) = self.receiver.try_read(&mut bytes) {
+            self.got.extend_from_slice(&bytes[..length]);
+        }
+        match self.got.last() {
+            Some(b'\n') => Some(std::mem::take(&mut self.got)),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+/// Whether a name can be part of a file's.
+fn is_fit(name: &str) -> bool {
+    let fit = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(fit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn files(directory: &Path) -> usize {
+        fs::read_dir(directory).unwrap().count()
+    }
+
+    #[tokio::test]
+    async fn each_gets_its_answer_and_who_died_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::new(dir.path().join("x"));
+        let lead = queue.lead().unwrap().unwrap();
+        assert!(queue.lead().unwrap().is_none());
+        let mut places = [queue.join("a").unwrap(), queue.join("b").unwrap()];
+        assert!(queue.join("../c").is_err());
+        // What a killed process leaves: a FIFO without a reader, with its name or before it has one.
+        let dead = [
+            "00000000000000000001.999999999.c",
+            ".00000000000000000002.999999999.d",
+        ];
+        for dead in dead {
+            let path = queue.directory.join(dead);
+            mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        }
+        let waiting = lead.waiting();
+        assert_eq!(files(&queue.directory), 3);
+        let names: Vec<_> = waiting.iter().map(|w| w.name.clone()).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(places[0].answer_now(), None);
+        for waiting in waiting {
+            let answer = waiting.name.repeat(9000);
+            waiting.tell(answer.as_bytes());
+        }
+        for (place, name) in places.iter_mut().zip(["a", "b"]) {
+            assert_eq!(
+                place.answer().await,
+                format!("{}\n", name.repeat(9000)).as_bytes()
+            );
+        }
+        drop(places);
+        assert_eq!(files(&queue.directory), 1);
+        drop(lead);
+        assert!(queue.lead().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn strange_files_and_readers_that_left_hinder_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let queue = Queue::new(dir.path().to_owned());
+        let lead = queue.lead().unwrap().unwrap();
+        for strange in ["x", "1.2", ".x", ".1.x.y"] {
+            fs::write(dir.path().join(strange), "").unwrap();
+        }
+        fs::create_dir(dir.path().join("1.2.directory")).unwrap();
+        let place = queue.join("a").unwrap();
+        let mut waiting = lead.waiting();
+        drop(place);
+        assert_eq!(waiting.len(), 1);
+        waiting.remove(0).tell(b"x");
+        assert!(lead.waiting().is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! The real machines behind the instances, and what they make of user data.
+
+use std::time::Duration;
+
+use super::Form;
+use super::Lab;
+use crate::lab::PATIENCE;
+use crate::lab::aws::InstanceFate;
+use crate::lab::port;
+use crate::lab::processes;
+use crate::lab::servers::Kind;
+
+/// Asks the metadata service of the machine that it runs on.
+const METADATA: &str = r#"token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
+get() { curl -s -w '%{http_code}' -H "X-aws-ec2-metadata-token: $token" "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/$1"; echo; }
+get instance-id; get spot/instance-action; curl -s -w '%{http_code}\n' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/instance-id""#;
+
+#[test]
+fn user_data_bring_the_key_and_the_host_key() {
+    for kind in [Kind::OpenSsh, Kind::Dropbear, Kind::Own] {
+        let lab = Lab::with(kind);
+        let (user_data, host_key) = lab.user_data();
+        let instance = lab.launch(&lab.fleet_with(&user_data));
+        lab.ssh(&instance, "echo in").assert_success();
+        assert_eq!(scanned(&lab), host_key, "{kind:?}");
+        lab.terminate(&instance.id);
+        port::wait_listening(lab.server.as_ref().unwrap().port(), false, PATIENCE);
+        let left = processes::of(lab.directory.path());
+        assert!(left.is_empty(), "{kind:?}: {}", left[0]);
+    }
+}
+
+#[test]
+fn without_the_right_user_data_nobody_gets_in() {
+    let (right, host_key) = Lab::bare().user_data();
+    let no_config = right.replacen("#cloud-config", "#!/bin/sh", 1);
+    let nobody = right.replace("name: root", "name: somebody");
+    for (user_data, known) in [(no_config, false), (nobody, true), (String::new(), false)] {
+        let lab = Lab::with(Kind::OpenSsh);
+        let instance = lab.launch(&lab.fleet_with(&user_data));
+        let output = lab.ssh(&instance, "true");
+        assert_eq!(output.code(), Some(255), "{output}");
+        assert!(
+            output.stderr_text().contains("Permission denied"),
+            "{output}"
+        );
+        assert_eq!(scanned(&lab) == host_key, known, "{user_data}");
+        lab.terminate(&instance.id);
+    }
+}
+
+#[test]
+fn machines_can_be_deaf_impostors_or_dead() {
+    let lab = Lab::with(Kind::OpenSsh);
+    let (user_data, host_key) = lab.user_data();
+    lab.account.instance_fate(&InstanceFate::never_listens());
+    let instance = lab.launch(&lab.fleet_with(&user_data));
+    lab.wait_state(&instance.id, "running");
+    lab.terminate(&instance.id);
+    assert!(lab.account.instances()[0].metadata_endpoint.is_none());
+
+    lab.account.instance_fate(&InstanceFate::other_host_key());
+    let instance = lab.launch(&lab.fleet_with(&user_data));
+    lab.ssh(&instance, "true").assert_success();
+    assert_ne!(scanned(&lab), host_key);
+    lab.terminate(&instance.id);
+
+    lab.account.instance_fate(&InstanceFate::dies_booting());
+    let instance = lab.launch(&lab.fleet_with(&user_data));
+    let ended = lab.wait_state(&instance.id, "terminated");
+    assert_eq!(ended.reason.unwrap(), "Client.InstanceInitiatedShutdown");
+}
+
+#[test]
+fn metadata_tell_of_an_interruption_before_it_comes() {
+    let lab = Lab::with(Kind::OpenSsh);
+    let (user_data, _) = lab.user_data();
+    let instance = lab.launch(&lab.fleet_with(&user_data));
+    let seen = lab.ssh(&instance, METADATA).assert_success();
+    let lines: Vec<_> = seen.stdout_text().lines().map(String::from).collect();
+    assert_eq!(
+        lines,
+        [format!("{}200", instance.id), "404".into(), "401".into()]
+    );
+    lab.account.notice(&instance.id, Duration::from_secs(2));
+    lab.account.wait("noticed", |state| {
+        state.spot_requests[0].status == "marked-for-termination"
+    });
+    let seen = lab.ssh(&instance, METADATA).assert_success();
+    let text = seen.stdout_text();
+    assert!(
+        text.contains(r#"{"action": "terminate", "time": "20"#),
+        "{text}"
+    );
+    let told = lab.account.instances().remove(0);
+    assert_eq!(told.state, "running");
+    let asked = told.metadata_asked;
+    assert!(
+        asked.contains(&"meta-data/spot/instance-action".to_owned()),
+        "{asked:?}"
+    );
+    let ended = lab.wait_state(&instance.id, "terminated");
+    assert_eq!(ended.reason.unwrap(), "Server.SpotInstanceTermination");
+    let told = lab.describe(&instance.id);
+    assert!(
+        told.contains("<code>Server.SpotInstanceTermination</code>"),
+        "{told}"
+    );
+    let request = Form::default().set("SpotInstanceRequestId.1", &ended.spot_request.unwrap());
+    let told = lab.ok("DescribeSpotInstanceRequests", &request).text();
+    assert!(told.contains("instance-terminated-no-capacity"), "{told}");
+}
+
+/// Returns type and key of the host key that the server shows.
+fn scanned(lab: &Lab) -> String {
+    let instance = lab.account.instances().pop().unwrap();
+    let port = lab.server.as_ref().unwrap().port();
+    port::wait_listening(port, true, PATIENCE);
+    let done = std::process::Command::new("ssh-keyscan")
+        .args(["-t", "ed25519", "-p", &port.to_string(), &instance.address])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    let words: Vec<_> = text.trim_end().split(' ').skip(1).take(2).collect();
+    words.join(" ")
+}
