@@ -143,7 +143,8 @@ impl Lab {
         let key = self.client.public_key();
         let text = format!(
             "#cloud-config\nssh_keys:\n  ed25519_private: |\n{private}  ed25519_public: {public}\
-             disable_root: false\nusers:\n  - name: root\n    ssh_authorized_keys:\n      - {key}\n"
+             disable_root: false\nusers:\n  - name: root\n    ssh_authorized_keys:\n      - {key}\n\
+             write_files:\n  - path: /etc/ssh/sshd_config.d/01-job.conf\n    content: PermitRootLogin prohibit-password\n"
         );
         let public: Vec<_> = public.split(' ').take(2).collect();
         (text, public.join(" "))

@@ -81,6 +81,7 @@ pub(crate) struct ServerBuilder {
     busybox_only: bool,
     small_disk: Option<u32>,
     init: bool,
+    instance_connect: bool,
     own_var_tmp: bool,
     path_first: Vec<PathBuf>,
     options: Vec<String>,
@@ -99,6 +100,7 @@ impl ServerBuilder {
             busybox_only: false,
             small_disk: None,
             init: false,
+            instance_connect: false,
             own_var_tmp: false,
             path_first: Vec::new(),
             options: Vec::new(),
@@ -155,6 +157,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Has the machine's sshd ask the instance's metadata service for keys, as the package ec2-instance-connect does;
+    /// OpenSSH only.
+    #[must_use]
+    pub(crate) fn instance_connect(mut self) -> Self {
+        self.instance_connect = true;
+        self
+    }
+
     /// Gives the machine a `/var/tmp` that is not this host's, as a task's machine has one that goes with it.
     #[must_use]
     pub(crate) fn own_var_tmp(mut self) -> Self {
@@ -186,6 +196,10 @@ impl ServerBuilder {
         assert!(
             self.kind != Kind::Own || self.user.is_none(),
             "the project's own server is its user's"
+        );
+        assert!(
+            self.kind == Kind::OpenSsh || !self.instance_connect,
+            "only OpenSSH asks others for keys"
         );
         let port = Port::reserve();
         let directory = parent.join(format!("machine-{}", port.number()));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Form;
 use super::Lab;
 use crate::lab::PATIENCE;
@@ -9,6 +11,8 @@ use crate::lab::aws::InstanceFate;
 use crate::lab::port;
 use crate::lab::processes;
 use crate::lab::servers::Kind;
+use crate::lab::servers::Login;
+use crate::lab::servers::ServerBuilder;
 
 /// Asks the metadata service of the machine that it runs on.
 const METADATA: &str = r#"token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
@@ -47,6 +51,119 @@ fn without_the_right_user_data_nobody_gets_in() {
         assert_eq!(scanned(&lab) == host_key, known, "{user_data}");
         lab.terminate(&instance.id);
     }
+}
+
+#[test]
+fn a_stock_image_bans_root_until_the_user_data_lift_it() {
+    let drop_in = "write_files:\n  - path: /etc/ssh/sshd_config.d/01-job.conf\n    content: PermitRootLogin prohibit-password\n";
+    for (lifted, file, stock, answer) in [
+        // Let in by a forced command alone, which says where to go.
+        (false, false, true, Some("Please login as the user")),
+        (true, false, true, Some("")),
+        (false, true, true, Some("Please login as the user")),
+        (true, true, true, None),
+        (false, false, false, None),
+    ] {
+        let lab = Lab::with(Kind::OpenSsh);
+        let key = lab.client.public_key();
+        let mut text = format!("#cloud-config\nssh_authorized_keys:\n  - {key}\n");
+        text += if lifted { "disable_root: false\n" } else { "" };
+        text += if file { drop_in } else { "" };
+        let image = lab.account.add_image(&json!({ "Stock": stock }));
+        let own = lab.template("own");
+        let own = own.set("LaunchTemplateData.ImageId", &image);
+        lab.ok("CreateLaunchTemplate", &own);
+        let name = "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName";
+        let instance = lab.launch(&lab.fleet_with(&text).set(name, "own"));
+        let port = lab.server.as_ref().unwrap().port();
+        port::wait_listening(port, true, PATIENCE);
+        let ssh = lab.client.spawn_at(&instance.address, port, "echo in");
+        match answer {
+            None => {
+                ssh.wait(PATIENCE).assert_stdout("in\n");
+            }
+            // sshd cuts off a root who has the right key and no command.
+            Some("") => {
+                let refused = ssh.wait(PATIENCE).assert_code(255);
+                assert!(refused.stdout_text().is_empty(), "{refused}");
+            }
+            Some(words) => ssh.wait_output(words.as_bytes(), PATIENCE),
+        }
+        lab.terminate(&instance.id);
+    }
+}
+
+#[test]
+fn a_key_that_is_sent_is_good_for_its_user_and_its_minute() {
+    let mut lab = Lab::bare();
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash).instance_connect();
+    let server = machine.build(lab.directory.path());
+    lab.account.machine_of_instances(None, &server);
+    lab.server = Some(server);
+    let (user_data, _) = lab.user_data();
+    let key = lab.client.public_key();
+    let nobody = user_data.replace("name: root", "name: somebody");
+    let instance = lab.launch(&lab.fleet_with(&nobody));
+    let denied = |what: &str| {
+        let output = lab.ssh(&instance, "true").assert_code(255);
+        assert!(output.contains("Permission denied"), "{what}: {output}");
+    };
+    denied("before");
+    let send = |id: &str, user: &str, key: &str| {
+        let body = json!({ "InstanceId": id, "InstanceOSUser": user, "SSHPublicKey": key });
+        let service = "ec2-instance-connect";
+        let answer = lab
+            .account
+            .call(service, "SendSSHPublicKey", &body)
+            .unwrap();
+        (answer.status, answer.text())
+    };
+    for (id, user, key, code) in [
+        ("i-1", "root", key.as_str(), "InvalidArgsException"),
+        (&instance.id, "ro ot", &key, "InvalidArgsException"),
+        (
+            &instance.id,
+            "root",
+            "ssh-ed25519 AAAA",
+            "InvalidArgsException",
+        ),
+        (
+            &instance.id,
+            "root",
+            &key.replace("ssh-ed25519", "ssh-dss"),
+            "InvalidArgsException",
+        ),
+        (
+            "i-0123456789abcdef0",
+            "root",
+            &key,
+            "EC2InstanceNotFoundException",
+        ),
+    ] {
+        let (status, text) = send(id, user, key);
+        assert!(status == 400 && text.contains(code), "{code}: {text}");
+    }
+    assert_eq!(send(&instance.id, "somebody", &key).0, 200);
+    denied("somebody's");
+    assert_eq!(send(&instance.id, "root", &key).0, 200);
+    lab.ssh(&instance, "true").assert_success();
+    lab.account.expire_sent_keys();
+    denied("a minute later");
+    lab.account.stale_keys(1);
+    assert_eq!(send(&instance.id, "root", &key).0, 200);
+    denied("too late");
+
+    lab.account.allow(&["ec2:*"]);
+    let (status, text) = send(&instance.id, "root", &key);
+    assert!(
+        status == 400 && text.contains("AccessDeniedException"),
+        "{text}"
+    );
+    lab.account.allow(&["*"]);
+    lab.terminate(&instance.id);
+    let (status, text) = send(&instance.id, "root", &key);
+    let code = "EC2InstanceStateInvalidException";
+    assert!(status == 400 && text.contains(code), "{text}");
 }
 
 #[test]

@@ -168,7 +168,9 @@ impl Account {
     pub(crate) fn machine_of_instances(&self, job: Option<u64>, server: &servers::Server) {
         let family = job.map_or_else(|| "instances".to_owned(), |job| format!("job {job}"));
         let log = server.log_file();
-        let machine = json!({ "family": family, "command": server.command(), "log": log });
+        let machine = json!({
+            "family": family, "command": server.command(), "log": log, "user": server.user(),
+        });
         self.post("machines", &machine);
     }
 
@@ -214,7 +216,8 @@ impl Account {
         );
     }
 
-    /// Makes an image, whose properties are those of `DescribeImages`; returns its id.
+    /// Makes an image, whose properties are those of `DescribeImages`, and `Stock`: whether root is banned from it, as from
+    /// all that are published (the default); returns its id.
     pub(crate) fn add_image(&self, properties: &Value) -> String {
         let answer = self.post("images", properties);
         answer["ImageId"].as_str().expect("an id").to_owned()
@@ -239,6 +242,16 @@ impl Account {
     /// Has the next instance to end leave its `volume` or `spot-request` behind.
     pub(crate) fn leave_behind(&self, kind: &str) {
         self.post("leave", &json!({ "kind": kind }));
+    }
+
+    /// Has a minute pass for all keys that EC2 Instance Connect has sent.
+    pub(crate) fn expire_sent_keys(&self) {
+        self.post("expire_keys", &json!({}));
+    }
+
+    /// Has so many of the next keys that EC2 Instance Connect sends come too late.
+    pub(crate) fn stale_keys(&self, count: u32) {
+        self.post("stale_keys", &json!({ "count": count }));
     }
 
     /// Makes volumes, Spot requests and templates so many seconds older than they are.

@@ -128,6 +128,8 @@ pub(crate) struct Instance {
     pub(crate) spot_request_tags: BTreeMap<String, String>,
     /// The user data as sent, in base64.
     pub(crate) user_data: Option<String>,
+    /// Its IPv6 address.
+    pub(crate) ipv6: Option<String>,
     /// The private IPv4 address.
     pub(crate) address: String,
     /// The public address, where one was asked for.

@@ -24,7 +24,9 @@ impl Server {
     pub(super) fn open_to_all(&self, parent: &Path) {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(parent, open).expect("own directory");
-        chown(&self.home, Some(USER), Some(USER)).expect("root may");
+        for folder in [&self.home, &self.home.join(".ssh")] {
+            chown(folder, Some(USER), Some(USER)).expect("root may");
+        }
     }
 
     pub(super) fn write_accounts(&self) {
@@ -126,6 +128,10 @@ impl Server {
         let listen_late = seconds(self.builder.listen_late)
             .map_or_else(String::new, |late| format!("sleep {late}\n"));
         let host_key = self.take_host_key();
+        let asking = match self.builder.instance_connect {
+            true => self.ask_for_keys(),
+            false => String::new(),
+        };
         let path = match self.builder.kind == Kind::OpenSsh && !self.has_ordinary_path() {
             true => format!("PATH={}", self.login_path()),
             false => String::new(),
@@ -177,7 +183,10 @@ fi
 for file in passwd shadow shells; do
     mount --bind '{dir}'/"$file" /etc/"$file"
 done
-{disk}authorise() {{
+permit=${{SSH_PERMIT_ROOT_LOGIN-}}
+unset SSH_PERMIT_ROOT_LOGIN
+{asking}{disk}authorise() {{
+    [ -n "$SSH_PUBLIC_KEY" ] || return 0
     printf '%s\n' "$SSH_PUBLIC_KEY" > '{home}/.ssh/authorized_keys.new'
     mv '{home}/.ssh/authorized_keys.new' '{home}/.ssh/authorized_keys'
 }}
@@ -251,6 +260,18 @@ fi
         )
     }
 
+    /// Returns the commands that make the program by which sshd asks for keys. Its server starts it without an environment.
+    fn ask_for_keys(&self) -> String {
+        let dir = self.directory.display();
+        format!(
+            r#"cat > '{dir}/ask' <<END
+token=\$(curl -sf -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/api/token")
+curl -sf -H "X-aws-ec2-metadata-token: \$token" "$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest/meta-data/managed-ssh-keys/active-keys/\$1"
+END
+"#
+        )
+    }
+
     fn serve_command(&self) -> String {
         let dir = self.directory.display();
         let options = self.builder.options.join(" ");
@@ -259,8 +280,16 @@ fi
                 let config = self.directory.join("sshd_config");
                 std::fs::write(config, self.sshd_config()).expect("a writable directory");
                 let sshd = tools::program("sshd");
+                // A program is taken from none but safe places, of which the test's directory is none.
+                let ask = match self.builder.instance_connect {
+                    true => format!(
+                        " -o 'AuthorizedKeysCommand=/bin/sh {dir}/ask %u' -o AuthorizedKeysCommandUser=root"
+                    ),
+                    false => String::new(),
+                };
                 format!(
-                    "'{}' -D -e -f '{dir}/sshd_config' $listen ${{setenv:+-o \"SetEnv=$setenv\"}}",
+                    "'{}' -D -e -f '{dir}/sshd_config' $listen ${{setenv:+-o \"SetEnv=$setenv\"}} \
+                     ${{permit:+-o \"PermitRootLogin=$permit\"}}{ask}",
                     sshd.display()
                 )
             }

@@ -28,6 +28,8 @@ POST   /lab/accounts/ID/profiles         {name}                          an inst
 POST   /lab/accounts/ID/key_pairs        {name}
 POST   /lab/accounts/ID/age              {seconds}                       volumes, Spot requests and templates become older
 POST   /lab/accounts/ID/surplus          {count}                         the next fleet has so many instances too many
+POST   /lab/accounts/ID/expire_keys      {}                              keys that EC2 Instance Connect sent are old
+POST   /lab/accounts/ID/stale_keys       {count}                         the next keys that it is to send come too late
 POST   /lab/accounts/ID/leave            {kind}                          the next volume or spot-request stays
 """
 
@@ -185,6 +187,11 @@ def add_profile(account, value):
     return {"arn": arn}
 
 
+def expire_keys(account, _value):
+    for instance in account.estate.instances.values():
+        instance.sent_keys.clear()
+
+
 ADD = {
     "shortages": lambda account, value: account.estate.shortages.append(value),
     "instance_fates": add_instance_fate,
@@ -197,6 +204,8 @@ ADD = {
     "key_pairs": lambda account, value: account.estate.key_pairs.add(value["name"]),
     "age": lambda account, value: account.estate.age(value["seconds"]),
     "surplus": lambda account, value: setattr(account.estate, "surplus", value["count"]),
+    "expire_keys": expire_keys,
+    "stale_keys": lambda account, value: setattr(account.estate, "stale_keys", value["count"]),
     "leave": lambda account, value: account.estate.leave.append(value["kind"]),
     "clusters": add_cluster,
     "providers": lambda account, value: account.providers.add(value["name"]),

@@ -37,6 +37,8 @@ class Estate:
         self.leave = []
         # How many instances the next fleet has too many.
         self.surplus = 0
+        # How many of the next keys that are sent come too late.
+        self.stale_keys = 0
         self.parameters = {}
         ours = {kind: self.add_image({"Architecture": kind})["ImageId"] for kind in ("x86_64", "arm64")}
         for name, kind in PARAMETERS.items():
@@ -53,6 +55,8 @@ class Estate:
             "VirtualizationType": "hvm",
             "Name": "lab",
             "OwnerId": "137112412989",
+            # The lab's own: as AWS and the distributions publish them, and so closed to root.
+            "Stock": True,
             "BlockDeviceMappings": [
                 {
                     "DeviceName": value.get("RootDeviceName", ROOT_DEVICE),

@@ -8,6 +8,7 @@ import time
 import urllib.parse
 
 from . import clock
+from . import connect
 from . import control
 from . import ec2
 from . import ecs
@@ -20,7 +21,7 @@ from .wire import AwsError
 from .wire import error_answer
 from .wire import json_answer
 
-OWN = {"ecs": ecs.CALLS, "ec2": ec2.CALLS, "sts": sts.CALLS}
+OWN = {"ecs": ecs.CALLS, "ec2": ec2.CALLS, "ec2-instance-connect": connect.CALLS, "sts": sts.CALLS}
 
 
 class Front:

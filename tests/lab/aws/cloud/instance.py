@@ -6,6 +6,7 @@ import signal
 import time
 
 from . import clock
+from . import connect
 from . import userdata
 from .imds import Metadata
 from .machine import Machine
@@ -54,6 +55,7 @@ class Instance:
         self.metadata_service = None
         self.notice = None
         self.asked = []
+        self.sent_keys = []
         self.generation = 0
         self.volume = account.estate.attach_volume(self)
         self.request = account.estate.spot_request(self) if launch.spot else None
@@ -82,7 +84,7 @@ class Instance:
         kind = self.fate.get("kind")
         if spec is None or kind == "deaf":
             return
-        applied = userdata.apply(self.launch.user_data)
+        applied = userdata.apply(self.launch.user_data, spec.get("user", "root"), self.launch.image["Stock"])
         self.metadata_service = Metadata(self, self.address)
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -92,6 +94,8 @@ class Instance:
         }
         if applied.host_key and kind != "impostor":
             environment["SSH_HOST_KEY"] = applied.host_key
+        if applied.root_login:
+            environment["SSH_PERMIT_ROOT_LOGIN"] = applied.root_login
         addresses = [one for one in (self.address, self.public_address, self.ipv6) if one]
         self.machine = Machine(spec, addresses, environment, self.account.changed, self.machine_ended)
         if kind == "dies":
@@ -197,6 +201,9 @@ class Instance:
         """Returns what the metadata service says of a path, or None."""
         self.asked.append(path)
         launch = self.launch
+        head, _, user = path.rpartition("/")
+        if head == "meta-data/managed-ssh-keys/active-keys":
+            return connect.keys_of(self, user) or None
         found = {
             "meta-data/instance-id": self.id,
             "meta-data/instance-type": launch.type,
