@@ -298,6 +298,7 @@ fn the_bastions_policies_hold_what_the_driver_calls() {
 fn the_policy_for_instances_holds_what_the_driver_calls() {
     let statements = policy("bastion-ec2.json");
     let want = [
+        "ec2-instance-connect:SendSSHPublicKey",
         "ec2:CancelSpotInstanceRequests",
         "ec2:CreateFleet",
         "ec2:CreateLaunchTemplate",

@@ -24,6 +24,7 @@ mod cuts;
 mod disk;
 mod drop_in;
 mod ec2_capacity;
+mod ec2_connect;
 mod ec2_cost;
 mod ec2_failures;
 mod ec2_instances;

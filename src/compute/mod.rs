@@ -198,6 +198,33 @@ pub enum Coming {
     Ec2(Box<ec2::coming::ComingUp>),
 }
 
+/// What a machine has to be asked for before a login, where it does not know the job's key by itself.
+#[derive(Debug)]
+pub enum Admission {
+    /// To an instance, by EC2 Instance Connect.
+    #[cfg(feature = "ec2")]
+    Ec2(ec2::admission::Admission),
+}
+
+impl Admission {
+    /// Has the machine take the job's key for a login that comes now; `refused`: it did not the last time.
+    ///
+    /// # Errors
+    /// Where the cloud does not admit it.
+    #[cfg_attr(
+        not(feature = "ec2"),
+        expect(clippy::unused_async, reason = "this build admits nobody")
+    )]
+    pub async fn renew(&mut self, refused: bool) -> std::result::Result<(), Refused> {
+        #[cfg(not(feature = "ec2"))]
+        let _ = refused;
+        match *self {
+            #[cfg(feature = "ec2")]
+            Self::Ec2(ref mut admission) => admission.renew(refused).await,
+        }
+    }
+}
+
 /// What happens on the way.
 #[derive(Debug)]
 pub enum News {
@@ -348,6 +375,15 @@ impl Coming {
             Self::Ecs(coming) => Some(coming.task()),
             #[cfg(feature = "ec2")]
             Self::Ec2(coming) => Some(coming.instance()),
+        }
+    }
+
+    /// Hands out what each login has to be admitted by, where the machine does not know the job's key by itself; once.
+    pub fn admission(&mut self) -> Option<Admission> {
+        match self {
+            Self::Local { .. } | Self::Ecs(_) => None,
+            #[cfg(feature = "ec2")]
+            Self::Ec2(coming) => coming.admission().map(Admission::Ec2),
         }
     }
 

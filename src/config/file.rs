@@ -244,6 +244,9 @@ pub struct Ec2 {
     /// Dials the IPv6 address.
     #[serde(deserialize_with = "values::flag")]
     pub use_ipv6: Option<bool>,
+    /// Sends the job's key by EC2 Instance Connect.
+    #[serde(deserialize_with = "values::flag")]
+    pub instance_connect: Option<bool>,
     /// Runs jobs in a container of their `image:`.
     #[serde(deserialize_with = "values::flag")]
     pub container: Option<bool>,

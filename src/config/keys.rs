@@ -235,6 +235,7 @@ const EC2: &[Key] = &[
     Key::own("public_ip", "true"),
     Key::own("use_public_ip", "true"),
     Key::own("use_ipv6", "true"),
+    Key::own("instance_connect", "true"),
     Key::own("container", "true"),
     Key::own("container_image", "\"debian:12\""),
     Key::own("privileged", "true"),

@@ -317,6 +317,8 @@ pub struct Ec2 {
     pub use_public_ip: Option<bool>,
     /// Dials the IPv6 address.
     pub use_ipv6: bool,
+    /// Sends the job's key by EC2 Instance Connect instead of with the user data.
+    pub instance_connect: bool,
     /// Runs jobs in a container of their `image:`.
     pub container: bool,
     /// The image of jobs that name none.

@@ -284,6 +284,11 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
         (false, false) => "the private one is dialled",
     };
     page.line("address", dialled);
+    let key = match ec2.instance_connect {
+        true => "by EC2 Instance Connect",
+        false => "with the user data",
+    };
+    page.line("job's key", key);
     for (what, name) in [
         ("instance profile", &ec2.instance_profile),
         ("key pair", &ec2.key_name),

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod follow;
 mod forget;
 pub mod frames;
+pub mod keep_key;
 pub mod notice;
 mod output;
 pub mod welcome;

@@ -121,10 +121,40 @@ pub async fn connect(
     key: &JobKey,
     deadline: impl Fn() -> Instant,
 ) -> Result<Session> {
+    connect_admitted(endpoint, key, deadline, async |_| Ok(())).await
+}
+
+/// As [`connect`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
+/// refused the last time.
+///
+/// # Errors
+/// As [`connect`], and at once where `admit` fails.
+pub async fn connect_admitted<E: From<Error>>(
+    endpoint: &Endpoint,
+    key: &JobKey,
+    deadline: impl Fn() -> Instant,
+    mut admit: impl AsyncFnMut(bool) -> std::result::Result<(), E>,
+) -> std::result::Result<Session, E> {
     let began = Instant::now();
+    let expected = endpoint.host_key.as_deref().map(keys::parse_line);
+    let expected = match expected.transpose() {
+        Ok(expected) => expected,
+        Err(error) => {
+            let failure = Failure::Local(error);
+            return Err(give_up(endpoint, failure, began.elapsed()).into());
+        }
+    };
     let mut pace = Pace::new();
+    let mut refused = false;
     loop {
-        let failure = match attempt(endpoint, key).await {
+        let done = match dial(endpoint).await {
+            Ok(stream) => {
+                admit(refused).await?;
+                attempt(endpoint, key, expected.clone(), stream).await
+            }
+            Err(failure) => Err(failure),
+        };
+        let failure = match done {
             Ok(session) => {
                 let seconds = began.elapsed().as_secs_f64();
                 tracing::debug!(
@@ -138,10 +168,11 @@ pub async fn connect(
             Err(failure) => failure,
         };
         tracing::debug!(host = endpoint.host, port = endpoint.port, %failure, "no SSH session yet");
+        refused = matches!(failure, Failure::Unauthorised);
         let pause = pace.after(&failure);
         match pause {
             Some(pause) if Instant::now() + pause < deadline() => sleep(pause).await,
-            _ => return Err(give_up(endpoint, failure, began.elapsed())),
+            _ => return Err(give_up(endpoint, failure, began.elapsed()).into()),
         }
     }
 }
@@ -163,22 +194,17 @@ async fn dial(endpoint: &Endpoint) -> std::result::Result<Prompt, Failure> {
     Ok(Prompt(stream))
 }
 
-async fn attempt(endpoint: &Endpoint, key: &JobKey) -> std::result::Result<Session, Failure> {
-    let expected = match endpoint
-        .host_key
-        .as_deref()
-        .map(keys::parse_line)
-        .transpose()
-    {
-        Ok(expected) => expected,
-        Err(error) => return Err(Failure::Local(error)),
-    };
+async fn attempt(
+    endpoint: &Endpoint,
+    key: &JobKey,
+    expected: Option<PublicKey>,
+    stream: Prompt,
+) -> std::result::Result<Session, Failure> {
     let seen = Arc::new(Mutex::new(None));
     let handler = HostKeyCheck {
         expected: expected.clone(),
         seen: Arc::clone(&seen),
     };
-    let stream = dial(endpoint).await?;
     match timeout(LOGIN_TIMEOUT, login(endpoint, key, stream, handler)).await {
         Err(_) => Err(Failure::Silent),
         Ok(Err(failure)) => {
@@ -273,8 +299,9 @@ fn give_up(endpoint: &Endpoint, failure: Failure, after: Duration) -> Error {
         Failure::Unauthorised => (
             Kind::Unreachable,
             format!(
-                "The image's entrypoint has to write SSH_PUBLIC_KEY to the authorized_keys of {user}, and [ssh] username \
-                 has to be that user."
+                "The image's entrypoint has to write SSH_PUBLIC_KEY to the authorized_keys of {user} (an instance's cloud-init has \
+                 to run, or with `instance_connect` its package ec2-instance-connect has to be there), and [ssh] username has to be \
+                 that user."
             ),
         ),
         Failure::Incompatible(_) => (

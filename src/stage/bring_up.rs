@@ -10,17 +10,17 @@ use tokio::time::{Instant, sleep};
 use super::Context;
 use super::cleanup::end_launches;
 use super::containers::SetUp;
+use super::first_login::{Failed, FirstLogin};
 use super::prepare::hopeless;
 use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
 use super::welcome::FirstCommand;
 use crate::compute::ladder::{Ladder, Next};
 use crate::compute::plan::{Attempt, Plan};
-use crate::compute::{self, Coming, Endpoint, Launched, Machine, News, Place, Refused, Settled};
+use crate::compute::{self, Coming, Launched, Machine, News, Place, Refused, Settled};
 use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::runner::substage::Role;
 use crate::script::environment::ContainerEnvironment;
-use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
 use crate::state::record::{Intent, Launch, LaunchState, Record, now};
@@ -318,7 +318,12 @@ impl Preparation<'_> {
         }
         ui.progress(&format!("Waiting for SSH on {}...", addresses(&machine)));
         let session = {
-            let mut connecting = pin!(log_in(&mut machine.endpoints, self.key, &deadline));
+            let login = FirstLogin {
+                key: self.key,
+                deadline: &deadline,
+                admission: coming.admission(),
+            };
+            let mut connecting = pin!(login.run(&mut machine.endpoints));
             loop {
                 tokio::select! {
                     biased;
@@ -329,7 +334,10 @@ impl Preparation<'_> {
                         News::Running => deadline.set(Instant::now() + connect_timeout),
                         News::Reachable(_) => {}
                     },
-                    session = &mut connecting => break session?,
+                    session = &mut connecting => break session.map_err(|failed| match failed {
+                        Failed::Machine(error) => error,
+                        Failed::Cloud(refused) => self.refused(refused),
+                    })?,
                 }
             }
         };
@@ -492,25 +500,6 @@ impl Preparation<'_> {
             None => gone,
         }
     }
-}
-
-/// Logs in to every endpoint, pins the host keys, and keeps the first session.
-async fn log_in(
-    endpoints: &mut [Endpoint],
-    key: &JobKey,
-    deadline: &Cell<Instant>,
-) -> Result<Session> {
-    let mut first = None;
-    for endpoint in endpoints {
-        let session = connect(endpoint, key, || deadline.get()).await?;
-        // Known from now on: another key at this address is another machine.
-        endpoint.host_key = session.host_key().map(str::to_owned);
-        match first {
-            None => first = Some(session),
-            Some(_) => session.hang_up().await,
-        }
-    }
-    first.ok_or_else(|| Error::new(Kind::Launch, "the machine has no way in"))
 }
 
 /// The note that says that the role may not tag.

@@ -4,6 +4,7 @@ mod bring_up;
 pub mod cleanup;
 pub mod config;
 pub mod containers;
+mod first_login;
 mod inherited;
 pub mod prepare;
 pub mod run;

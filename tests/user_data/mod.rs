@@ -43,7 +43,7 @@ impl Told {
         let [job, host] = [(); 2].map(|()| JobKey::generate().unwrap());
         let text = UserData {
             login,
-            public_key: &job.public_line().unwrap(),
+            public_key: Some(&job.public_line().unwrap()),
             host_key: &host.to_pem().unwrap(),
             lifetime: LIFETIME,
             directories: &["/builds", ODD],

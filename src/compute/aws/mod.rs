@@ -54,6 +54,8 @@ pub struct Aws {
     pub(in crate::compute) ecs: aws_sdk_ecs::Client,
     #[cfg(feature = "ec2")]
     pub(in crate::compute) ec2: aws_sdk_ec2::Client,
+    #[cfg(feature = "ec2")]
+    pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
     /// Where long waits are told.
     ui: Option<Ui>,
     /// What this host's other jobs do.
@@ -88,6 +90,8 @@ impl Aws {
             ecs: aws_sdk_ecs::Client::new(&config),
             #[cfg(feature = "ec2")]
             ec2: aws_sdk_ec2::Client::new(&config),
+            #[cfg(feature = "ec2")]
+            connect: aws_sdk_ec2instanceconnect::Client::new(&config),
             ui,
             shared: shared.clone(),
             account: access.account(region),

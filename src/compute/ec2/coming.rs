@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Ec2Place;
+use super::admission::Admission;
 use super::ended;
 use super::instance::{Instance, Phase};
 use super::request::{Dial, InstanceRequest};
@@ -47,6 +48,7 @@ pub struct ComingUp {
     dial: Dial,
     host_key: String,
     login: Login,
+    admission: Option<Admission>,
     began: Instant,
     polls: usize,
     next_poll: Instant,
@@ -62,6 +64,7 @@ impl ComingUp {
     #[must_use]
     pub fn new(aws: Aws, request: &InstanceRequest, instance: String, login: Login) -> Self {
         let began = Instant::now();
+        let admission = Admission::new(&aws, request, &instance, &login);
         Self {
             aws,
             place: Ec2Place {
@@ -72,6 +75,7 @@ impl ComingUp {
             dial: request.dial,
             host_key: request.host_key.clone(),
             login,
+            admission,
             began,
             polls: 0,
             next_poll: began + POLLS[0],
@@ -87,6 +91,11 @@ impl ComingUp {
     #[must_use]
     pub fn instance(&self) -> &str {
         &self.place.instance
+    }
+
+    /// Hands out what each login has to be admitted by, where the instance does not know the job's key by itself; once.
+    pub fn admission(&mut self) -> Option<Admission> {
+        self.admission.take()
     }
 
     /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
@@ -243,5 +252,53 @@ fn failed(verdict: &Verdict, what: &str) -> Result<News> {
     match verdict.why.is_final() {
         true => Ok(News::Hopeless(error)),
         false => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::aws::access::Access;
+    use crate::compute::ec2::request::tests::request;
+    use crate::state::Store;
+    use crate::ui::Ui;
+
+    /// An instance that CreateFleet has just named; nobody is asked for it here.
+    async fn coming() -> ComingUp {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = Store::new(folder.path().to_owned()).shared();
+        let access = Access {
+            region: Some("eu-west-1".into()),
+            role: None,
+        };
+        let aws = Aws::new(&access, None::<Ui>, &shared).await;
+        let login = Login {
+            user: "root".into(),
+            port: 22,
+        };
+        ComingUp::new(aws, &request(), "i-1".into(), login)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_stays_pending_is_told_every_minute_and_given_up_after_ten() {
+        let mut coming = coming().await;
+        let pending = Instance::default();
+        let mut told = 0;
+        for _ in 0..59 {
+            tokio::time::advance(Duration::from_secs(10)).await;
+            coming.look_at(&pending).unwrap();
+            let news = coming.news.drain(..);
+            told += news
+                .filter(|n| matches!(n, News::Progress(line) if line.contains("still pending")))
+                .count();
+        }
+        assert_eq!(told, 9);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let error = coming.look_at(&pending).unwrap_err();
+        assert_eq!(error.kind(), Kind::Launch);
+        assert!(
+            error.to_string().contains("still pending after 10m"),
+            "{error}"
+        );
     }
 }

@@ -9,6 +9,8 @@
 //! name an instance. Only what calls EC2 needs the feature `ec2`.
 
 #[cfg(feature = "ec2")]
+pub mod admission;
+#[cfg(feature = "ec2")]
 pub mod coming;
 #[cfg(feature = "ec2")]
 pub mod end;

@@ -102,10 +102,13 @@ pub struct InstanceRequest {
     pub max_price: Option<String>,
     /// Which address is dialled.
     pub dial: Dial,
-    /// What cloud-init reads at the first boot: the job's public key and the private half of the host key.
+    /// What cloud-init reads at the first boot: the private half of the host key, and mostly the job's public key.
     pub user_data: String,
     /// The public half of that host key, as an OpenSSH line.
     pub host_key: String,
+    /// The job's public key, as an OpenSSH line, where it is sent by EC2 Instance Connect and not with the user data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted: Option<String>,
     /// Makes the request repeatable, and names what it made: see [`tags::client_token`].
     pub token: String,
     /// Tags, already legal, the token among them.

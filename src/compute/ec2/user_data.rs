@@ -23,8 +23,8 @@ const LOGIN_LIMIT: usize = 32;
 pub struct UserData<'a> {
     /// Who logs in: root, the image's own user, or any other name, which is made.
     pub login: &'a str,
-    /// The job's public key, as an OpenSSH line.
-    pub public_key: &'a str,
+    /// The job's public key, as an OpenSSH line; none: it comes by another way.
+    pub public_key: Option<&'a str>,
     /// The private host key that the instance shall show, ed25519, in OpenSSH's format.
     pub host_key: &'a str,
     /// From boot until it powers off by itself.
@@ -121,13 +121,12 @@ impl UserData<'_> {
     }
 
     fn login_keys(&self) -> Vec<(&'static str, Value)> {
-        let key = Value::list([self.public_key.trim_end()]);
+        let keys = self
+            .public_key
+            .map(|key| ("ssh_authorized_keys", Value::list([key.trim_end()])));
         if self.is_root() {
-            return vec![
+            let mut settings = vec![
                 ("disable_root", Value::Bool(false)),
-                // For root and the image's own user, who is root by sudo anyway. An entry of root's own among `users`
-                // would lock its password, which servers without PAM take for a locked account.
-                ("ssh_authorized_keys", key),
                 // Amazon Linux lets root in for forced commands only. The first word on it counts, and distributions
                 // include this directory before all else.
                 (
@@ -144,16 +143,21 @@ impl UserData<'_> {
                     ])]),
                 ),
             ];
+            // For root and the image's own user, who is root by sudo anyway. An entry of root's own among `users`
+            // would lock its password, which servers without PAM take for a locked account.
+            settings.extend(keys);
+            return settings;
         }
-        let user = Value::Map(vec![
+        let mut user = vec![
             ("name", Value::text(self.login)),
             // As the image's own user has it; where this is that user, cloud-init takes the two for one.
             ("sudo", Value::text("ALL=(ALL) NOPASSWD:ALL")),
             ("shell", Value::text("/bin/bash")),
             ("lock_passwd", Value::Bool(true)),
-            ("ssh_authorized_keys", key),
-        ]);
-        vec![("users", Value::List(vec![Value::text("default"), user]))]
+        ];
+        user.extend(keys);
+        let users = vec![Value::text("default"), Value::Map(user)];
+        vec![("users", Value::List(users))]
     }
 
     /// Commands of the init stage, before accounts are made, on every boot.
@@ -257,7 +261,7 @@ mod tests {
     fn render(login: &str, host_key: &str, directories: &[&str]) -> Result<String> {
         UserData {
             login,
-            public_key: "ssh-ed25519 AAAA job\n",
+            public_key: Some("ssh-ed25519 AAAA job\n"),
             host_key,
             lifetime: Duration::from_secs(5400),
             directories,
@@ -333,11 +337,32 @@ mod tests {
     }
 
     #[test]
+    fn without_a_key_nobody_is_authorised_and_the_login_is_made_all_the_same() {
+        let pem = host_key();
+        for (login, wanted) in [
+            ("root", "disable_root: false"),
+            ("admin", "name: \"admin\""),
+        ] {
+            let data = UserData {
+                login,
+                public_key: None,
+                host_key: &pem,
+                lifetime: Duration::from_secs(1),
+                directories: &[],
+            };
+            let text = data.render().unwrap();
+            assert!(text.contains(wanted), "{text}");
+            assert!(!text.contains("authorized_keys"), "{text}");
+            assert!(text.contains("ed25519_private"), "{text}");
+        }
+    }
+
+    #[test]
     fn a_debug_line_holds_no_key() {
         let pem = host_key();
         let data = UserData {
             login: "root",
-            public_key: "ssh-ed25519 AAAA",
+            public_key: Some("ssh-ed25519 AAAA"),
             host_key: &pem,
             lifetime: Duration::from_secs(1),
             directories: &[],

@@ -58,6 +58,7 @@ impl Asked<'_> {
             dial: dial(ec2),
             user_data: String::new(),
             host_key: String::new(),
+            admitted: ec2.instance_connect.then(|| self.public_key.clone()),
             token: String::new(),
             tags: self.tags(),
         })
@@ -101,7 +102,10 @@ pub(super) fn launch(
     let directories: Vec<&str> = common.directories.iter().map(String::as_str).collect();
     let user_data = UserData {
         login: &common.login,
-        public_key: &common.public_key,
+        public_key: match request.admitted {
+            Some(_) => None,
+            None => Some(&common.public_key),
+        },
         host_key: &attempt.host_key,
         lifetime: attempt.lifetime,
         directories: &directories,

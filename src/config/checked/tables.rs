@@ -65,6 +65,7 @@ impl From<file::Ec2> for Ec2 {
             public_ip: e.public_ip.unwrap_or(false),
             use_public_ip: e.use_public_ip,
             use_ipv6: e.use_ipv6.unwrap_or(false),
+            instance_connect: e.instance_connect.unwrap_or(false),
             container: e.container.unwrap_or(false),
             container_image: e.container_image,
             privileged: e.privileged.unwrap_or(false),

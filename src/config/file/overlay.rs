@@ -147,6 +147,7 @@ impl Ec2 {
             public_ip,
             use_public_ip,
             use_ipv6,
+            instance_connect,
             container,
             container_image,
             privileged,

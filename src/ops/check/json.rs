@@ -82,6 +82,7 @@ fn ec2_json(ec2: &Ec2) -> Value {
         "public_ip": ec2.public_ip,
         "use_public_ip": ec2.use_public_ip,
         "use_ipv6": ec2.use_ipv6,
+        "instance_connect": ec2.instance_connect,
         "container": ec2.container,
         "container_image": ec2.container_image,
         "privileged": ec2.privileged,

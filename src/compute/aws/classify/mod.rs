@@ -117,6 +117,8 @@ pub enum Action {
     DescribeVolumes,
     /// EC2 DeleteVolume.
     DeleteVolume,
+    /// EC2 Instance Connect's SendSSHPublicKey.
+    SendSshPublicKey,
 }
 
 impl Action {
@@ -143,12 +145,15 @@ impl Action {
             Self::CancelSpotInstanceRequests => "ec2:CancelSpotInstanceRequests",
             Self::DescribeVolumes => "ec2:DescribeVolumes",
             Self::DeleteVolume => "ec2:DeleteVolume",
+            Self::SendSshPublicKey => "ec2-instance-connect:SendSSHPublicKey",
         }
     }
 
     /// Whether it is about instances: `[ec2]` is what remedies name then.
     fn is_of_instances(self) -> bool {
-        self.name().starts_with("ec2:") && self != Self::DescribeNetworkInterfaces
+        let name = self.name();
+        let of_ec2 = name.starts_with("ec2:") || name.starts_with("ec2-instance-connect:");
+        of_ec2 && self != Self::DescribeNetworkInterfaces
     }
 }
 

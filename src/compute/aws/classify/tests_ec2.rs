@@ -46,14 +46,25 @@ fn every_capacity_code_hands_over_as_an_error_of_the_call_and_of_a_pool() {
 }
 
 #[test]
+fn every_code_is_found_in_the_page_for_people() {
+    let page = include_str!("../../../../docs/troubleshooting.md");
+    for code in ec2::TABLE.iter().flat_map(|row| row.codes) {
+        assert!(page.contains(&format!("`{code}`")), "{code}");
+    }
+}
+
+#[test]
 fn errors_of_calls() {
     use Action::{
-        CreateFleet, CreateLaunchTemplate, DescribeInstances, DescribeSubnets, TerminateInstances,
+        CreateFleet, CreateLaunchTemplate, DescribeInstances, DescribeSubnets, SendSshPublicKey,
+        TerminateInstances,
     };
     let fleet = denied("ec2:CreateFleet");
     let tags = denied("ec2:CreateTags");
     let pass = denied("iam:PassRole");
     let subnets = denied("ec2:DescribeSubnets");
+    let send = "User: arn:aws:iam::123456789012:user/bastion is not authorized to perform: ec2-instance-connect:SendSSHPublicKey on resource: \
+                arn:aws:ec2:eu-west-1:123456789012:instance/i-1 because no identity-based policy allows the ec2-instance-connect:SendSSHPublicKey action";
     #[rustfmt::skip]
     let table: &[(Action, &str, &str, Why, &str)] = &[
         (CreateFleet, "UnauthorizedOperation", &fleet, Why::Denied, "ec2:CreateFleet"),
@@ -80,6 +91,15 @@ fn errors_of_calls() {
         (DescribeInstances, "Unavailable", "The service is unavailable. Please try again shortly.", Why::Outage, ""),
         (DescribeInstances, "ExpiredToken", "The security token included in the request is expired", Why::Credentials, ""),
         (CreateFleet, "AuthFailure", "AWS was not able to validate the provided access credentials", Why::Credentials, ""),
+        (SendSshPublicKey, "AccessDeniedException", send, Why::Denied, "ec2-instance-connect:SendSSHPublicKey"),
+        (SendSshPublicKey, "AuthException", "Either your AWS credentials are not valid or you do not have access to the EC2 instance.", Why::Denied, "ec2-instance-connect:SendSSHPublicKey"),
+        (SendSshPublicKey, "EC2InstanceNotFoundException", "Instance not found", Why::NotFound, "running"),
+        (SendSshPublicKey, "EC2InstanceStateInvalidException", "Instance is not running", Why::NotFound, "running"),
+        (SendSshPublicKey, "EC2InstanceUnavailableException", "The instance is currently unavailable. Wait a few minutes and try again.", Why::Outage, ""),
+        (SendSshPublicKey, "EC2InstanceTypeInvalidException", "The instance type is not supported", Why::Settings, "`instance_types`"),
+        (SendSshPublicKey, "InvalidArgsException", "Instance OS user is invalid", Why::Settings, "username"),
+        (SendSshPublicKey, "ServiceException", "The service encountered an error. Follow the instructions in the error message and try again.", Why::Outage, ""),
+        (SendSshPublicKey, "ThrottlingException", "Rate exceeded", Why::Throttled, "ec2-instance-connect:SendSSHPublicKey"),
         (CreateFleet, "NeverHeardOf", "x", Why::Other, "EC2 console"),
     ];
     for (action, code, words, why, remedy) in table {

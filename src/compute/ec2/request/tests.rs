@@ -32,6 +32,7 @@ pub(in crate::compute::ec2) fn request() -> InstanceRequest {
         dial: Dial::Private,
         user_data: "#cloud-config\n".into(),
         host_key: "ssh-ed25519 AAAA".into(),
+        admitted: None,
         token: tags::client_token(&["1"]),
         tags: vec![("gitlab-aws-driver:launch".into(), "x".into())],
     }
