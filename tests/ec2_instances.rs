@@ -8,13 +8,16 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::fargate_drop_in::policy;
+use crate::lab::PATIENCE;
 use crate::lab::aws::Account;
 use crate::lab::aws::Fault;
 use crate::lab::aws::ec2::InstanceFate;
 use crate::lab::aws::ec2::Shortage;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
+use crate::lab::stage::Call;
 use crate::lab::stage::Output;
+use crate::lab::traces::long;
 
 fn on_ec2() -> RunnerBuilder {
     Runner::builder().on_ec2()
@@ -227,7 +230,7 @@ fn a_job_whose_spot_instance_is_taken_back_is_told_so() {
     let instance = account.instances_alive().pop().unwrap();
     let fate = InstanceFate::spot_interruption(Duration::from_secs(1), Duration::ZERO);
     account.instance_meets(&instance.id, &fate);
-    let ended = script.wait(crate::lab::PATIENCE).assert_code(2);
+    let ended = script.wait(PATIENCE).assert_code(2);
     assert!(ended.contains("Spot capacity was taken back"), "{ended}");
     assert!(ended.contains("runner_system_failure"), "{ended}");
     runner.cleanup().assert_success();
@@ -307,4 +310,148 @@ fn reap_ends_what_no_live_job_owns_and_leaves_what_one_does() {
     assert!(reaped.contains("the volume vol-"), "{reaped}");
     assert_eq!(account.ec2_left(None), [""; 0]);
     live.forgive_leftovers();
+}
+
+#[test]
+fn the_address_that_the_file_says_is_given_and_dialled() {
+    for (lines, given, dialled) in [
+        (&["public_ip = true"][..], "ipv4", "public"),
+        (
+            &["public_ip = true", "use_public_ip = false"],
+            "ipv4",
+            "private",
+        ),
+        (&["use_ipv6 = true"], "dual", "IPv6"),
+        (&["public_ip = true", "use_ipv6 = true"], "dual", "IPv6"),
+    ] {
+        let builder = lines.iter().fold(on_ec2(), |job, line| job.ec2_line(line));
+        let runner = builder.build();
+        let account = runner.account();
+        account.addresses(given);
+        runner.config().assert_success();
+        let prepared = runner.prepare().assert_success();
+        let instance = account.instances_alive().remove(0);
+        let address = match dialled {
+            "public" => instance.public_address.clone().unwrap(),
+            "IPv6" => format!("[{}]", instance.ipv6.clone().unwrap()),
+            _ => instance.address.clone(),
+        };
+        assert_ne!(address == instance.address, dialled != "private");
+        let told = format!("SSH on {address}:{}...", runner.server().port());
+        assert!(prepared.contains(&told), "{lines:?}: no {told}: {prepared}");
+        // Over the same address it is reached again.
+        runner
+            .run("build_script", "echo \"${SSH_CONNECTION-}\"")
+            .assert_success();
+        let asked = &account.state().templates[0].data["NetworkInterfaces"][0];
+        let public = asked["AssociatePublicIpAddress"].as_bool();
+        assert_eq!(public, Some(lines[0].starts_with("public_ip")), "{asked}");
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    }
+}
+
+#[test]
+fn an_instance_without_the_address_that_is_dialled_is_told_and_ended() {
+    if !long() {
+        return eprintln!("left out: GAD_LONG=1 runs it");
+    }
+    let runner = on_ec2().ec2_line("use_ipv6 = true").build();
+    runner.config().assert_success();
+    let refused = runner.prepare().assert_code(2);
+    assert!(
+        refused.contains("runs but has no IPv6 address") && refused.contains("use_ipv6 = false"),
+        "{refused}"
+    );
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
+fn a_try_runs_on_a_spot_instance_as_a_job_does() {
+    // It only lends its configuration and its machine.
+    let account = Arc::new(Account::new());
+    account.policy(&policy(&account, "bastion-ec2.json"));
+    let runner = Runner::builder().on_ec2_of(&account).build();
+    account.machine_of_instances(None, runner.server());
+    let folder = crate::lab::temp_dir();
+    let config = runner.config_file();
+    for (script, code) in [("echo hello from an instance", 0), ("exit 42", 42)] {
+        let args = [
+            "--config",
+            config.to_str().unwrap(),
+            "try",
+            "--",
+            "sh",
+            "-c",
+            script,
+        ];
+        let mut env = runner.stage_environment();
+        env.retain(|name, _| {
+            let name = name.to_string_lossy();
+            name.starts_with("AWS_") || name == "PATH" || name == "HOME"
+        });
+        env.insert("TMPDIR".into(), folder.path().into());
+        let output = Call {
+            name: args.join(" "),
+            program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
+            args: args.iter().map(Into::into).collect(),
+            env,
+            directory: folder.path().to_owned(),
+            ..Call::default()
+        }
+        .spawn()
+        .wait(PATIENCE)
+        .assert_code(code);
+        assert!(
+            output.contains("hello from an instance") || code != 0,
+            "{output}"
+        );
+        assert_eq!(account.ec2_left(None), [""; 0], "{output}");
+        let instance = account.instances().pop().unwrap();
+        assert!(instance.spot, "{instance:?}");
+        assert_eq!(
+            instance.reason.as_deref(),
+            Some("Client.UserInitiatedShutdown")
+        );
+    }
+    assert_eq!(account.instances().len(), 2);
+}
+
+#[test]
+fn a_template_that_nobody_needed_for_a_month_is_swept_and_made_again() {
+    const MONTH: u64 = 31 * 24 * 3600;
+    let account = Arc::new(Account::new());
+    account.policy(&policy(&account, "bastion-ec2.json"));
+    let runner = Runner::builder().on_ec2_of(&account).build();
+    brought_up(&runner);
+    let name = account.state().templates[0].name.clone();
+    let reap = || runner.command(&["reap"]).assert_success();
+    // Young; then old, and needed lately.
+    assert!(!reap().contains("launch template"));
+    account.age(MONTH);
+    assert!(!reap().contains("launch template"));
+    assert_eq!(account.state().templates.len(), 1);
+
+    let old = std::time::SystemTime::now() - Duration::from_secs(MONTH);
+    for file in std::fs::read_dir(runner.state_directory().join("known")).unwrap() {
+        let file = std::fs::File::options()
+            .append(true)
+            .open(file.unwrap().path());
+        file.unwrap().set_modified(old).unwrap();
+    }
+    let looked = runner.command(&["reap", "--dry-run"]).assert_success();
+    assert!(looked.contains(&name), "{looked}");
+    assert_eq!(account.state().templates.len(), 1);
+    let reaped = reap();
+    assert!(
+        reaped.contains(&format!("the launch template {name}"))
+            && reaped.contains("no job has needed it for 30 days"),
+        "{reaped}"
+    );
+    assert!(account.state().templates.is_empty());
+
+    runner.next_attempt();
+    brought_up(&runner);
+    assert_eq!(account.state().templates[0].name, name);
 }

@@ -349,6 +349,34 @@ fn three_tries_are_three_tokens_and_three_instances() {
 }
 
 #[test]
+fn a_token_that_aws_takes_for_another_requests_is_one_clear_failure_and_leaves_nothing() {
+    // With nothing behind the token, and with an instance of whose launch no answer came.
+    for launched in [false, true] {
+        let runner = job();
+        with_template(&runner);
+        let account = runner.account();
+        if launched {
+            account.fault(&Fault::lost_answer("CreateFleet"));
+        }
+        let code = "IdempotentParameterMismatch";
+        account.fault(&Fault::error("CreateFleet", 400, code, "Another request.").forever());
+        runner.config().assert_success();
+        let output = runner.prepare().assert_code(2);
+        let told = output.stderr_text();
+        let told = told.lines().filter(|line| line.contains(code)).count();
+        assert_eq!(told, 1, "{output}");
+        assert!(output.contains("Retry the job."), "{output}");
+        let count = account.instances_alive().len();
+        assert_eq!(count, usize::from(launched), "{output}");
+        clean(&runner);
+        account.no_faults();
+        runner.next_attempt();
+        runner.start();
+        clean(&runner);
+    }
+}
+
+#[test]
 fn cleanup_beside_a_prepare_that_is_launching() {
     let runner = job();
     let account = runner.account();
