@@ -6,6 +6,7 @@ cd -- "$HOME" || exit
 [ -d .ssh ] || mkdir .ssh || exit
 chmod 700 .ssh || exit
 file=.ssh/authorized_keys
+# shellcheck disable=SC2154
 if ! grep -qxF -e "$key" "$file" 2>/dev/null; then
 	# Somebody's last line may not end.
 	if [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ]; then
