@@ -207,3 +207,20 @@ fn an_image_that_asks_nobody_is_told_what_it_lacks() {
     );
     clean(&runner);
 }
+
+#[test]
+fn an_account_that_cannot_keep_the_key_is_told_why() {
+    let runner = job(asking()).build();
+    // A file stands where the directory should.
+    let folder = runner.server().home().join(".ssh");
+    std::fs::remove_dir(&folder).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    runner.config().assert_success();
+    let output = assert_failure(
+        runner.prepare(),
+        "the login's account cannot keep the job's key: ",
+        "~/.ssh/authorized_keys",
+    );
+    assert!(output.contains("File exists"), "{output}");
+    clean(&runner);
+}
