@@ -276,14 +276,18 @@ fn the_jobs_time_may_be_over_before_its_script() {
 
 #[test]
 fn what_this_machine_cannot_do_is_refused() {
-    for (option, name) in [("--image", "alpine:3.22"), ("--service", "redis:8")] {
+    for (option, name, kind) in [
+        ("--image", "alpine:3.22", "images"),
+        ("--service", "redis:8", "services"),
+    ] {
+        let why = format!("and `local` runs no {kind}");
         let output = Desk::new().run(&[option, name, "--", "echo", "un", "seen"]);
         let output = output.assert_code(125);
         assert!(!output.contains("\nun seen\n"), "{output}");
         let line = output
             .stdout_text()
             .lines()
-            .find(|line| line.contains(name) && line.contains("`local` runs no"))
+            .find(|line| line.contains(name) && line.contains(&why))
             .map(str::to_owned);
         assert!(
             line.is_some_and(|line| line.contains("ERROR: ")),

@@ -109,11 +109,11 @@ impl Given<'_> {
             &wishes.capacity,
         ];
         if let Some(wish) = wishes.image.iter().chain(&wishes.services).next() {
-            let kinds = wish.by.trim_matches(['`', ':', 's']);
-            return Ok(Some(plainly(
-                wish,
-                &format!("and `local` runs no {kinds}s"),
-            )));
+            let kinds = match wishes.image {
+                Some(_) => "images",
+                None => "services",
+            };
+            return Ok(Some(plainly(wish, &format!("and `local` runs no {kinds}"))));
         }
         let first = others.into_iter().flatten().next();
         Ok(first.map(|wish| plainly(wish, "and `local` is this host as it is")))

@@ -326,6 +326,32 @@ fn a_go_driver_file_knows_none_of_these() {
 }
 
 #[test]
+fn every_variable_stands_in_the_documentation_with_its_bound() {
+    const DOCUMENTATION: &str = include_str!("../../../../docs/job-variables.md");
+    for (variable, bound) in [
+        (CPU, "max_cpu"),
+        (MEMORY, "max_memory"),
+        (DISK, "max_disk"),
+        (ARCHITECTURE, "architectures"),
+        (MACHINE_IMAGE, "machine_images"),
+        (INSTANCE_TYPE, "instance_types"),
+        (CAPACITY, "capacity"),
+        (ROLE, "roles"),
+        (GO_ROLE, "roles"),
+        (TASK_DEFINITION, "task_definitions"),
+        (GO_TASK_DEFINITION, "task_definitions"),
+        (PLATFORM_VERSION, "–"),
+        (SESSION, "the role's trust policy"),
+    ] {
+        let name = format!("`{variable}`");
+        let mut rows = DOCUMENTATION
+            .lines()
+            .filter(|line| line.starts_with('|') && line.contains(&name));
+        assert!(rows.any(|row| row.contains(bound)), "{variable}");
+    }
+}
+
+#[test]
 fn this_host_is_what_it_is() {
     let local =
         "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n[limits]\nmax_cpu = \"4\"\n";
