@@ -15,9 +15,11 @@ mod targets;
 
 /// Changed seeds per target.
 const ROUNDS: usize = 4000;
+/// The same, where each takes a directory of its own.
+const ROUNDS_ON_DISK: usize = 1000;
 
 /// Bits of the languages that the targets read: changes made of them get further than random bytes.
-const WORDS: [&[u8]; 20] = [
+const WORDS: [&[u8]; 29] = [
     b"\x1e0123456789abcdef0123456789abcdef ",
     b"open 0\n",
     b"next 7\n",
@@ -38,35 +40,54 @@ const WORDS: [&[u8]; 20] = [
     b"-1",
     b"18446744073709551616",
     b"\"version\":1,",
+    b"docker.io/",
+    b"registry.example.com/",
+    b"@sha256:",
+    b":",
+    b"\"auths\":{",
+    b"1e308",
+    b"-1e308",
+    b"0.5",
+    b"NOW",
 ];
 
 #[test]
 fn config_takes_or_refuses_whatever_it_is_given() {
-    run("config", targets::config);
+    run("config", ROUNDS, targets::config);
 }
 
 #[test]
 fn record_takes_or_refuses_whatever_it_is_given() {
-    run("record", targets::record);
+    run("record", ROUNDS, targets::record);
 }
 
 #[test]
 fn frames_are_the_same_however_they_come() {
-    run("frames", targets::frames);
+    run("frames", ROUNDS, targets::frames);
 }
 
 #[test]
 fn payload_takes_or_refuses_whatever_it_is_given() {
-    run("payload", targets::payload);
+    run("payload", ROUNDS, targets::payload);
 }
 
-fn run(target: &str, entry: fn(&[u8])) {
+#[test]
+fn containers_are_named_and_logged_in_to_whatever_a_job_says() {
+    run("containers", ROUNDS, targets::containers);
+}
+
+#[test]
+fn what_jobs_share_hinders_nobody_however_it_is_damaged() {
+    run("shared", ROUNDS_ON_DISK, targets::shared);
+}
+
+fn run(target: &str, rounds: usize, entry: fn(&[u8])) {
     let seeds = seeds(target);
     for seed in &seeds {
         try_one(target, entry, seed);
     }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let mut input = random.of(&seeds).clone();
         for _ in 0..=random.below(4) {
             change(&mut input, &seeds, &mut random);
