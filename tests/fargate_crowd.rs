@@ -23,9 +23,11 @@ const ORDINARY: [(&str, f64); 3] = [
     ("activating", 5.0),
 ];
 
-/// From an SSH server that listens to the end of `prepare`: the aim is 0.3 s, and the rest is for a machine on which
-/// all tests run at once.
-const READY_LIMIT: Duration = Duration::from_secs(2);
+/// From an SSH server that listens to the end of `prepare`.
+const READY_LIMIT: Duration = Duration::from_millis(300);
+/// Where the limit is too hard for this host, since it runs other tests beside this one: in stages of the same jobs, each
+/// of which is one login with a small script. `prepare` reads the container's environment besides, and leaves a watchdog.
+const READY_STAGES: u32 = 4;
 
 #[test]
 fn a_crowd_of_tasks_is_told_apart() {
@@ -118,7 +120,7 @@ fn a_start_of_30_s_costs_few_calls_and_is_noticed_at_once() {
     let runners: Vec<_> = (0..count)
         .map(|_| Runner::builder().on_account(&account).build())
         .collect();
-    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+    let (mut waits, mut stages): (Vec<Duration>, Vec<Duration>) = std::thread::scope(|scope| {
         let jobs: Vec<_> = runners
             .iter()
             .map(|runner| {
@@ -129,23 +131,26 @@ fn a_start_of_30_s_costs_few_calls_and_is_noticed_at_once() {
                     let output = prepare.wait(lab::PATIENCE).assert_success();
                     let wait = listens.elapsed();
                     assert!(output.duration > Duration::from_secs(29), "{output}");
-                    runner
+                    let stage = runner
                         .run("build_script", "echo here")
                         .assert_stdout("here\n");
                     runner.cleanup().assert_success();
-                    wait
+                    (wait, stage.duration)
                 })
             })
             .collect();
         jobs.into_iter().map(|job| job.join().unwrap()).collect()
     });
     waits.sort();
+    stages.sort();
     let (median, worst) = (waits[count / 2], waits[count - 1]);
+    let stage = stages[count / 2];
     let calls = calls_by_family(&account);
     eprintln!(
-        "`prepare` was back {median:.0?} after sshd listened (median of {count}; worst {worst:.0?})"
+        "`prepare` was back {median:.0?} after sshd listened (median of {count}; worst {worst:.0?}); a stage took {stage:.0?}"
     );
     eprintln!("AWS calls for a start of 30 s: {calls:?}");
     assert!(calls.values().all(|calls| *calls <= CALLS), "{calls:?}");
-    assert!(median < READY_LIMIT, "{waits:?}");
+    let limit = READY_LIMIT.max(READY_STAGES * stage);
+    assert!(median < limit, "{waits:?}, limit {limit:?}");
 }

@@ -150,8 +150,12 @@ fn output_arrives_while_the_script_runs() {
     }
 }
 
-/// The most that `run` may take of the memory, whatever its script writes.
+/// The most that `run` may take of the memory, whatever its script writes; `cargo bench` holds the packaged binary to it
+/// on tasks too.
 const MEMORY_KIB: u64 = 24 * 1024;
+/// What this unoptimised binary may take beside that to ask AWS how its machine fares: its pages of the AWS crates, and
+/// the certificates of this host.
+const AWS_KIB: u64 = 16 * 1024;
 const BLOCK: usize = 1 << 20;
 
 /// Returns a block of bytes that do not repeat within it.
@@ -198,9 +202,14 @@ fn much_output_arrives(builder: RunnerBuilder, blocks: usize) {
     let expected = digest.finish();
     assert_eq!(output.stdout_digest.unwrap(), expected.as_ref(), "{output}");
     assert_eq!(runner.exit_file().as_deref(), Some(&b"42"[..]));
-    // The development build is larger by its own unoptimised code; its limit is not the issue's.
+    let limit = MEMORY_KIB
+        + if PLACE == crate::lab::place::Place::Here {
+            0
+        } else {
+            AWS_KIB
+        };
     eprintln!("{blocks} MiB of output, {peak} KiB at the peak");
-    assert!(peak <= MEMORY_KIB, "{peak} KiB for {blocks} MiB of output");
+    assert!(peak <= limit, "{peak} KiB for {blocks} MiB of output");
 }
 
 /// Returns the most memory that a live process has had.

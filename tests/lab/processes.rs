@@ -43,14 +43,14 @@ pub(crate) fn of(directory: &Path) -> Vec<Process> {
         else {
             continue;
         };
-        if pid == rustix::process::getpid() || !belongs(pid, directory) {
+        if is_of_this_test(pid) || !belongs(pid, directory) {
             continue;
         }
         // The handle comes before the second look, so that it can only be this very process.
         let Ok(handle) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
             continue;
         };
-        if belongs(pid, directory) {
+        if !is_of_this_test(pid) && belongs(pid, directory) {
             found.push(Process {
                 pid,
                 command: command(pid),
@@ -106,6 +106,13 @@ impl Process {
         // An error means that it is gone already.
         let _gone = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
     }
+}
+
+/// Tells whether a process is this one, or a child that it has just forked and that has not begun its own program yet: that
+/// has all of this one's open files, and another test's stage was killed for them.
+fn is_of_this_test(pid: Pid) -> bool {
+    let line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).ok();
+    line(&pid.as_raw_nonzero().to_string()).is_none_or(|one| Some(one) == line("self"))
 }
 
 fn belongs(pid: Pid, directory: &Path) -> bool {
