@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use gitlab_aws_driver::compute::Endpoint;
+use gitlab_aws_driver::config::settings::EcrLogin;
 use gitlab_aws_driver::container::Plan;
+use gitlab_aws_driver::container::Tokens;
 use gitlab_aws_driver::container::trouble::Trouble;
 use gitlab_aws_driver::runner::containers::Containers;
 use gitlab_aws_driver::runner::containers::Credential;
@@ -22,7 +24,7 @@ use crate::lab::PATIENCE;
 use crate::lab::engine::Engine;
 use crate::lab::engine::Registry;
 use crate::lab::engine::Tree;
-use crate::lab::proxy::Cut;
+use crate::lab::processes;
 use crate::lab::runner::Runner;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
@@ -31,7 +33,10 @@ use crate::lab::write_program;
 use crate::scripts::record;
 use crate::scripts::record_file;
 
+mod cuts;
+mod ecr;
 mod instances;
+mod settings;
 
 /// A job whose machine is up and has docker.
 struct Job {
@@ -59,6 +64,8 @@ impl Job {
             shared: vec![format!("{root}/builds"), format!("{root}/cache")],
             privileged: false,
             docker_socket: false,
+            ecr_login: EcrLogin::Instance,
+            services_timeout: Duration::from_secs(30),
             names: format!("job-{}", self.runner.job()),
             job: Containers::default(),
         }
@@ -81,6 +88,7 @@ impl Job {
                 endpoint: &endpoint,
                 key: &key,
                 plan,
+                tokens: &Tokens::new(),
                 connect_timeout: PATIENCE,
                 ui: Ui::for_job_log(true),
             };
@@ -152,38 +160,6 @@ fn a_job_runs_in_its_image_and_helper_scripts_beside_it() {
 }
 
 #[test]
-fn output_is_exact_to_the_byte_and_survives_cuts() {
-    let engine = Engine::new();
-    engine.image("lab/app:1", &Tree::small());
-    let job = Job::start(&engine);
-    job.make(&job.plan(Image {
-        pull_policy: vec!["if-not-present".into()],
-        ..named("localhost/lab/app:1")
-    }))
-    .unwrap();
-    let bytes: Vec<u8> = (0..=255_u8).cycle().take(1 << 20).collect();
-    let file = job.runner.root().join("builds/bytes");
-    std::fs::write(&file, &bytes).unwrap();
-    let show = file.display();
-    let script = format!(
-        "cat {show}; echo middle; until [ -e {show}.go ]; do sleep 0.1; done; cat {show} >&2; exit 3"
-    );
-    let stage = job.runner.spawn_run("build_script", &script);
-    stage.wait_stdout_len(bytes.len() as u64 + 7, PATIENCE);
-    for cut in [Cut::Reset, Cut::Close] {
-        let connections = job.runner.proxy().counts().connections;
-        job.runner.proxy().cut(cut);
-        job.runner
-            .proxy()
-            .wait_connections(connections + 1, PATIENCE);
-    }
-    std::fs::write(format!("{show}.go"), "").unwrap();
-    let expected = [&bytes[..], b"middle\n", &bytes[..]].concat();
-    stage.wait(PATIENCE).assert_code(1).assert_stdout(expected);
-    assert_eq!(job.runner.exit_file().as_deref(), Some(&b"3"[..]));
-}
-
-#[test]
 fn services_answer_by_their_aliases_before_the_job_begins() {
     let engine = Engine::with_network();
     let slow = "#!/bin/sh\nsleep 1\nmkdir -p /www\necho \"$OWN $SHARED\" >/www/x\nexec httpd -f -p 8080 -h /www\n";
@@ -216,6 +192,45 @@ fn services_answer_by_their_aliases_before_the_job_begins() {
         .run("build_script", script)
         .assert_success()
         .assert_stdout("first of the job\nsecond of the job\n");
+}
+
+/// A job with a service that it talks to by its name.
+fn talks(engine: &Engine) -> Job {
+    let tree = Tree::small()
+        .line("EXPOSE 8080")
+        .line("CMD [\"httpd\",\"-f\",\"-p\",\"8080\",\"-h\",\"/etc\"]");
+    engine.image("lab/web:1", &tree);
+    let local = Image {
+        pull_policy: vec!["never".into()],
+        ..named("localhost/lab/web:1")
+    };
+    let job = Job::start(engine);
+    let mut plan = job.plan(local.clone());
+    plan.job.services = vec![Service {
+        image: local,
+        ..Service::default()
+    }];
+    job.make(&plan).unwrap();
+    job.runner
+        .run(
+            "build_script",
+            "wget -qO - http://localhost__lab__web:8080/passwd | wc -l",
+        )
+        .assert_success()
+        .assert_stdout("2\n");
+    job
+}
+
+#[test]
+fn what_a_killed_test_left_is_cleared_away_and_disturbs_no_later_one() {
+    let engine = Engine::with_network();
+    let _job = talks(&engine);
+    let (folder, bridge) = engine.abandon();
+    assert!(bridge.exists());
+    let engine = Engine::with_network();
+    assert!(!bridge.exists() && !folder.exists());
+    assert!(processes::of(&folder).is_empty());
+    talks(&engine);
 }
 
 #[test]
@@ -376,6 +391,7 @@ fn a_container_that_cannot_take_the_job_says_why() {
         let (text, trouble) = job.trouble(&plan(name, entrypoint));
         assert!(trouble.hopeless && text.contains(words), "{text}");
         assert!(text.lines().count() == 2, "{text}");
+        assert!(!text.contains("welcome"), "{text}");
     }
     // One that clears the entrypoint runs.
     job.make(&plan("localhost/lab/app:1", &[""])).unwrap();

@@ -25,6 +25,7 @@ use gitlab_aws_driver::script::notice;
 use crate::lab;
 use crate::lab::PATIENCE;
 use crate::lab::aws::InstanceFate;
+use crate::lab::proxy::Cut;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
@@ -98,13 +99,50 @@ fn a_script_that_ends_in_time_keeps_its_result() {
     let left = seconds_told(&ended.stderr_text());
     assert!((30..60).contains(&left), "{left}");
 
-    // A later script is reminded, and its own failure stays its own.
-    std::fs::remove_file(&go).unwrap();
-    let running = runner.spawn_run("after_script", format!("CODE=7; {script}"));
+    // A later script's own failure stays its own.
+    let ended = runner
+        .run("after_script", format!("CODE=7; {script}"))
+        .assert_code(1);
+    assert!(!ended.contains(TOLD), "{ended}");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
+fn the_notice_is_told_once_a_job_and_known_to_its_later_scripts() {
+    // Due by the time the second script ends, and the machine is there until then.
+    let notice = Duration::from_secs(18);
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    let runner = job().machine(machine).through_proxy().build();
+    runner.start();
+    let go = runner.root().join("go");
+    let script = format!(
+        "echo begun; until [ -e '{}' ]; do sleep 0.1; done; echo ended",
+        go.display()
+    );
+    let running = runner.spawn_run("build_script", script);
+    running.wait_output(b"begun", PATIENCE);
+    let instance = only_instance(&runner);
+    runner.account().notice(&instance, notice);
     running.wait_output(TOLD.as_bytes(), PATIENCE);
+    let asked = || runner.account().instances()[0].metadata_asked.len();
+    let asked_before = asked();
+    let connections = runner.proxy().counts().connections;
+    runner.proxy().cut(Cut::Reset);
+    runner.proxy().wait_connections(connections + 1, PATIENCE);
     std::fs::write(&go, "").unwrap();
-    let ended = running.wait(PATIENCE).assert_code(1);
-    assert!(seconds_told(&ended.stderr_text()) <= left);
+    let ended = running.wait(PATIENCE).assert_success();
+    assert_eq!(ended.stdout, b"begun\nended\n", "{ended}");
+    seconds_told(&ended.stderr_text());
+
+    // What kills a script now is the machine's end, though this script was never told: it outlives the time that one which
+    // asks anew would have asked in.
+    let ended = runner
+        .run("after_script", "sleep 3; kill -TERM $$")
+        .assert_code(2);
+    assert!(ended.contains("Spot capacity was taken back"), "{ended}");
+    assert!(!ended.contains(TOLD), "{ended}");
+    assert_eq!(asked(), asked_before);
     runner.cleanup().assert_success();
     runner.assert_nothing_left();
 }
@@ -130,6 +168,35 @@ fn a_script_that_does_not_end_in_time_is_a_system_failure() {
     assert!(log.contains(REMEDY), "{log}");
     runner.cleanup().assert_success();
     runner.assert_nothing_left();
+}
+
+#[test]
+fn small_images_without_curl_hear_of_it() {
+    for login in [Login::Busybox, Login::Bash] {
+        let small = ServerBuilder::new(Kind::OpenSsh, login).busybox_only();
+        let runner = job().machine(small).build();
+        if login == Login::Busybox {
+            // Busybox and nothing else: `nc` is all that there is to ask with.
+            let log = runner.server().log_file();
+            std::fs::remove_file(log.with_file_name("busybox").join("bash")).unwrap();
+        }
+        runner.start();
+        let go = runner.root().join("go");
+        let script = format!(
+            "echo begun; until [ -e '{}' ]; do sleep 0.1; done",
+            go.display()
+        );
+        let running = runner.spawn_run("build_script", script);
+        running.wait_output(b"begun", PATIENCE);
+        runner
+            .account()
+            .notice(&only_instance(&runner), Duration::from_secs(60));
+        running.wait_output(TOLD.as_bytes(), PATIENCE);
+        std::fs::write(&go, "").unwrap();
+        running.wait(PATIENCE).assert_success();
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    }
 }
 
 #[test]
@@ -216,7 +283,9 @@ const NONCE: &str = "00112233445566778899aabbccddeeff";
 impl FarSide {
     fn start(folder: &Path, shell: &str, programs: &[&str], url: &str) -> Self {
         for program in ["cat", "sleep", "grep"].iter().chain(programs) {
-            symlink(tools::program(program), folder.join(program)).unwrap();
+            // There are several programs of that name; busybox has one of its own.
+            let found = if *program == "nc" { "busybox" } else { program };
+            symlink(tools::program(found), folder.join(program)).unwrap();
         }
         let sh = format!("#!/bin/sh\nexec {shell} \"$@\"\n");
         lab::write_program(&folder.join("sh"), &sh);
@@ -270,8 +339,8 @@ fn every_shell_and_program_hears_of_it_once() {
         for shell in ["/bin/dash", "/bin/bash", &busybox] {
             // busybox takes its own wget, which cannot PUT.
             let programs: &[&str] = match shell == busybox {
-                true => &["curl"],
-                false => &["curl", "wget"],
+                true => &["curl", "bash", "nc"],
+                false => &["curl", "wget", "bash", "nc"],
             };
             for program in programs {
                 scope.spawn(move || hears(shell, program));
@@ -321,6 +390,6 @@ fn it_ends_with_its_connection_and_without_a_word_where_it_cannot_ask() {
         let far = FarSide::start(folder.path(), shell, &[], &metadata.url);
         let (out, error, code) = far.hang_up();
         assert_eq!((out.as_slice(), code), (&b""[..], Some(1)), "{error}");
-        assert!(error.contains("neither curl nor"), "{error}");
+        assert!(error.contains("no bash and no nc"), "{error}");
     }
 }

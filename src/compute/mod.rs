@@ -12,11 +12,13 @@ pub mod local;
 pub mod plan;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::container::Tokens;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use crate::runner::substage::Role;
@@ -426,6 +428,30 @@ pub async fn gone(place: &Place, lost: &Notify, shared: &Shared) -> Error {
         Place::Ecs(place) => fargate::watch::gone(place, lost, shared).await,
         Place::Ec2(place) => ec2::watch::gone(place, lost, shared).await,
     }
+}
+
+/// Asks for what logs in to ECR's registries of these regions, as the role that launched the machine.
+///
+/// # Errors
+/// What ECR says; [`Kind::NotYet`] where no machine of this kind pulls images by itself.
+pub async fn registry_tokens(
+    place: &Place,
+    regions: BTreeSet<String>,
+    shared: &Shared,
+    ui: Ui,
+) -> Result<Tokens> {
+    let mut tokens = Tokens::new();
+    for region in regions {
+        let Place::Ec2(place) = place else {
+            return Err(Error::new(
+                Kind::NotYet,
+                "only instances pull images by the driver's role",
+            ));
+        };
+        let token = ec2::registry::token(&place.access, &region, shared, ui).await?;
+        tokens.insert(region, token);
+    }
+    Ok(tokens)
 }
 
 /// Ends whatever a launch may have started, answer or not. The reason is for AWS's records; long waits for it are told.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::settings::{Architecture, LogFormat, LogLevel, Rung};
+use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
 use super::values;
 
 mod overlay;
@@ -259,6 +259,12 @@ pub struct Ec2 {
     /// Whether the container gets the instance's docker socket.
     #[serde(deserialize_with = "values::flag")]
     pub docker_socket: Option<bool>,
+    /// Whose role logs in to ECR.
+    #[serde(deserialize_with = "values::ecr_login")]
+    pub ecr_login: Option<EcrLogin>,
+    /// How long services may take to answer.
+    #[serde(deserialize_with = "values::wait")]
+    pub services_timeout: Option<Duration>,
 }
 
 /// `[limits]`.

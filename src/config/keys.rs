@@ -240,6 +240,8 @@ const EC2: &[Key] = &[
     Key::own("container_image", "\"debian:12\""),
     Key::own("privileged", "true"),
     Key::own("docker_socket", "true"),
+    Key::own("ecr_login", "\"driver\""),
+    Key::own("services_timeout", "\"2m\""),
 ];
 
 const LIMITS: &[Key] = &[

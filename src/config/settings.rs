@@ -280,7 +280,7 @@ impl Default for Fargate {
 }
 
 /// EC2 settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ec2 {
     /// AWS region; where there is none, AWS's own settings on this host name it.
     pub region: Option<String>,
@@ -327,6 +327,37 @@ pub struct Ec2 {
     pub privileged: bool,
     /// Whether the container gets the instance's docker socket.
     pub docker_socket: bool,
+    /// Whose role logs in to ECR for images that nobody else has credentials for.
+    pub ecr_login: EcrLogin,
+    /// How long a job's services, all together, may take to answer at a port before the job goes on without them.
+    pub services_timeout: Duration,
+}
+
+impl Default for Ec2 {
+    fn default() -> Self {
+        super::file::Ec2::default().into()
+    }
+}
+
+/// Whose role logs in to ECR.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EcrLogin {
+    /// The instance's, by what its image brings along for that.
+    #[default]
+    Instance,
+    /// The one that the driver launches instances by; the instance gets a token for the time of a pull.
+    Driver,
+}
+
+impl EcrLogin {
+    /// Returns the word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Driver => "driver",
+        }
+    }
 }
 
 /// What a job may choose by CI/CD variable.

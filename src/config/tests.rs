@@ -228,7 +228,10 @@ fn every_key_is_known_to_the_raw_structs_and_its_example_is_right() {
         if !header.is_empty() && header != "profile" {
             text.push_str(&format!("[{header}]\n"));
         }
-        if matches!(name.as_str(), "privileged" | "docker_socket") {
+        if matches!(
+            name.as_str(),
+            "privileged" | "docker_socket" | "ecr_login" | "services_timeout"
+        ) {
             text.push_str("container = true\n");
         }
         text.push_str(&format!("{name} = {example}\n"));

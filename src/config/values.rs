@@ -18,9 +18,9 @@ pub(crate) use self::aws::{
     parse_architecture, parse_instance_type, parse_machine_image, parse_rung,
 };
 use self::aws::{
-    parse_arn_pattern, parse_container, parse_container_image, parse_instance_profile,
-    parse_launch_template, parse_price, parse_role_arn, parse_security_group, parse_subnet,
-    parse_tag_value, parse_volume_size, parse_volume_type,
+    parse_arn_pattern, parse_container, parse_container_image, parse_ecr_login,
+    parse_instance_profile, parse_launch_template, parse_price, parse_role_arn,
+    parse_security_group, parse_subnet, parse_tag_value, parse_volume_size, parse_volume_type,
 };
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
@@ -28,7 +28,7 @@ use self::words::{
     parse_username, parse_wait,
 };
 use super::quantity::{parse_cpu, parse_size};
-use super::settings::{Architecture, LogFormat, LogLevel, Rung};
+use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
 
 /// What a list of rungs looks like.
 const RUNGS_WANTED: &str = "a list of rungs such as [\"fargate-spot\", \"fargate\"]";
@@ -71,6 +71,8 @@ words! {
     machine_image -> String = "an AMI's id such as \"ami-0123456789abcdef0\"", parse_machine_image;
     /// Reads the image of a container.
     container_image -> String = "an image such as \"debian:12\"", parse_container_image;
+    /// Reads whose role logs in to ECR.
+    ecr_login -> EcrLogin = "\"instance\" or \"driver\"", parse_ecr_login;
     /// Reads the name of a launch template.
     launch_template -> String = "a launch template such as \"ci-job\"", parse_launch_template;
     /// Reads the name of an instance profile.

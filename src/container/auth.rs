@@ -6,6 +6,7 @@
 use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 
+use super::Tokens;
 use super::image::{self, HUB};
 use crate::runner::containers::{Containers, Credential, Secret};
 
@@ -26,6 +27,23 @@ pub enum Login {
         /// Its region.
         region: String,
     },
+}
+
+impl Login {
+    /// Has ECR opened by a token, where there is one for its region, in place of the machine's role.
+    #[must_use]
+    pub fn by(self, tokens: &Tokens) -> Self {
+        match self {
+            Self::Ecr { registry, region } => match tokens.get(&region) {
+                Some(token) => {
+                    let config = json!({ "auths": { registry: { "auth": token.0 } } });
+                    Self::Config(Secret(config.to_string()))
+                }
+                None => Self::Ecr { registry, region },
+            },
+            other => other,
+        }
+    }
 }
 
 /// Returns how the registry of an image is logged in to.
@@ -226,6 +244,27 @@ mod tests {
             login(name, &job(None, &[registry])),
             Login::Config(_)
         ));
+    }
+
+    #[test]
+    fn a_token_opens_the_registries_of_its_region_alone() {
+        let tokens = Tokens::from([("eu-west-1".to_owned(), Secret("QVdTOnQ=".into()))]);
+        let of = |region: &str| {
+            let name = format!("123456789012.dkr.ecr.{region}.amazonaws.com/app:1");
+            login(&name, &job(None, &[])).by(&tokens)
+        };
+        let Login::Config(config) = of("eu-west-1") else {
+            panic!();
+        };
+        let config: Value = serde_json::from_str(&config.0).unwrap();
+        let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+        assert_eq!(
+            config,
+            json!({ "auths": { registry: { "auth": "QVdTOnQ=" } } })
+        );
+        assert!(matches!(of("us-east-1"), Login::Ecr { .. }));
+        let hub = login("ruby:3", &job(None, &[])).by(&tokens);
+        assert_eq!(hub, Login::Machine);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::script::quote;
 /// What the idle command says before its process number, once the image's entrypoint has come to it.
 pub const READY: &str = "gad-ready ";
 
-/// What parts a text's output from whatever was printed before it began.
+/// What parts a text's outputs from whatever was printed there before it began.
 pub const MARK: &[u8] = b"\x1egad-begin\n";
 
 /// What keeps the job's own container alive: it waits for children that are not its own too, so that they leave no
@@ -31,10 +31,10 @@ const SOCKET: &str = "/var/run/docker.sock";
 /// Where docker in docker leaves its clients' certificates.
 const CERTIFICATES: &str = "/certs/client";
 
-/// Has a text say [`MARK`] first.
+/// Has a text say [`MARK`] first, on both of its outputs.
 #[must_use]
 pub fn marked(text: &str) -> String {
-    format!("printf '\\036gad-begin\\n'\n{text}")
+    format!("printf '\\036gad-begin\\n'\nprintf '\\036gad-begin\\n' >&2\n{text}")
 }
 
 /// Makes sure that docker answers: right after its boot the machine's may still be starting. Prints its version.
@@ -170,9 +170,6 @@ pub fn build(plan: &Plan, id: &str) -> String {
     if plan.docker_socket {
         words.extend(["-v".to_owned(), format!("{SOCKET}:{SOCKET}")]);
     }
-    if let Some(user) = &plan.image.user {
-        words.extend(["--user".to_owned(), user.clone()]);
-    }
     variables(&plan.job.variables, &mut words);
     let idle = ["sh", "-c", IDLE].map(str::to_owned);
     start(words, &plan.image, id, &idle, &plan.build())
@@ -210,6 +207,9 @@ fn start(
     name: &str,
 ) -> String {
     let mut rest: &[String] = &[];
+    if let Some(user) = &image.user {
+        words.extend(["--user".to_owned(), user.clone()]);
+    }
     if let Some(platform) = &image.platform {
         words.extend(["--platform".to_owned(), platform.clone()]);
     }
@@ -262,7 +262,8 @@ pub fn environment(name: &str, process: Option<u32>) -> String {
 }
 
 /// Waits until one of a service's ports answers, as the docker executor does, or its container ends. Nothing announces
-/// a listener, so it is asked for.
+/// a listener, so it is asked for. A container that has ended leaves an address that the network around may answer for: a
+/// gateway that accepts connections to anywhere has been seen to.
 #[must_use]
 pub fn answers(name: &str, ports: &[u16], patience: Duration) -> String {
     let name = quote(name);
@@ -277,9 +278,11 @@ pub fn answers(name: &str, ports: &[u16], patience: Duration) -> String {
          else echo 'neither bash nor nc here to ask its ports with' >&2; exit 3; fi\n\
          read -r e _ </proc/uptime\n\
          e=$((${{e%.*}} + {seconds}))\n\
+         o=\n\
          while :; do\n\
-         for p in {ports}; do try \"$p\" </dev/null && exit 0; done\n\
+         for p in {ports}; do ! try \"$p\" </dev/null || o=1; done\n\
          [ \"$(docker inspect --format '{{{{.State.Running}}}}' {name} </dev/null)\" = true ] || exit 2\n\
+         [ -z \"$o\" ] || exit 0\n\
          read -r t _ </proc/uptime\n\
          [ \"${{t%.*}}\" -lt \"$e\" ] || exit 1\n\
          sleep .2 2>/dev/null || sleep 1\n\

@@ -6,10 +6,18 @@ pub mod commands;
 pub mod image;
 pub mod trouble;
 
-use crate::config::settings::{Limits, Settings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use auth::Login;
+
+use crate::config::settings::{EcrLogin, Limits, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::runner::Call;
-use crate::runner::containers::{Containers, Image, Service};
+use crate::runner::containers::{Containers, Image, Secret, Service};
+
+/// What logs in to ECR, by region, as docker's configuration has it.
+pub type Tokens = BTreeMap<String, Secret>;
 
 /// All the containers of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +32,10 @@ pub struct Plan {
     pub privileged: bool,
     /// Whether the job's own container gets the machine's docker socket.
     pub docker_socket: bool,
+    /// Whose role logs in to ECR.
+    pub ecr_login: EcrLogin,
+    /// How long its services, all together, may take to answer.
+    pub services_timeout: Duration,
     /// What the names of all that is made begin with.
     pub names: String,
 }
@@ -45,6 +57,8 @@ impl Plan {
                 .collect(),
             privileged: ec2.privileged,
             docker_socket: ec2.docker_socket,
+            ecr_login: ec2.ecr_login,
+            services_timeout: ec2.services_timeout,
             names: format!("job-{}", call.identity.job_id),
             job,
         })
@@ -60,6 +74,23 @@ impl Plan {
     #[must_use]
     pub fn service(&self, number: usize) -> String {
         format!("{}-service-{}", self.names, number + 1)
+    }
+
+    /// Returns the regions of ECR for which the driver has to have a token, so that all images can be pulled.
+    #[must_use]
+    pub fn token_regions(&self) -> BTreeSet<String> {
+        if self.ecr_login != EcrLogin::Driver {
+            return BTreeSet::new();
+        }
+        let services = self.job.services.iter().map(|service| &service.image);
+        let images = services.chain([&self.image]);
+        let images = images.filter(|image| image.pull_policy != ["never"]);
+        let logins = images.map(|image| auth::login(&image.name, &self.job));
+        let regions = logins.filter_map(|login| match login {
+            Login::Ecr { region, .. } => Some(region),
+            _ => None,
+        });
+        regions.collect()
     }
 
     /// Returns the name of the job's network, which it has where there is anybody to talk to.

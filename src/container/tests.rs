@@ -9,6 +9,8 @@ fn plan(job: Containers) -> Plan {
         shared: vec!["/builds".to_owned(), "/cache".to_owned()],
         privileged: false,
         docker_socket: false,
+        ecr_login: EcrLogin::Instance,
+        services_timeout: Duration::from_secs(30),
         names: "job-7".to_owned(),
     }
 }
@@ -17,6 +19,7 @@ fn database() -> Service {
     Service {
         image: Image {
             entrypoint: Some(vec!["/init".into(), "-x y".into()]),
+            user: Some("db".into()),
             ..Image::named("r.example:5000/g/db:1")
         },
         aliases: vec!["db".into()],
@@ -59,7 +62,7 @@ fn a_service_has_all_its_names_and_words() {
         "docker run -d '--name' 'job-7-service-1' '--network' 'job-7' '-v' '/builds:/builds' '-v' '/cache:/cache'",
         "'--network-alias' 'r.example__g__db' '--network-alias' 'r.example-g-db' '--network-alias' 'db'",
         "'-e' 'CI=true' '-e' 'P=it'\\''s'",
-        "'--entrypoint' '/init' 'sha256:00' '-x y' 'serve' >/dev/null",
+        "'--user' 'db' '--entrypoint' '/init' 'sha256:00' '-x y' 'serve' >/dev/null",
     ] {
         assert!(run.contains(words), "{run}");
     }
@@ -123,7 +126,7 @@ fn what_an_image_is_is_read() {
 
 #[test]
 fn a_credential_is_in_a_file_of_the_pull_alone() {
-    let login = auth::Login::Config(Secret("{\"auths\":\"it's\"}".into()));
+    let login = Login::Config(Secret("{\"auths\":\"it's\"}".into()));
     let text = commands::pull(&Image::named("r.example/a"), &login);
     let docker = text.lines().filter(|line| line.contains("docker"));
     assert!(docker.clone().count() > 1);
@@ -131,4 +134,29 @@ fn a_credential_is_in_a_file_of_the_pull_alone() {
         assert!(!line.contains("auths"), "{line}");
     }
     assert!(text.contains("umask 077") && text.contains("trap 'rm -rf \"$d\"' EXIT"));
+}
+
+#[test]
+fn tokens_are_asked_for_where_the_driver_logs_in_and_nobody_else_can() {
+    let ecr =
+        |region: &str| Image::named(&format!("123456789012.dkr.ecr.{region}.amazonaws.com/a"));
+    let mut job = Containers {
+        image: Some(ecr("eu-west-1")),
+        services: vec![database(), database()],
+        ..Containers::default()
+    };
+    job.services[1].image = ecr("us-east-1");
+    let mut asked = plan(job);
+    assert!(asked.token_regions().is_empty());
+    asked.ecr_login = EcrLogin::Driver;
+    assert_eq!(
+        asked.token_regions(),
+        ["eu-west-1", "us-east-1"].map(String::from).into()
+    );
+    asked.job.services[1].image.pull_policy = vec!["never".into()];
+    assert_eq!(asked.token_regions(), ["eu-west-1".to_owned()].into());
+    asked.job.auth_config = Some(Secret(
+        "{\"auths\":{\"123456789012.dkr.ecr.eu-west-1.amazonaws.com\":{\"auth\":\"x\"}}}".into(),
+    ));
+    assert!(asked.token_regions().is_empty());
 }

@@ -78,8 +78,9 @@ pub fn pull(name: &str, stderr: &str) -> Trouble {
     ];
     if says(&denied) {
         let hint = if commands::is_ecr(name) {
-            "Give the instance's profile ecr:GetAuthorizationToken, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer, and \
-             its image docker-credential-ecr-login or the aws command."
+            "Give the role that logs in to ECR (`ecr_login` under [ec2]: the instance's profile unless it says driver) \
+             ecr:GetAuthorizationToken, ecr:BatchGetImage and ecr:GetDownloadUrlForLayer; by its own profile the instance \
+             also needs docker-credential-ecr-login or the aws command in its image."
         } else {
             "Does the image exist, and may the job read it? Credentials come from DOCKER_AUTH_CONFIG, or from GitLab for \
              its own registry."
@@ -299,6 +300,32 @@ mod tests {
             "exec: \"sh\": executable file not found in $PATH: unknown.",
         );
         assert!(told.error.to_string().contains("no `sh`"));
+    }
+
+    #[test]
+    fn every_message_stands_in_the_documentation() {
+        const PAGE: &str = include_str!("../../docs/containers.md");
+        let troubles = [
+            docker("docker: not found").unwrap(),
+            docker("permission denied: /var/run/docker.sock").unwrap(),
+            docker("Cannot connect to the Docker daemon").unwrap(),
+            pull("X", "SAID"),
+            start("image", "X", "SAID"),
+            start("service", "X", "SAID"),
+            start("image", "X", "exec: \"sh\": executable file not found"),
+            ended("X", "N\nSAID"),
+            stuck("X", 300),
+        ];
+        let gone = exec("no such container").unwrap();
+        let errors = troubles.into_iter().map(|trouble| trouble.error);
+        for error in errors.chain([gone]) {
+            let text = error.to_string();
+            let fixed = text
+                .strip_suffix(": SAID")
+                .or(text.strip_suffix(": no such container"))
+                .unwrap_or(&text);
+            assert!(PAGE.contains(fixed), "{fixed}");
+        }
     }
 
     #[test]

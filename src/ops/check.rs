@@ -309,6 +309,14 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
         if ec2.docker_socket {
             page.line("docker socket", "handed into the container");
         }
+        page.line(
+            "login to ECR",
+            &format!("by the {}'s role", ec2.ecr_login.name()),
+        );
+        page.line(
+            "services",
+            &format!("waited for, {} at most", time(ec2.services_timeout)),
+        );
     }
 }
 

@@ -29,6 +29,7 @@ use crate::process::Process;
 use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Event, Receiver, Sender, Session};
+use crate::state::Job;
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 
@@ -68,6 +69,10 @@ pub struct Script<'a> {
     pub owner: Option<Process>,
     /// What this host's other jobs do.
     pub shared: &'a Shared,
+    /// What is remembered for the job's next script.
+    pub job: &'a Job,
+    /// The try of `prepare` that made the machine.
+    pub attempt: &'a str,
     /// For the rare line in the job log.
     pub ui: Ui,
 }
@@ -206,7 +211,7 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     let gone = async move { compute::gone(&place, &watched, &shared).await };
     let mut world = World::watch(gone, script.owner, written)?;
     if script.machine.place.is_spot_instance() {
-        world.notices = Notices::of_spot(script.ui);
+        world.notices = Notices::of_spot(script.ui, script.job, script.attempt);
     }
     let mut progress = Progress::default();
     let mut lost_since = Instant::now();

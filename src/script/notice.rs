@@ -2,7 +2,7 @@
 //!
 //! `notice.sh` asks the instance's metadata, in a second channel of the connection on which the script is followed,
 //! so that nothing of it can mix with the script's output. On the instance, also where the script runs in a
-//! container of it.
+//! container of it. Told once a job: what a script was told the later ones know.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::{quote, stripped};
 use crate::error::{Error, Kind};
 use crate::ssh::session::{Event, Session};
+use crate::state::Job;
 use crate::ui::Ui;
 
 /// The far side, as written.
@@ -139,27 +140,47 @@ async fn listen(session: &Session) -> Option<Notice> {
     }
 }
 
-/// What is known of the notice, over all connections of one script.
+/// Where it is told, and who remembers that it was.
+struct Telling {
+    ui: Ui,
+    job: Job,
+    attempt: String,
+}
+
+impl Telling {
+    /// Tells it first: one that is told twice is better than one that is not told.
+    fn tell(&self, notice: Notice) {
+        self.ui.warn(&notice.told());
+        self.job.note_notice(&self.attempt, notice.at);
+    }
+}
+
+/// What is known of the notice, over all connections of one script and from the job's scripts before.
 #[derive(Default)]
 pub(super) struct Notices {
-    /// Where it is told; `None` on machines that Spot does not take back.
-    tell: Option<Ui>,
+    /// `None` on machines that Spot does not take back.
+    telling: Option<Telling>,
     watch: Option<Pin<Box<dyn Future<Output = Notice>>>>,
     known: Option<Notice>,
 }
 
 impl Notices {
-    /// Returns the notices of a Spot instance.
-    pub(super) fn of_spot(tell: Ui) -> Self {
+    /// Returns the notices of a Spot instance, which that try of the job's `prepare` made.
+    pub(super) fn of_spot(ui: Ui, job: &Job, attempt: &str) -> Self {
         Self {
-            tell: Some(tell),
-            ..Self::default()
+            known: job.noticed(attempt).map(|at| Notice { at }),
+            telling: Some(Telling {
+                ui,
+                job: job.clone(),
+                attempt: attempt.to_owned(),
+            }),
+            watch: None,
         }
     }
 
     /// Watches by a connection, unless all is known already.
     pub(super) fn begin(&mut self, session: &Rc<Session>) {
-        if self.tell.is_some() && self.known.is_none() {
+        if self.telling.is_some() && self.known.is_none() {
             self.watch = Some(Box::pin(watch(Rc::clone(session))));
         }
     }
@@ -177,8 +198,8 @@ impl Notices {
         let notice = watch.await;
         self.watch = None;
         self.known = Some(notice);
-        if let Some(ui) = self.tell {
-            ui.warn(&notice.told());
+        if let Some(telling) = &self.telling {
+            telling.tell(notice);
         }
     }
 
@@ -228,7 +249,7 @@ mod tests {
     fn known(left: u64) -> Notices {
         Notices {
             known: Some(notice(left)),
-            ..Notices::of_spot(Ui::for_job_log(true))
+            ..Notices::default()
         }
     }
 

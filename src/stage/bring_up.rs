@@ -438,10 +438,18 @@ impl Preparation<'_> {
         session: Session,
     ) -> Result<Option<ContainerEnvironment>> {
         let endpoint = machine.endpoint(Role::Build)?.clone();
+        let regions = plan.token_regions();
+        let tokens =
+            compute::registry_tokens(&machine.place, regions, &self.shared, self.context.ui);
+        let tokens = match tokens.await {
+            Err(error) if error.kind() == Kind::Denied => return Err(self.hopeless(error)),
+            tokens => tokens?,
+        };
         let set_up = SetUp {
             endpoint: &endpoint,
             key: self.key,
             plan,
+            tokens: &tokens,
             connect_timeout: self.context.settings.ssh.connect_timeout,
             ui: self.context.ui,
         };

@@ -9,7 +9,7 @@ use crate::compute::Endpoint;
 use crate::container::auth::{self, Login};
 use crate::container::commands::{self, Looked};
 use crate::container::trouble::{self, Trouble};
-use crate::container::{Plan, image};
+use crate::container::{Plan, Tokens, image};
 use crate::error::{Error, Kind, one_line};
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
@@ -23,8 +23,6 @@ use crate::ui::Ui;
 const ATTEMPTS: u32 = 3;
 /// How long docker may take to answer first: the login may be there before its daemon is.
 const DOCKER_TIME: Duration = Duration::from_secs(60);
-/// How long all services together may take to answer; the docker executor's default.
-const SERVICES_TIME: Duration = Duration::from_secs(30);
 /// How long an entrypoint may take before it runs the command it was given.
 const ENTRYPOINT_TIME: Duration = Duration::from_secs(300);
 /// Before a pull that failed is tried again: registries ask for about that.
@@ -43,6 +41,8 @@ pub struct SetUp<'a> {
     pub key: &'a JobKey,
     /// The containers.
     pub plan: &'a Plan,
+    /// What opens ECR's registries, where the driver's role does that.
+    pub tokens: &'a Tokens,
     /// For another connection, where one is lost.
     pub connect_timeout: Duration,
     /// The job log.
@@ -70,10 +70,7 @@ impl SetUp<'_> {
             set_up: self,
             session,
         };
-        far.done(&commands::probe(DOCKER_TIME), |err| {
-            trouble::docker(err).unwrap_or_else(|| failed("docker does not answer", err))
-        })
-        .await?;
+        far.docker().await?;
         far.done(&commands::directories(&self.plan.shared), no_directory)
             .await?;
         if let Some(problem) = auth::problem(&self.plan.job) {
@@ -149,9 +146,29 @@ impl Far<'_> {
         }
     }
 
+    /// Waits for docker: right after its boot the instance's may still be starting. That is said, since it takes long.
+    async fn docker(&mut self) -> Result<()> {
+        let otherwise = |err: &str| {
+            trouble::docker(err).unwrap_or_else(|| failed("docker does not answer", err))
+        };
+        let at_once = commands::probe(Duration::ZERO);
+        match self.done(&at_once, otherwise).await {
+            Ok(_) => return Ok(()),
+            Err(trouble) if trouble.hopeless => return Err(trouble),
+            Err(_) => {}
+        }
+        self.set_up.ui.progress(&format!(
+            "Waiting for docker on the instance (for {} s at most)...",
+            DOCKER_TIME.as_secs()
+        ));
+        let patient = commands::probe(DOCKER_TIME);
+        self.done(&patient, otherwise).await.map(|_| ())
+    }
+
     async fn services(&mut self) -> Result<()> {
         let set_up = self.set_up;
         let (plan, ui) = (set_up.plan, set_up.ui);
+        let patience = plan.services_timeout;
         let mut started = Vec::new();
         for (number, service) in plan.job.services.iter().enumerate() {
             let name = &*service.image.name;
@@ -167,17 +184,17 @@ impl Far<'_> {
             return Ok(());
         }
         ui.progress(&format!(
-            "Waiting for services to answer (for {} s at most)...",
-            SERVICES_TIME.as_secs()
+            "Waiting for services to answer (for {} at most)...",
+            humantime::format_duration(patience)
         ));
-        let until = Instant::now() + SERVICES_TIME;
+        let until = Instant::now() + patience;
         for (number, ports) in started {
             let left = until.saturating_duration_since(Instant::now());
             let container = plan.service(number);
             let said = self
                 .say(&commands::answers(&container, &ports, left))
                 .await?;
-            let Some(why) = silence(&said) else {
+            let Some(why) = silence(&said, patience) else {
                 continue;
             };
             let name = &plan.job.services[number].image.name;
@@ -200,15 +217,15 @@ impl Far<'_> {
         let set_up = self.set_up;
         let (ui, name) = (set_up.ui, &*wanted.name);
         let login = auth::login(name, &set_up.plan.job);
+        let text = commands::pull(wanted, &login.clone().by(set_up.tokens));
         let by = match &login {
             Login::Machine => String::new(),
             Login::Config(_) => {
                 format!(" with the job's credentials for {}", image::registry(name))
             }
-            Login::Ecr { .. } => " by the instance's role".to_owned(),
+            Login::Ecr { .. } => format!(" by the {}'s role", set_up.plan.ecr_login.name()),
         };
         ui.progress(&format!("Pulling image {name}{by}..."));
-        let text = commands::pull(wanted, &login);
         let began = Instant::now();
         let mut pauses = PULL_PAUSES.into_iter();
         loop {
@@ -294,21 +311,23 @@ impl Far<'_> {
 
 /// Takes off what a login shell's start-up files print.
 fn without_greeting(mut said: Said) -> Said {
-    if let Some(at) = memchr::memmem::find(&said.out, commands::MARK) {
-        said.out.drain(..at + commands::MARK.len());
+    for output in [&mut said.out, &mut said.err] {
+        if let Some(at) = memchr::memmem::find(output, commands::MARK) {
+            output.drain(..at + commands::MARK.len());
+        }
     }
     said
 }
 
 /// Why a service is not known to answer; `None` where it does.
-fn silence(said: &Said) -> Option<String> {
+fn silence(said: &Said, patience: Duration) -> Option<String> {
     match said.code {
         Some(0) => None,
         Some(2) => Some("its container ended".to_owned()),
         Some(3) => Some(one_line(&String::from_utf8_lossy(&said.err))),
         _ => Some(format!(
-            "none of its ports answered within {} s",
-            SERVICES_TIME.as_secs()
+            "none of its ports answered within {}",
+            humantime::format_duration(patience)
         )),
     }
 }

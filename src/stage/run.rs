@@ -43,6 +43,8 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         reconnect_timeout: context.settings.ssh.reconnect_timeout,
         owner: record.owner,
         shared: &context.shared(),
+        job: &job,
+        attempt: &record.attempt,
         ui: context.ui,
     })
     .await;

@@ -3,6 +3,7 @@
 //! ```text
 //! DIRECTORY/jobs/KEY/intent.json    written before a launch: the exact request
 //! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
+//! DIRECTORY/jobs/KEY/notice.json    that Spot's notice was told, for the scripts that follow
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
 //! DIRECTORY/manager                 who this is: the name that all it launches carries
 //! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
@@ -16,6 +17,7 @@
 mod files;
 pub mod go_driver;
 mod known;
+mod noticed;
 pub mod record;
 pub mod shared;
 

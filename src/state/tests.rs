@@ -157,3 +157,23 @@ proptest! {
         drop(Record::parse(&bytes));
     }
 }
+
+#[test]
+fn a_told_notice_is_remembered_for_its_machine_alone() {
+    let (_dir, job) = store();
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    // Of a job that is gone nothing is kept.
+    job.note_notice("try-1", at);
+    assert!(!job.directory().exists());
+    drop(job.lock().unwrap());
+    job.note_notice("try-1", at);
+    assert_eq!(job.noticed("try-1"), Some(at));
+    assert_eq!(job.noticed("try-2"), None);
+    // Whoever has the lock is not waited for.
+    let locked = job.lock().unwrap();
+    job.note_notice("try-2", at);
+    assert_eq!(job.noticed("try-2"), None);
+    fs::write(job.directory().join("notice.json"), "{\"version\":2}").unwrap();
+    assert_eq!(job.noticed("try-1"), None);
+    locked.remove().unwrap();
+}

@@ -14,7 +14,7 @@ use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
 
 /// A job on an instance with that engine, which may use images of the lab's alone.
-fn on_instance(engine: &Engine) -> RunnerBuilder {
+pub(super) fn on_instance(engine: &Engine) -> RunnerBuilder {
     let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash).path_first(&engine.path());
     Runner::builder()
         .on_ec2()
@@ -23,7 +23,7 @@ fn on_instance(engine: &Engine) -> RunnerBuilder {
         .config_tables("[limits]\nimages = [\"localhost/lab/*\", \"127.0.0.1:*/group/**\"]\n")
 }
 
-fn local(name: &str) -> Value {
+pub(super) fn local(name: &str) -> Value {
     json!({ "name": name, "pull_policy": "never" })
 }
 

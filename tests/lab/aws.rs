@@ -517,6 +517,7 @@ static EXAMPLES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let policies = [
         include_str!("../../config-examples/iam/bastion.json"),
         include_str!("../../config-examples/iam/bastion-ec2.json"),
+        include_str!("../../config-examples/iam/bastion-ecr.json"),
     ];
     let mut all = BTreeSet::new();
     for policy in policies {

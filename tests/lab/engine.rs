@@ -2,13 +2,20 @@
 //! with images made here and, where a test asks for one, a registry to pull from.
 //!
 //! Storage, networks and addresses are the test's own; all containers are below the machine that started them and end
-//! with it. What the shim translates is where podman differs: the place of credentials, and how a network is made.
+//! with it. What the shim translates is where podman differs: the place of credentials, and how a network is made. What a
+//! test that was killed left on this host, bridges and rules among it, the next engine clears away.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
+
+use rustix::fs::FlockOperation;
+use rustix::fs::flock;
 
 use super::PATIENCE;
 use super::port;
@@ -38,15 +45,22 @@ const APPLETS: [&str; 35] = [
 /// Users of the test registry, one of them ECR's, and the password's bcrypt hash.
 const HTPASSWD: &str = "lab:$2b$05$J0IfI5LBSBxqvUsqvFBlLOFidVdE/KHZSny.uLtIzThGQPn9DCQfC\nAWS:$2b$05$J0IfI5LBSBxqvUsqvFBlLOFidVdE/KHZSny.uLtIzThGQPn9DCQfC\n";
 
+/// What an engine's folder is called on this host, up to a part of its own.
+const FOLDERS: &str = "gad-eng-";
+
+/// The file in it that is locked for as long as the engine's test lives, and holds its number.
+const OWNER: &str = "owner";
+
 /// An engine with its images. Its networks go when it is dropped.
 pub(crate) struct Engine {
     folder: tempfile::TempDir,
-    bridge: String,
-    subnet: String,
-    /// Two of podman's networks with name servers get in each other's way on one host.
-    lock: Option<std::fs::File>,
+    /// One of podman's networks at a time: what it makes of rules is this host's.
+    lock: Option<File>,
+    abandoned: bool,
     /// Its number is nobody else's on this host, and so is the network's that is made of it.
-    _number: Port,
+    number: Port,
+    /// Let go after the folder is gone.
+    _owner: File,
 }
 
 /// What an image is made of.
@@ -139,6 +153,10 @@ impl Tree {
                 .expect("a writable directory");
             write_program(&path, text);
         }
+        for folder in ["tmp", "var/tmp"] {
+            let open = std::fs::Permissions::from_mode(0o1777);
+            std::fs::set_permissions(root.join(folder), open).expect("own directory");
+        }
     }
 }
 
@@ -150,23 +168,18 @@ impl Engine {
     /// Makes an engine without any image.
     pub(crate) fn new() -> Self {
         tools::need_root();
+        clear_ownerless();
         let folder = tempfile::Builder::new()
-            .prefix("gad-eng-")
+            .prefix(FOLDERS)
             .tempdir()
             .expect("a temporary directory");
-        let port = Port::reserve();
-        let number = port.number();
+        let number = Port::reserve();
         let engine = Self {
+            _owner: own(folder.path(), number.number()),
             folder,
-            bridge: format!("gad{number}"),
-            subnet: format!(
-                "10.{}.{}.0/24",
-                // The lower half has podman's own default network, 10.88.0.0/16.
-                128 | (number / 256),
-                number % 256
-            ),
             lock: None,
-            _number: port,
+            abandoned: false,
+            number,
         };
         let root = engine.root();
         std::fs::write(root.join("containers.conf"), CONTAINERS_CONF)
@@ -174,15 +187,25 @@ impl Engine {
         for empty in ["registries.conf", "logins", "docker.sock"] {
             std::fs::write(root.join(empty), "").expect("a writable directory");
         }
-        std::fs::create_dir(root.join("bin")).expect("a writable directory");
+        for folder in ["bin", "networks"] {
+            std::fs::create_dir(root.join(folder)).expect("a writable directory");
+        }
+        // The machine has mounts of its own; this host's are left alone.
+        let mounts = std::fs::read_link("/proc/self/ns/mnt").expect("Linux's /proc");
         let mut shim = String::from("#!/bin/sh\n");
         write!(
             shim,
             "r={root}\n\
              export CONTAINERS_CONF=$r/containers.conf CONTAINERS_REGISTRIES_CONF=$r/registries.conf\n\
-             [ \"$1\" != --config ] || {{ export REGISTRY_AUTH_FILE=\"$2/config.json\"; shift 2; }}\n\
+             [ \"$1\" != --config ] || {{\n\
+             while read -r k t; do sed -i \"s|\\\"$k\\\"|\\\"$t\\\"|\" \"$2/config.json\"; done <$r/logins\n\
+             export REGISTRY_AUTH_FILE=\"$2/config.json\"; shift 2; }}\n\
              if [ -e $r/fails ]; then cat $r/fails >&2; exit 1; fi\n\
              echo \"$*\" >>$r/calls\n\
+             n=/run/containers/networks\n\
+             if [ \"$(readlink /proc/self/ns/mnt)\" != '{mounts}' ] && [ ! -e $n/own ]; then\n\
+             mkdir -p $n && mount --bind $r/networks $n && : >$n/own || exit 1\n\
+             fi\n\
              c=$1\n\
              [ \"$1\" != network ] || c=\"$1 $2\"\n\
              case $c in\n\
@@ -205,8 +228,9 @@ impl Engine {
              esac\n\
              exec {podman} --log-level=error --root $r/s --runroot $r/r --network-config-dir $r/n --tmpdir $r/t \"$@\"\n",
             root = root.display(),
-            bridge = engine.bridge,
-            subnet = engine.subnet,
+            mounts = mounts.display(),
+            bridge = bridge(engine.number.number()),
+            subnet = subnet(engine.number.number()),
             podman = tools::program("podman").display(),
         )
         .expect("a string");
@@ -217,11 +241,20 @@ impl Engine {
     /// Makes an engine whose containers may talk to each other; one at a time has that on this host.
     pub(crate) fn with_network() -> Self {
         let path = std::env::temp_dir().join("gitlab-aws-driver-test-engine");
-        let lock = std::fs::File::create(path).expect("a lock file");
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("a lock");
+        let lock = File::create(path).expect("a lock file");
+        flock(&lock, FlockOperation::LockExclusive).expect("a lock");
         let mut engine = Self::new();
         engine.lock = Some(lock);
         engine
+    }
+
+    /// Leaves everything as a test does that is killed; returns the folder and the bridge.
+    pub(crate) fn abandon(mut self) -> (PathBuf, PathBuf) {
+        self.folder.disable_cleanup(true);
+        let bridge = Path::new("/sys/class/net").join(bridge(self.number.number()));
+        let folder = self.root().to_owned();
+        self.abandoned = true;
+        (folder, bridge)
     }
 
     fn root(&self) -> &Path {
@@ -236,6 +269,11 @@ impl Engine {
     /// Has every command of docker's fail with these words.
     pub(crate) fn fail_with(&self, words: &str) {
         std::fs::write(self.root().join("fails"), words).expect("a writable directory");
+    }
+
+    /// Has docker work again.
+    pub(crate) fn heal(&self) {
+        std::fs::remove_file(self.root().join("fails")).expect("it was failing");
     }
 
     /// Returns the commands so far, a line each, but for those that fill a registry.
@@ -299,26 +337,87 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if self.abandoned {
+            return;
+        }
         // The containers are gone with their machine; bridge and rules are this host's.
         if self.lock.is_some() {
-            let rules = "for t in filter nat; do iptables -t $t -S | grep -F \"$2\" | sed 's/^-A/-D/' | \
-                         while read -r r; do echo \"$r\" | xargs iptables -t $t; done; done; ip link delete \"$1\"";
-            let mut tidy = Command::new("sh");
-            tidy.args(["-c", rules, "sh", &self.bridge, &self.subnet]);
-            drop(tidy.output());
+            clear_network(self.number.number());
         }
-        let root = self.root().display();
-        let left = super::processes::of(self.root());
-        for process in left {
-            process.kill();
-        }
-        drop(
-            Command::new("sh")
-                .arg("-c")
-                .arg(format!("umount {root}/s/overlay {root}/s 2>/dev/null"))
-                .status(),
-        );
+        clear_folder(self.root());
     }
+}
+
+/// Returns the name of an engine's bridge.
+fn bridge(number: u16) -> String {
+    format!("gad{number}")
+}
+
+/// Returns the addresses of an engine's network.
+fn subnet(number: u16) -> String {
+    // The lower half has podman's own default network, 10.88.0.0/16.
+    format!("10.{}.{}.0/24", 128 | (number / 256), number % 256)
+}
+
+/// Marks a folder as a living test's: it is locked before it has its name.
+fn own(folder: &Path, number: u16) -> File {
+    let unnamed = folder.join("owner.new");
+    let mut owner = File::create(&unnamed).expect("a writable directory");
+    write!(owner, "{number}").expect("room on the disk");
+    flock(&owner, FlockOperation::LockExclusive).expect("a lock");
+    std::fs::rename(unnamed, folder.join(OWNER)).expect("a writable directory");
+    owner
+}
+
+/// Ends what engines have left whose tests are no more: killed, most likely.
+fn clear_ownerless() {
+    let all = std::fs::read_dir(std::env::temp_dir()).expect("a temporary directory");
+    for entry in all.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(FOLDERS) {
+            clear_if_ownerless(&entry.path());
+        }
+    }
+}
+
+fn clear_if_ownerless(folder: &Path) {
+    let path = folder.join(OWNER);
+    let Ok(owner) = File::open(&path) else { return };
+    let number = std::fs::read_to_string(&path).unwrap_or_default();
+    let (Ok(()), Ok(number)) = (
+        flock(&owner, FlockOperation::NonBlockingLockExclusive),
+        number.parse(),
+    ) else {
+        return;
+    };
+    drop(std::fs::remove_file(folder.join("fails")));
+    let mut end = Command::new(folder.join("bin/docker"));
+    drop(end.args(["rm", "-f", "-t", "0", "-a"]).output());
+    clear_network(number);
+    clear_folder(folder);
+    super::processes::wait_none(folder, PATIENCE);
+    drop(std::fs::remove_dir_all(folder));
+}
+
+/// Takes an engine's bridge away, and the rules about its addresses.
+fn clear_network(number: u16) {
+    let rules = "for t in filter nat; do iptables -t $t -S | grep -F \"$2\" | sed 's/^-A/-D/' | \
+                 while read -r r; do echo \"$r\" | xargs iptables -t $t; done; done; ip link delete \"$1\"";
+    let mut tidy = Command::new("sh");
+    tidy.args(["-c", rules, "sh", &bridge(number), &subnet(number)]);
+    drop(tidy.output());
+}
+
+/// Ends the processes that are of an engine's folder, its name server among them, and takes its mounts away.
+fn clear_folder(folder: &Path) {
+    for process in super::processes::of(folder) {
+        process.kill();
+    }
+    let root = folder.display();
+    let mut unmount = Command::new("sh");
+    unmount
+        .arg("-c")
+        .arg(format!("umount {root}/s/overlay {root}/s 2>/dev/null"));
+    drop(unmount.status());
 }
 
 /// A registry that lets in `lab` with the password `secret`.

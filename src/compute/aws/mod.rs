@@ -55,6 +55,8 @@ pub struct Aws {
     #[cfg(feature = "ec2")]
     pub(in crate::compute) ec2: aws_sdk_ec2::Client,
     #[cfg(feature = "ec2")]
+    pub(in crate::compute) ecr: aws_sdk_ecr::Client,
+    #[cfg(feature = "ec2")]
     pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
     /// Where long waits are told.
     ui: Option<Ui>,
@@ -90,6 +92,8 @@ impl Aws {
             ecs: aws_sdk_ecs::Client::new(&config),
             #[cfg(feature = "ec2")]
             ec2: aws_sdk_ec2::Client::new(&config),
+            #[cfg(feature = "ec2")]
+            ecr: aws_sdk_ecr::Client::new(&config),
             #[cfg(feature = "ec2")]
             connect: aws_sdk_ec2instanceconnect::Client::new(&config),
             ui,

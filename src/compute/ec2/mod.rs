@@ -25,6 +25,8 @@ pub mod launch;
 #[cfg(feature = "ec2")]
 pub mod list;
 pub mod pools;
+#[cfg(feature = "ec2")]
+pub mod registry;
 pub mod request;
 #[cfg(feature = "ec2")]
 pub mod settle;
@@ -41,7 +43,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aws::access::Access;
 #[cfg(not(feature = "ec2"))]
-pub(super) use without::{end, refused, watch};
+pub(super) use without::{end, refused, registry, watch};
 
 /// What names a launch's own token on all that it made.
 pub const LAUNCH: &str = "launch";

@@ -21,6 +21,25 @@ pub(in crate::compute) mod end {
     }
 }
 
+/// ECR.
+pub(in crate::compute) mod registry {
+    use crate::compute::aws::access::Access;
+    use crate::error::Result;
+    use crate::runner::containers::Secret;
+    use crate::state::shared::Shared;
+    use crate::ui::Ui;
+
+    /// Refuses.
+    pub(in crate::compute) async fn token(
+        _access: &Access,
+        _region: &str,
+        _shared: &Shared,
+        _ui: Ui,
+    ) -> Result<Secret> {
+        Err(super::refused())
+    }
+}
+
 /// Watching.
 pub(in crate::compute) mod watch {
     use tokio::sync::Notify;

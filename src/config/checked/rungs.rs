@@ -1,7 +1,7 @@
 //! What only holds between rungs and other keys: `local` stands alone, and each rung has what its machines need.
 
 use super::super::file::Keys;
-use super::super::settings::Rung;
+use super::super::settings::{EcrLogin, Rung};
 use super::Check;
 use crate::error::Result;
 
@@ -158,10 +158,12 @@ impl Check<'_> {
         let Some(ec2) = &keys.ec2 else { return Ok(()) };
         if ec2.container != Some(true) {
             for (key, set) in [
-                ("privileged", ec2.privileged),
-                ("docker_socket", ec2.docker_socket),
+                ("privileged", ec2.privileged == Some(true)),
+                ("docker_socket", ec2.docker_socket == Some(true)),
+                ("ecr_login", ec2.ecr_login == Some(EcrLogin::Driver)),
+                ("services_timeout", ec2.services_timeout.is_some()),
             ] {
-                if set == Some(true) {
+                if set {
                     let message = "it is for jobs in containers, and container = true is not there";
                     return Err(self
                         .plain_error(&format!("ec2.{key}"), message)

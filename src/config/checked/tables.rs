@@ -7,6 +7,8 @@ use super::super::settings::{CONTAINER, Ec2, Fargate, Limits, Match, Ssh};
 
 /// From a running machine to the first login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3 * 60);
+/// What the docker executor gives the services of a job.
+const SERVICES_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a running script may be out of reach.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
@@ -70,6 +72,8 @@ impl From<file::Ec2> for Ec2 {
             container_image: e.container_image,
             privileged: e.privileged.unwrap_or(false),
             docker_socket: e.docker_socket.unwrap_or(false),
+            ecr_login: e.ecr_login.unwrap_or_default(),
+            services_timeout: e.services_timeout.unwrap_or(SERVICES_TIMEOUT),
         }
     }
 }

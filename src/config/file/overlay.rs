@@ -152,6 +152,8 @@ impl Ec2 {
             container_image,
             privileged,
             docker_socket,
+            ecr_login,
+            services_timeout,
         )
     }
 }

@@ -94,7 +94,9 @@ fn each_key_does_in_a_profile_what_it_does_in_the_file() {
         seen += 1;
         let line = format!("{name} = {example}\n");
         let line = match name.as_str() {
-            "privileged" | "docker_socket" => format!("container = true\n{line}"),
+            "privileged" | "docker_socket" | "ecr_login" | "services_timeout" => {
+                format!("container = true\n{line}")
+            }
             _ => line,
         };
         let top =

@@ -3,7 +3,7 @@
 use super::super::arn;
 use super::super::keys::closest;
 use super::super::quantity::parse_size;
-use super::super::settings::{Architecture, Rung};
+use super::super::settings::{Architecture, EcrLogin, Rung};
 use super::super::tags;
 use super::words::{one_of, parse_text};
 use crate::container::image::is_name;
@@ -147,6 +147,15 @@ pub(super) fn parse_container_image(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text)
+}
+
+/// Reads whose role logs in to ECR.
+pub(super) fn parse_ecr_login(text: &str) -> Result<EcrLogin, String> {
+    let all = [
+        ("instance", EcrLogin::Instance),
+        ("driver", EcrLogin::Driver),
+    ];
+    one_of(text, "way to log in to ECR", &all, "instance, driver")
 }
 
 pub(super) fn parse_subnet(text: &str) -> Result<String, String> {

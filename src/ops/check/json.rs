@@ -87,6 +87,8 @@ fn ec2_json(ec2: &Ec2) -> Value {
         "container_image": ec2.container_image,
         "privileged": ec2.privileged,
         "docker_socket": ec2.docker_socket,
+        "ecr_login": ec2.ecr_login.name(),
+        "services_timeout_seconds": ec2.services_timeout.as_secs_f64(),
     })
 }
 

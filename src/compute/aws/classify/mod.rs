@@ -117,6 +117,8 @@ pub enum Action {
     DescribeVolumes,
     /// EC2 DeleteVolume.
     DeleteVolume,
+    /// ECR GetAuthorizationToken.
+    GetAuthorizationToken,
     /// EC2 Instance Connect's SendSSHPublicKey.
     SendSshPublicKey,
 }
@@ -145,6 +147,7 @@ impl Action {
             Self::CancelSpotInstanceRequests => "ec2:CancelSpotInstanceRequests",
             Self::DescribeVolumes => "ec2:DescribeVolumes",
             Self::DeleteVolume => "ec2:DeleteVolume",
+            Self::GetAuthorizationToken => "ecr:GetAuthorizationToken",
             Self::SendSshPublicKey => "ec2-instance-connect:SendSSHPublicKey",
         }
     }

@@ -266,6 +266,8 @@ pub(super) const TABLE: &[Row] = &[
         "A deny above the role's own policies (service control policy, permissions boundary, explicit Deny) forbids {action}: take it to whoever owns that policy."),
     row(From::Call, DENIED, &["perform: ec2:describenetworkinterfaces", "describenetworkinterfaces"], Why::Denied,
         "Allow the driver's role ec2:DescribeNetworkInterfaces: it is what public addresses are read by; or dial private addresses (`use_public_ip = false` under [fargate])."),
+    row(From::Call, DENIED, &["perform: ecr:getauthorizationtoken", "perform ecr:getauthorizationtoken"], Why::Denied,
+        "Allow the driver's role ecr:GetAuthorizationToken (config-examples/iam/bastion-ecr.json), or let the instance's own role log in (`ecr_login = \"instance\"` under [ec2])."),
     row(From::Call, DENIED, &[], Why::Denied,
         "Allow the driver's role {action}; the policy in config-examples/ has all that a job needs."),
     row(From::Call, &[], &["unable to assume the role"], Why::Denied,

@@ -11,6 +11,7 @@ from . import clock
 from . import connect
 from . import control
 from . import ec2
+from . import ecr
 from . import ecs
 from . import iam
 from . import sts
@@ -21,7 +22,13 @@ from .wire import AwsError
 from .wire import error_answer
 from .wire import json_answer
 
-OWN = {"ecs": ecs.CALLS, "ec2": ec2.CALLS, "ec2-instance-connect": connect.CALLS, "sts": sts.CALLS}
+OWN = {
+    "ecs": ecs.CALLS,
+    "ec2": ec2.CALLS,
+    "ec2-instance-connect": connect.CALLS,
+    "ecr": ecr.CALLS,
+    "sts": sts.CALLS,
+}
 
 
 class Front:

@@ -1,0 +1,64 @@
+//! What the job log was told of Spot's notice, for the job's later scripts: each is a process of its own, and one telling is
+//! enough. Nothing here is needed: what cannot be read or kept is told again.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::Job;
+use super::files::{self, VERSION, Versioned};
+
+/// The file's name in the job's directory.
+const NAME: &str = "notice.json";
+
+/// Left by the script that told it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Noticed {
+    version: u32,
+    /// The try of `prepare` whose machine it is about.
+    attempt: String,
+    /// When Spot takes that machine back: Unix time, seconds.
+    at: u64,
+}
+
+impl Versioned for Noticed {
+    const WHAT: &'static str = "notice";
+}
+
+impl Job {
+    /// Returns when Spot takes the machine of that try back, where the job log was told already.
+    #[must_use]
+    pub fn noticed(&self, attempt: &str) -> Option<SystemTime> {
+        let noticed: Noticed = files::read(&self.dir.join(NAME)).ok().flatten()?;
+        (noticed.attempt == attempt)
+            .then(|| UNIX_EPOCH.checked_add(Duration::from_secs(noticed.at)))?
+    }
+
+    /// Remembers that the job log was told so. Another stage that has the lock is not waited for: it is a `cleanup`, after
+    /// which no script comes.
+    pub fn note_notice(&self, attempt: &str, at: SystemTime) {
+        let noticed = Noticed {
+            version: VERSION,
+            attempt: attempt.to_owned(),
+            at: at
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+        };
+        let noted = self.open_lock().and_then(|lock| {
+            let free = match lock {
+                Some(lock) if self.take(&lock, FlockOperation::NonBlockingLockExclusive)? => {
+                    self.confirm(lock)
+                }
+                _ => None,
+            };
+            match free {
+                Some(_locked) => files::write(&self.dir.join(NAME), &noticed),
+                None => Ok(()),
+            }
+        });
+        if let Err(error) = noted {
+            tracing::debug!(%error, "that the notice was told is not remembered");
+        }
+    }
+}
