@@ -13,7 +13,7 @@ use super::settings::{
     Limits, Local, Log, LogFormat, LogLevel, Match, Profile, Rung, Settings, Style,
 };
 use super::tags;
-use super::tree::{Spot, Spots};
+use super::tree::{Misspelt, Spot, Spots};
 use crate::error::{Error, Result};
 
 /// Where state lives unless the file says otherwise.
@@ -156,6 +156,24 @@ impl Check<'_> {
         }
     }
 
+    /// Returns the error that something is not there, or, where the file has it under a name that nobody knows, the error
+    /// that this is no key: its warning would not be seen beside the error.
+    fn missing(self, table: &str, key: &str, error: Error) -> Error {
+        let path = format!("{table}.{key}");
+        let own = self.profile.map(|i| format!("profile[{i}]."));
+        let prefixes = own.iter().map(String::as_str).chain([""]);
+        let misspelt = prefixes
+            .flat_map(|prefix| [format!("{prefix}{path}"), format!("{prefix}{table}")])
+            .find_map(|path| self.spots.meant(&path));
+        match misspelt {
+            Some(Misspelt { shown, advice, key }) => {
+                let message = format!("{shown}: there is no such key; {advice}");
+                self.place.error(*key, &message).hint(error.to_string())
+            }
+            None => error,
+        }
+    }
+
     /// Checks the administrator's own tags: AWS would refuse a whole launch for one of them.
     fn tags(self, all: Option<&[(String, String)]>) -> Result<()> {
         let all = all.unwrap_or_default();
@@ -219,9 +237,10 @@ impl Check<'_> {
         let path = format!("profile[{i}]");
         let Some(name) = profile.name.clone() else {
             let message = format!("{path}: the profile has no name");
-            return Err(self
+            let error = self
                 .nameless(i, &message)
-                .hint("For example, under [[profile]]: name = \"docker\""));
+                .hint("For example, under [[profile]]: name = \"docker\"");
+            return Err(self.missing(&path, "name", error));
         };
         let same = |other: &Keys| other.name.as_ref() == Some(&name);
         if let Some(first) = before.iter().position(same) {
@@ -239,9 +258,10 @@ impl Check<'_> {
             let message = format!(
                 "{path}: the profile {name:?} has no match, so it would hold for every job"
             );
-            return Err(self
+            let error = self
                 .nameless(i, &message)
-                .hint("For example, under [[profile]]: match = { job_name = \"docker-*\" }"));
+                .hint("For example, under [[profile]]: match = { job_name = \"docker-*\" }");
+            return Err(self.missing(&path, "match", error));
         }
         Ok((name, matches))
     }

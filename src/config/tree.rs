@@ -28,9 +28,23 @@ pub(super) struct Tree<'i> {
     pub(super) style: Style,
 }
 
-/// Where every known key stands.
+/// Where every known key stands, and what unknown ones probably meant.
 #[derive(Debug, Default)]
-pub(super) struct Spots(BTreeMap<String, Spot>);
+pub(super) struct Spots {
+    known: BTreeMap<String, Spot>,
+    meant: BTreeMap<String, Misspelt>,
+}
+
+/// A key that nobody knows, but whose right spelling can be guessed.
+#[derive(Debug)]
+pub(super) struct Misspelt {
+    /// Its full path as the file spells it.
+    pub(super) shown: String,
+    /// What it probably meant.
+    pub(super) advice: String,
+    /// Where it is.
+    pub(super) key: usize,
+}
 
 /// Where a key stands.
 #[derive(Debug)]
@@ -52,12 +66,17 @@ pub(super) struct Spot {
 impl Spots {
     /// Returns where a key stands, if the file has it.
     pub(super) fn get(&self, path: &str) -> Option<&Spot> {
-        self.0.get(path)
+        self.known.get(path)
+    }
+
+    /// Returns what was probably meant for a key or table that the file does not have.
+    pub(super) fn meant(&self, path: &str) -> Option<&Misspelt> {
+        self.meant.get(path)
     }
 
     /// Returns where the first key of a table stands.
     pub(super) fn first_below(&self, table: &str) -> Option<usize> {
-        self.0
+        self.known
             .iter()
             .filter(|(path, _)| {
                 path.strip_prefix(table)
@@ -69,7 +88,7 @@ impl Spots {
 
     /// Returns the innermost key whose value holds the offset.
     fn around(&self, offset: usize) -> Option<&Spot> {
-        self.0
+        self.known
             .values()
             .filter(|spot| {
                 spot.value.start <= offset && offset < spot.value.end.max(spot.value.start + 1)
@@ -223,7 +242,7 @@ impl Reader<'_> {
                 return Err(self.twice(other, &spot));
             }
             let value = self.value(value, key, &spot, &path, at.in_profile)?;
-            self.spots.0.insert(path, spot);
+            self.spots.known.insert(path, spot);
             out.insert(
                 Spanned::new(name.span(), DeString::Borrowed(key.name)),
                 value,
@@ -296,7 +315,7 @@ impl Reader<'_> {
                 key: name.span(),
                 value: value.span(),
             };
-            self.spots.0.insert(join(path, name.get_ref()), spot);
+            self.spots.known.insert(join(path, name.get_ref()), spot);
         }
     }
 
@@ -340,14 +359,15 @@ impl Reader<'_> {
         }
         let line = self.place.line(span.start);
         let path = self.place.path.display();
-        let advice = match suggestion(written, lower, keys, at) {
-            Some(advice) => format!("; {advice}"),
-            None => String::new(),
-        };
-        self.warnings.push((
-            span.start,
-            format!("{path}:{line}: unknown key {shown} is ignored{advice}"),
-        ));
+        let mut warning = format!("{path}:{line}: unknown key {shown} is ignored");
+        if let Some((advice, meant)) = suggestion(written, lower, keys, at) {
+            warning = format!("{warning}; {advice}");
+            let key = span.start;
+            self.spots
+                .meant
+                .insert(meant, Misspelt { shown, advice, key });
+        }
+        self.warnings.push((span.start, warning));
         Ok(())
     }
 
@@ -372,7 +392,7 @@ impl Reader<'_> {
     fn rivals(&self) -> Result<()> {
         let profiles = self
             .spots
-            .0
+            .known
             .keys()
             .filter_map(|path| path.find("].").map(|end| &path[..end + 2]));
         for prefix in std::iter::once("").chain(profiles) {
@@ -398,29 +418,42 @@ fn header(shown: &str) -> String {
     }
 }
 
-/// Says what an unknown key probably meant: another name here, or the same in another table.
-fn suggestion(written: &str, lower: &str, keys: &'static [Key], at: &At) -> Option<String> {
+/// Says what an unknown key probably meant, another name here or the same in another table, and where that would stand.
+fn suggestion(
+    written: &str,
+    lower: &str,
+    keys: &'static [Key],
+    at: &At,
+) -> Option<(String, String)> {
     // Who writes CamelCase has a Go-driver file and is best served with that driver's names.
     let camel = written.contains(char::is_uppercase);
-    let names = keys.iter().map(|key| match key.go {
+    let shown = |key: &Key| match key.go {
         Some(go) if camel || key.only_go() => go,
         _ => key.name,
-    });
-    if let Some(name) = closest(lower, names) {
-        return Some(format!("did you mean {name}?"));
+    };
+    if let Some(name) = closest(lower, keys.iter().map(shown)) {
+        let key = keys.iter().find(|key| shown(key) == name)?;
+        return Some((format!("did you mean {name}?"), at.path_to(key.name)));
     }
     if at.in_profile {
         return None;
     }
-    if at.header.is_some() && ROOT.iter().any(|key| key.is(lower)) {
-        return Some("it belongs at the top of the file, above the first [table]".to_owned());
+    if at.header.is_some()
+        && let Some(key) = ROOT.iter().find(|key| key.is(lower))
+    {
+        let advice = "it belongs at the top of the file, above the first [table]";
+        return Some((advice.to_owned(), key.name.to_owned()));
     }
-    let table = ROOT.iter().find(|table| {
-        matches!(table.holds, Holds::Table(_)) && table.children().iter().any(|key| key.is(lower))
-    })?;
-    Some(format!(
-        "did you mean {written} under [{}]?",
-        table.go.filter(|_| camel).unwrap_or(table.name)
+    let tables = ROOT
+        .iter()
+        .filter(|table| matches!(table.holds, Holds::Table(_)));
+    let (table, key) = tables
+        .filter_map(|table| Some((table, table.children().iter().find(|key| key.is(lower))?)))
+        .next()?;
+    let name = table.go.filter(|_| camel).unwrap_or(table.name);
+    Some((
+        format!("did you mean {written} under [{name}]?"),
+        join(table.name, key.name),
     ))
 }
 

@@ -115,9 +115,10 @@ impl Check<'_> {
     fn needs(self, path: &str, rungs: &[Rung], keys: &Keys) -> Result<()> {
         let missing = |rung: &Rung, table: &str, key: &str, example: &str| {
             let message = format!("the rung \"{rung}\" needs [{table}] {key}, which is not there");
-            Err(self
+            let error = self
                 .plain_error(path, &message)
-                .hint(format!("For example, under [{table}]: {key} = {example}")))
+                .hint(format!("For example, under [{table}]: {key} = {example}"));
+            Err(self.missing(table, key, error))
         };
         let fargate = keys.fargate.clone().unwrap_or_default();
         if let Some(rung) = rungs.iter().find(|rung| rung.is_task()) {
@@ -165,11 +166,12 @@ impl Check<'_> {
             ] {
                 if set {
                     let message = "it is for jobs in containers, and container = true is not there";
-                    return Err(self
+                    let error = self
                         .plain_error(&format!("ec2.{key}"), message)
                         .hint(format!(
                             "Add container = true under [ec2], or take {key} out."
-                        )));
+                        ));
+                    return Err(self.missing("ec2", "container", error));
                 }
             }
             return Ok(());

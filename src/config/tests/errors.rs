@@ -317,6 +317,37 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "f.toml:4:12: ec2.key_name: it stands in launch_template, which the file names as well",
             "take key_name out",
         ),
+        // What is there, but under a name that nobody knows.
+        (
+            "capacity = [\"ec2-spot\"]\n[ec2]\nimage_id = \"ami-0123456789abcdef0\"\ninstance_type = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]",
+            "f.toml:4:1: ec2.instance_type: there is no such key; did you mean instance_types?",
+            "f.toml:1:12: capacity: the rung \"ec2-spot\" needs [ec2] instance_types, which is not there",
+        ),
+        (
+            "capacity = [\"ec2\"]\n[ec3]\nimage_id = \"ami-0123456789abcdef0\"",
+            "f.toml:2:2: ec3: there is no such key; did you mean ec2?",
+            "needs [ec2] image_id",
+        ),
+        (
+            "capacity = [\"fargate\"]\ntask_definition = \"ci-job\"\n[fargate]\nsubnets = [\"subnet-1\"]",
+            "f.toml:2:1: task_definition: there is no such key; did you mean task_definition under [fargate]?",
+            "needs [fargate] task_definition",
+        ),
+        (
+            "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"ec2\"]\n[profile.ec2]\nimage-ids = \"ami-0123456789abcdef0\"",
+            "f.toml:10:1: profile[0].ec2.image-ids: there is no such key; did you mean image_id?",
+            "f.toml:8:12: profile[0].capacity: the rung \"ec2\" needs [ec2] image_id",
+        ),
+        (
+            "rung_wait = \"5m\"\n[ec2]\nprivileged = true\ncontaner = true",
+            "f.toml:4:1: ec2.contaner: there is no such key; did you mean container?",
+            "container = true is not there",
+        ),
+        (
+            "[[profile]]\nnmae = \"a\"",
+            "f.toml:2:1: profile[0].nmae: there is no such key; did you mean name?",
+            "the profile has no name",
+        ),
         // Profiles.
         (
             "[[profile]]\ncapacity = [\"ec2\"]",
