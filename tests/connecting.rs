@@ -62,6 +62,23 @@ fn behind_proxy(machine: ServerBuilder) -> lab::runner::RunnerBuilder {
 }
 
 #[test]
+fn a_login_that_refuses_is_told_in_its_own_words() {
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    let runner = PLACE.job().machine(machine).build();
+    runner.start();
+    // As an instance answers root where its image wants another user.
+    let words = "Please login as the user \"admin\" rather than the user \"root\".";
+    let start_up = runner.server().home().join(".bashrc");
+    std::fs::write(&start_up, format!("echo '{words}'\nexit 142\n")).unwrap();
+    let output = runner.run("build_script", "echo never");
+    let reason = format!("the machine cannot run the driver's far side: {words}");
+    assert_system_failure(&runner, output, &reason);
+    std::fs::remove_file(start_up).unwrap();
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
 fn a_machine_that_refuses_for_too_long_is_told() {
     let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
     let runner = behind_proxy(machine).reconnect_timeout("3s").build();

@@ -89,3 +89,23 @@ fn a_script_of_an_ordinary_user_is_cancelled() {
         .run("after_script", "echo after")
         .assert_stdout("after\n");
 }
+
+#[test]
+fn a_login_that_refuses_is_told_in_its_own_words() {
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    let runner = Runner::builder().on_fargate().machine(machine).build();
+    let start_up = runner.server().home().join(".bashrc");
+    std::fs::write(
+        start_up,
+        "echo 'This account is currently not available.'\nexit 1\n",
+    )
+    .unwrap();
+    let output = runner.prepare().assert_code(2);
+    let output = output.assert_contains(
+        "the machine cannot run the driver's first command: it ended without an answer: This account is currently \
+         not available.",
+    );
+    output.assert_contains("The image needs a POSIX login shell");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}

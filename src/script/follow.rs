@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::environment::ContainerEnvironment;
+use super::failures;
 use super::forget::{drop_script, forget, heed_left};
-use super::frames::{Frame, Item, Malformed, Scanner};
+use super::frames::{Frame, Item, Scanner};
 use super::notice::{self, Notices};
 use super::output::{self, Output};
 use super::world::{Interruption, Stopped, World};
 use super::{Nonce, Verb};
 use crate::compute::{self, Endpoint, Machine};
-use crate::container::trouble;
 use crate::error::{Error, Kind, one_line};
 use crate::process::Process;
 use crate::ssh::connect::connect;
@@ -41,8 +41,8 @@ const SILENT_ENDS: u32 = 3;
 const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
 /// How long AWS is given to say that an instance is being ended, where a signal killed its script.
 const VERDICT: Duration = Duration::from_secs(3);
-/// What is kept of the far side's standard error for an error message.
-const STDERR_TAIL: usize = 1024;
+/// What is kept of the far side's words for an error message.
+const SAID_TAIL: usize = 1024;
 
 type Result<T> = std::result::Result<T, Stopped>;
 
@@ -116,16 +116,16 @@ struct Progress {
     offset: u64,
     /// Connections on which the far side ended without a word.
     silent_ends: u32,
+    /// The end of what came on standard output before the far side spoke: a login that refuses says why there.
+    greeting: Vec<u8>,
     /// The end of what the far side wrote to standard error.
     stderr: Vec<u8>,
 }
 
-impl Progress {
-    fn keep_stderr(&mut self, data: &[u8]) {
-        self.stderr.extend_from_slice(data);
-        let excess = self.stderr.len().saturating_sub(STDERR_TAIL);
-        self.stderr.drain(..excess);
-    }
+fn keep_tail(kept: &mut Vec<u8>, data: &[u8]) {
+    kept.extend_from_slice(data);
+    let excess = kept.len().saturating_sub(SAID_TAIL);
+    kept.drain(..excess);
 }
 
 /// How one connection ended.
@@ -282,7 +282,7 @@ async fn reach(
             biased;
             interruption = world.next() => match interruption? {
                 Interruption::Machine(error) => return Err(error.into()),
-                Interruption::Cancel if !progress.sent => return Err(cancelled_before_start().into()),
+                Interruption::Cancel if !progress.sent => return Err(failures::cancelled_before_start().into()),
                 Interruption::Cancel => {}
                 Interruption::OutOfReach => {
                     world.told_loss_of = Some(since);
@@ -356,9 +356,14 @@ async fn follow(
             event = line.receiver.next() => event,
         };
         match event {
-            Event::Out(data) => stdout.push(&data),
+            Event::Out(data) => {
+                if !progress.opened {
+                    keep_tail(&mut progress.greeting, &data);
+                }
+                stdout.push(&data);
+            }
             Event::Err(data) => {
-                progress.keep_stderr(&data);
+                keep_tail(&mut progress.stderr, &data);
                 heed_left(&mut stderr, &data, script, &mut world.left);
                 continue;
             }
@@ -366,12 +371,12 @@ async fn follow(
             Event::Ended => {
                 progress.silent_ends += 1;
                 if progress.silent_ends >= SILENT_ENDS && !open {
-                    return Err(not_started(progress).into());
+                    return Err(failures::not_started(&progress.stderr, &progress.greeting).into());
                 }
                 return Ok(Connection::Lost { followed: open });
             }
         }
-        while let Some(item) = stdout.take().map_err(malformed)? {
+        while let Some(item) = stdout.take().map_err(failures::malformed)? {
             match item {
                 Item::Bytes(bytes) => {
                     progress.offset += bytes.len() as u64;
@@ -387,24 +392,28 @@ async fn follow(
                     line.order(format!("ack {at}\n"));
                 }
                 Item::Frame(Frame::Open(at) | Frame::Next(at)) => {
-                    return Err(out_of_step(at, progress.offset).into());
+                    return Err(failures::out_of_step(at, progress.offset).into());
                 }
                 Item::Frame(Frame::End(code, memory_kills)) => {
                     return Ok(Connection::Ended(Ended { code, memory_kills }, line));
                 }
                 Item::Frame(Frame::Gone(_)) if !progress.opened => {
-                    return Err(cancelled_before_start().into());
+                    return Err(failures::cancelled_before_start().into());
                 }
                 Item::Frame(Frame::Gone(memory_kills)) => {
                     drop_script(script, world, &mut line).await;
-                    return Err(supervisor_gone(memory_kills).into());
+                    return Err(failures::supervisor_gone(memory_kills).into());
                 }
                 Item::Frame(Frame::Full(directory)) => {
                     drop_script(script, world, &mut line).await;
-                    return Err(no_space("has no room for the script's output", &directory).into());
+                    return Err(failures::no_space(
+                        "has no room for the script's output",
+                        &directory,
+                    )
+                    .into());
                 }
                 Item::Frame(Frame::Fail(reason)) => {
-                    return Err(no_space("could not take the script", &reason).into());
+                    return Err(failures::no_space("could not take the script", &reason).into());
                 }
                 Item::Frame(Frame::Left(name)) => world.left.push(one_line(&name)),
                 // Nobody has asked for it yet.
@@ -437,92 +446,4 @@ async fn rest(line: &mut Line, stdout: &mut Scanner, output: &Output) {
     };
     // The connection of a machine that is gone usually breaks at once; where it does not, nothing more comes.
     drop(timeout(Duration::from_secs(1), drain).await);
-}
-
-fn cancelled_before_start() -> Error {
-    Error::new(
-        Kind::Cancelled,
-        "the job was cancelled before this script began",
-    )
-}
-
-fn supervisor_gone(memory_kills: u64) -> Error {
-    let error = Error::new(
-        Kind::SupervisorGone,
-        "the process that watched the script on the machine was killed, so its result is not known",
-    );
-    if memory_kills > 0 {
-        return error.hint(format!(
-            "Out of memory: the machine's kernel killed {} meanwhile. {MORE_MEMORY}",
-            processes(memory_kills)
-        ));
-    }
-    error.hint("Out of memory, or a script that kills processes by name? See the machine's kernel log; retry the job.")
-}
-
-/// What helps a job that ran out of memory.
-const MORE_MEMORY: &str = "Give the job more memory (on Fargate: cpu and memory of the task definition), or have it \
-                           do less at once.";
-
-fn processes(kills: u64) -> String {
-    match kills {
-        1 => "a process".to_owned(),
-        more => format!("{more} processes"),
-    }
-}
-
-impl Ended {
-    /// Returns what is behind the code, where it is one that the script did not choose.
-    #[must_use]
-    pub fn hint(self) -> Option<String> {
-        // 128 and SIGKILL, as shells tell it.
-        (self.code == 137 && self.memory_kills > 0).then(|| {
-            format!(
-                "the machine ran out of memory: its kernel killed {} while the script ran. {MORE_MEMORY}",
-                processes(self.memory_kills)
-            )
-        })
-    }
-}
-
-fn no_space(what: &str, detail: &str) -> Error {
-    Error::new(Kind::NoSpace, format!("the machine {what}: {}", one_line(detail))).hint(
-        "No space is left on the machine's disk, or it cannot be written: give the job more disk (on Fargate: \
-         ephemeralStorage of the task definition), or write less.",
-    )
-}
-
-fn not_started(progress: &Progress) -> Error {
-    if let Some(error) = trouble::exec(&String::from_utf8_lossy(&progress.stderr)) {
-        return error;
-    }
-    let said = one_line(&String::from_utf8_lossy(&progress.stderr));
-    let said = if said.is_empty() {
-        "it said nothing".to_owned()
-    } else {
-        said
-    };
-    Error::new(Kind::Protocol, format!("the machine cannot run the driver's far side: {said}")).hint(
-        "The image needs a POSIX login shell and sh, cat, dd, grep, head, mkdir, mkfifo, mv, rm, sleep, tail and wc on PATH \
-         (coreutils or busybox).",
-    )
-}
-
-fn out_of_step(at: u64, expected: u64) -> Error {
-    Error::new(
-        Kind::Protocol,
-        format!(
-            "the machine goes on at byte {at} of the script's output, but {expected} were received"
-        ),
-    )
-    .hint("Please report this.")
-}
-
-fn malformed(error: Malformed) -> Error {
-    Error::new(
-        Kind::Protocol,
-        "the machine does not keep the driver's protocol",
-    )
-    .because(error)
-    .hint("Does a start-up file of its login shell print or loop without end?")
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{quote, stripped};
-use crate::error::{Error, Kind, Result, one_line};
+use super::{failures, quote, stripped};
+use crate::error::{Error, Kind, Result};
 use crate::ssh::session::Session;
 
 const REMOTE: &str = include_str!("keep_key.sh");
@@ -29,12 +29,10 @@ pub async fn keep(session: &Session, public_line: &str) -> Result<bool> {
     if said.code == Some(0) {
         return Ok(true);
     }
-    let why = one_line(&String::from_utf8_lossy(&said.err));
-    let ended = match said.code {
+    let why = failures::said(&said.err, &said.out).unwrap_or_else(|| match said.code {
         Some(code) => format!("exit code {code}"),
         None => "ended by a signal".to_owned(),
-    };
-    let why = if why.is_empty() { ended } else { why };
+    });
     Err(Error::new(
         Kind::Launch,
         format!("the login's account cannot keep the job's key: {why}"),

@@ -5,6 +5,7 @@
 //! the container's own [`environment`] and sets the watchdog.
 
 pub mod environment;
+mod failures;
 pub mod follow;
 mod forget;
 pub mod frames;

@@ -10,7 +10,7 @@ use memchr::memmem;
 use tokio::time::timeout;
 
 use super::environment::{self, ContainerEnvironment, Missing};
-use super::{Nonce, quote, stripped};
+use super::{Nonce, failures, quote, stripped};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::ssh::session::{Event, Session};
 
@@ -21,8 +21,8 @@ const WATCHDOG: &str = include_str!("watchdog.sh");
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// What a login shell's start-up files may print, beside what is asked for.
 const NOISE_LIMIT: usize = 1 << 20;
-/// What is kept of standard error for a message.
-const STDERR_LIMIT: usize = 1024;
+/// What is kept of its words for a message.
+const SAID_LIMIT: usize = 1024;
 
 /// What the first command brought back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,30 +119,30 @@ async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Resul
             Event::Lost => return Ok(None),
             Event::Err(data) => {
                 err.extend_from_slice(&data);
-                err.truncate(STDERR_LIMIT);
+                err.truncate(SAID_LIMIT);
             }
             Event::Out(data) => {
                 out.extend_from_slice(&data);
                 if let Some(said) = Said::parse(&out, nonce.as_str()) {
-                    return said
-                        .understand()
-                        .map(Some)
-                        .ok_or_else(|| unusable("it answers otherwise than it was asked", &[]));
+                    return said.understand().map(Some).ok_or_else(|| {
+                        unusable("it answers otherwise than it was asked", &[], &[])
+                    });
                 }
                 if out.len() > NOISE_LIMIT + environment::LIMIT + 4096 {
-                    return Err(unusable("its login shell prints without end", &err));
+                    return Err(unusable("its login shell prints without end", &err, &[]));
                 }
             }
-            Event::Ended => return Err(unusable("it ended without an answer", &err)),
+            Event::Ended => return Err(unusable("it ended without an answer", &err, &out)),
         }
     }
 }
 
-fn unusable(what: &str, stderr: &[u8]) -> Error {
-    let mut what = what.to_owned();
-    if !stderr.is_empty() {
-        what += &format!(": {}", one_line(&String::from_utf8_lossy(stderr)));
-    }
+fn unusable(what: &str, stderr: &[u8], stdout: &[u8]) -> Error {
+    let start = &stdout[..stdout.len().min(SAID_LIMIT)];
+    let what = match failures::said(stderr, start) {
+        Some(said) => format!("{what}: {said}"),
+        None => what.to_owned(),
+    };
     Error::new(
         Kind::Protocol,
         format!("the machine cannot run the driver's first command: {what}"),

@@ -1,0 +1,97 @@
+//! What keeps a script's result from being known, and what helps.
+
+use super::follow::Ended;
+use super::frames::Malformed;
+use crate::container::trouble;
+use crate::error::{Error, Kind, one_line};
+
+/// What helps a job that ran out of memory.
+const MORE_MEMORY: &str = "Give the job more memory (on Fargate: cpu and memory of the task definition), or have it \
+                           do less at once.";
+
+fn processes(kills: u64) -> String {
+    match kills {
+        1 => "a process".to_owned(),
+        more => format!("{more} processes"),
+    }
+}
+
+pub(super) fn cancelled_before_start() -> Error {
+    Error::new(
+        Kind::Cancelled,
+        "the job was cancelled before this script began",
+    )
+}
+
+pub(super) fn supervisor_gone(memory_kills: u64) -> Error {
+    let error = Error::new(
+        Kind::SupervisorGone,
+        "the process that watched the script on the machine was killed, so its result is not known",
+    );
+    if memory_kills > 0 {
+        return error.hint(format!(
+            "Out of memory: the machine's kernel killed {} meanwhile. {MORE_MEMORY}",
+            processes(memory_kills)
+        ));
+    }
+    error.hint("Out of memory, or a script that kills processes by name? See the machine's kernel log; retry the job.")
+}
+
+impl Ended {
+    /// Returns what is behind the code, where it is one that the script did not choose.
+    #[must_use]
+    pub fn hint(self) -> Option<String> {
+        // 128 and SIGKILL, as shells tell it.
+        (self.code == 137 && self.memory_kills > 0).then(|| {
+            format!(
+                "the machine ran out of memory: its kernel killed {} while the script ran. {MORE_MEMORY}",
+                processes(self.memory_kills)
+            )
+        })
+    }
+}
+
+pub(super) fn no_space(what: &str, detail: &str) -> Error {
+    Error::new(Kind::NoSpace, format!("the machine {what}: {}", one_line(detail))).hint(
+        "No space is left on the machine's disk, or it cannot be written: give the job more disk (on Fargate: \
+         ephemeralStorage of the task definition), or write less.",
+    )
+}
+
+/// The far side ended again and again before it spoke; this is what it wrote instead.
+pub(super) fn not_started(stderr: &[u8], stdout: &[u8]) -> Error {
+    if let Some(error) = trouble::exec(&String::from_utf8_lossy(stderr)) {
+        return error;
+    }
+    let said = said(stderr, stdout).unwrap_or_else(|| "it said nothing".to_owned());
+    Error::new(Kind::Protocol, format!("the machine cannot run the driver's far side: {said}")).hint(
+        "The image needs a POSIX login shell and sh, cat, dd, grep, head, mkdir, mkfifo, mv, rm, sleep, tail and wc on PATH \
+         (coreutils or busybox).",
+    )
+}
+
+pub(super) fn out_of_step(at: u64, expected: u64) -> Error {
+    Error::new(
+        Kind::Protocol,
+        format!(
+            "the machine goes on at byte {at} of the script's output, but {expected} were received"
+        ),
+    )
+    .hint("Please report this.")
+}
+
+pub(super) fn malformed(error: Malformed) -> Error {
+    Error::new(
+        Kind::Protocol,
+        "the machine does not keep the driver's protocol",
+    )
+    .because(error)
+    .hint("Does a start-up file of its login shell print or loop without end?")
+}
+
+/// Returns what a far side wrote that should have spoken, on one line: a shell complains on standard error, a login that
+/// refuses ("Please login as the user ...") on standard output.
+pub(super) fn said(stderr: &[u8], stdout: &[u8]) -> Option<String> {
+    let lines = [stderr, stdout].map(|bytes| one_line(&String::from_utf8_lossy(bytes)));
+    lines.into_iter().find(|line| !line.is_empty())
+}
