@@ -109,10 +109,12 @@ impl Process {
 }
 
 /// Tells whether a process is this one, or a child that it has just forked and that has not begun its own program yet: that
-/// has all of this one's open files, and another test's stage was killed for them.
+/// has all of this one's open files, and another test's stage was killed for them. Just before they are closed it has
+/// no command line at all.
 fn is_of_this_test(pid: Pid) -> bool {
-    let line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).ok();
-    line(&pid.as_raw_nonzero().to_string()).is_none_or(|one| Some(one) == line("self"))
+    let line = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let one = line(&pid.as_raw_nonzero().to_string());
+    one.is_empty() || one == line("self")
 }
 
 fn belongs(pid: Pid, directory: &Path) -> bool {

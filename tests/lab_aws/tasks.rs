@@ -1,6 +1,7 @@
 //! Life cycle, tokens, lists, and what AWS checks of a request.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -15,19 +16,23 @@ use crate::lab::aws::Fate;
 
 #[test]
 fn a_task_lives_by_time_and_not_by_being_looked_at() {
+    const NEVER: f64 = 86_400.0;
     let lab = Lab::bare();
-    lab.account
-        .timings(&[("provisioning", 0.4), ("pending", 0.4)]);
-    let began = std::time::Instant::now();
+    lab.account.timings(&[("provisioning", NEVER)]);
     let first = lab.ecs("RunTask", &lab.request())["tasks"][0].clone();
     assert_eq!(first["lastStatus"], "PROVISIONING");
     assert_eq!(first["desiredStatus"], "RUNNING");
     assert_eq!(first["launchType"], "FARGATE");
     assert_eq!(detail(&first, "privateIPv4Address"), None);
-    let task = arn(&first);
     for _ in 0..10 {
-        assert_eq!(lab.describe(&task)["lastStatus"], "PROVISIONING");
+        assert_eq!(lab.describe(&arn(&first))["lastStatus"], "PROVISIONING");
     }
+    lab.stop(&arn(&first), "");
+
+    lab.account
+        .timings(&[("provisioning", 0.4), ("pending", NEVER)]);
+    let began = Instant::now();
+    let task = lab.run_task(&lab.request());
     let pending = lab.wait_status(&task, "PENDING");
     assert!(began.elapsed() >= Duration::from_millis(400));
     assert_eq!(pending["attachments"][0]["status"], "ATTACHED");
@@ -38,7 +43,14 @@ fn a_task_lives_by_time_and_not_by_being_looked_at() {
     assert!(detail(&pending, "networkInterfaceId").is_some());
     assert_eq!(lab.account.state().interfaces, 1);
     assert!(pending["startedAt"].is_null());
+    lab.stop(&task, "");
+    lab.wait_status(&task, "STOPPED");
+    assert_eq!(lab.account.state().interfaces, 0);
 
+    lab.account
+        .timings(&[("provisioning", 0.4), ("pending", 0.4)]);
+    let began = Instant::now();
+    let task = lab.run_task(&lab.request());
     let running = lab.wait_status(&task, "RUNNING");
     assert!(began.elapsed() >= Duration::from_millis(800));
     let time = |value: &Value, name: &str| value[name].as_f64().unwrap();
@@ -52,6 +64,7 @@ fn a_task_lives_by_time_and_not_by_being_looked_at() {
     assert_eq!(container["name"], CONTAINER);
     assert_eq!(container["lastStatus"], "RUNNING");
     let interface = &container["networkInterfaces"][0];
+    let address = detail(&running, "privateIPv4Address").unwrap();
     assert_eq!(interface["privateIpv4Address"], json!(address));
     let definition = running["taskDefinitionArn"].as_str().unwrap();
     assert!(definition.ends_with(":task-definition/job:1"));
@@ -319,7 +332,7 @@ fn lists_have_pages_and_lag() {
 
     let lag = Duration::from_millis(600);
     lab.account.lag(lag, lag);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let late = lab.run_task(&request);
     let look = json!({ "cluster": CLUSTER, "tasks": [late] });
     assert_eq!(
