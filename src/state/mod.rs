@@ -17,6 +17,7 @@
 mod files;
 pub mod go_driver;
 mod known;
+mod lock;
 mod noticed;
 pub mod record;
 pub mod shared;
@@ -27,10 +28,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
+use lock::LockFile;
 use record::{Intent, Record, Tombstone};
 use shared::Shared;
 
@@ -65,7 +67,7 @@ pub struct Job {
 #[derive(Debug)]
 pub struct Locked<'a> {
     job: &'a Job,
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Store {
@@ -315,25 +317,22 @@ impl Job {
         make_directory(&self.dir)
     }
 
-    fn open_lock(&self) -> Result<Option<File>> {
+    fn open_lock(&self) -> Result<Option<LockFile>> {
         match File::open(&self.dir) {
-            Ok(dir) => Ok(Some(dir)),
+            Ok(dir) => Ok(Some(LockFile::new(dir))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(files::problem("open", &self.dir, e)),
         }
     }
 
     /// Returns whether the lock could be had.
-    fn take(&self, lock: &File, operation: FlockOperation) -> Result<bool> {
-        match flock(lock, operation) {
-            Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            Err(e) => Err(files::problem("lock", &self.dir, e.into())),
-        }
+    fn take(&self, lock: &LockFile, operation: FlockOperation) -> Result<bool> {
+        let taken = lock.take(operation);
+        taken.map_err(|e| files::problem("lock", &self.dir, e))
     }
 
     /// Whoever held the lock may have removed the directory; another may stand in its place.
-    fn confirm(&self, lock: File) -> Option<Locked<'_>> {
+    fn confirm(&self, lock: LockFile) -> Option<Locked<'_>> {
         let same = |now: fs::Metadata| lock.metadata().is_ok_and(|m| m.ino() == now.ino());
         fs::metadata(&self.dir).is_ok_and(same).then_some(Locked {
             job: self,

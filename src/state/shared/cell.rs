@@ -1,17 +1,18 @@
 //! One small file that many processes change: locked, read, written in place.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::make_directory;
+use crate::state::lock::LockFile;
 
 /// The most that is read.
 const LIMIT: usize = 8 << 10;
@@ -52,7 +53,7 @@ where
     Ok(result)
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<LockFile> {
     let open = || {
         OpenOptions::new()
             .read(true)
@@ -62,25 +63,26 @@ fn open(path: &Path) -> io::Result<File> {
             .mode(0o600)
             .open(path)
     };
-    match open() {
+    let opened = match open() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let parent = path.parent().unwrap_or(path);
             make_directory(parent)?;
             open()
         }
         opened => opened,
-    }
+    };
+    opened.map(LockFile::new)
 }
 
-async fn lock(file: &File) -> io::Result<()> {
+async fn lock(file: &LockFile) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(PAUSE).await,
-            Err(e) => return Err(e.into()),
+    while !file.take(FlockOperation::NonBlockingLockExclusive)? {
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        sleep(PAUSE).await;
     }
+    Ok(())
 }
 
 #[cfg(test)]

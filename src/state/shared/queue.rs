@@ -10,10 +10,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, mknodat};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, mknodat};
 use tokio::net::unix::pipe;
 
 use super::make_directory;
+use crate::state::lock::LockFile;
 
 /// The most that an answer takes: what a pipe holds.
 const LIMIT: usize = 64 << 10;
@@ -30,7 +31,7 @@ pub struct Queue {
 #[derive(Debug)]
 pub struct Lead {
     directory: PathBuf,
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// Another process, as the one that asks sees it.
@@ -75,14 +76,12 @@ impl Queue {
             }
             opened => opened?,
         };
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lead {
-                directory: self.directory.clone(),
-                _lock: lock,
-            })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+        let lock = LockFile::new(lock);
+        let taken = lock.take(FlockOperation::NonBlockingLockExclusive)?;
+        Ok(taken.then(|| Lead {
+            directory: self.directory.clone(),
+            _lock: lock,
+        }))
     }
 
     /// Begins to wait for the answer about a name.

@@ -1,0 +1,67 @@
+//! Locks on files and directories.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+use rustix::fs::{FlockOperation, flock};
+
+/// An open file whose lock, if it has one, ends when it is dropped.
+///
+/// Closing alone is not enough: a child that another thread has just forked holds a copy of the descriptor, and the lock
+/// with it, until it runs its own program.
+#[derive(Debug)]
+pub(in crate::state) struct LockFile(File);
+
+impl LockFile {
+    pub(in crate::state) fn new(file: File) -> Self {
+        Self(file)
+    }
+
+    /// Returns whether the lock could be had.
+    pub(in crate::state) fn take(&self, operation: FlockOperation) -> io::Result<bool> {
+        match flock(&self.0, operation) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Deref for LockFile {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing follows, which does the same, if later.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || LockFile::new(File::open(dir.path()).unwrap());
+        let take = |file: &LockFile| file.take(FlockOperation::NonBlockingLockExclusive).unwrap();
+        let (first, second) = (open(), open());
+        assert!(take(&first));
+        assert!(!take(&second));
+        // As a child has it that was just forked.
+        let copy = first.try_clone().unwrap();
+        // One that has no lock ends nobody's.
+        drop(second);
+        assert!(!take(&open()));
+        drop(first);
+        assert!(take(&open()));
+        drop(copy);
+    }
+}
