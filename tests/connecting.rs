@@ -21,7 +21,7 @@ use crate::lab::stage::Stage;
 use crate::lab::traces::long;
 
 /// How soon a failure that time cannot mend has to be told.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 fn assert_job_runs(runner: &Runner) {
     runner
@@ -122,7 +122,7 @@ fn late_by(machine: ServerBuilder, late: Duration) {
     let output = runner.spawn_prepare().wait(2 * PATIENCE).assert_success();
     assert!(output.duration >= late, "{output}");
     // After a wait of the login's own, but not much later.
-    assert!(output.duration < late + 2 * AT_ONCE, "{output}");
+    assert!(output.duration < late + AT_ONCE, "{output}");
     assert_job_runs(&runner);
 }
 
@@ -148,8 +148,8 @@ fn a_key_that_is_authorised_late_is_waited_for() {
 
 #[test]
 fn a_server_that_penalises_failed_logins_is_waited_for() {
-    // The attempt after the second failure comes 6 s later, and must find the lockout still there.
-    let (late, lasting) = if long() { (20, 15) } else { (8, 9) };
+    // Attempts come 6 s apart: the second must fail too, and the one after it must find the lockout still there.
+    let (late, lasting) = if long() { (20, 15) } else { (14, 15) };
     for kind in PLACE.some([Kind::OpenSsh, Kind::Dropbear], 1) {
         let machine = ServerBuilder::new(kind, Login::Bash);
         let machine = machine.authorise_late(Duration::from_secs(late));
@@ -196,7 +196,8 @@ fn a_door_that_is_silent_at_first_is_knocked_on_again() {
 
 #[test]
 fn a_login_that_is_cut_is_tried_again() {
-    let runner = behind_proxy(ServerBuilder::new(Kind::OpenSsh, Login::Bash)).build();
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    let runner = behind_proxy(machine).connect_timeout("2m").build();
     let proxy = runner.proxy();
     for (index, bytes) in (0..2_400).step_by(300).enumerate() {
         let cut = if index % 2 == 0 {
@@ -212,7 +213,7 @@ fn a_login_that_is_cut_is_tried_again() {
         proxy.fault_on_next(direction, bytes, Harm::Cut(cut));
     }
     runner.config().assert_success();
-    runner.prepare().assert_success();
+    runner.spawn_prepare().wait(2 * PATIENCE).assert_success();
     assert_job_runs(&runner);
 }
 

@@ -29,6 +29,7 @@ use crate::lab::runner::Runner;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
+use crate::lab::traces::until;
 use crate::lab::write_program;
 use crate::scripts::record;
 use crate::scripts::record_file;
@@ -228,8 +229,9 @@ fn what_a_killed_test_left_is_cleared_away_and_disturbs_no_later_one() {
     let (folder, bridge) = engine.abandon();
     assert!(bridge.exists());
     let engine = Engine::with_network();
-    assert!(!bridge.exists() && !folder.exists());
-    assert!(processes::of(&folder).is_empty());
+    // Another test's engine may have been first and be at it.
+    until("cleared", PATIENCE, || !bridge.exists() && !folder.exists());
+    until("ended", PATIENCE, || processes::of(&folder).is_empty());
     talks(&engine);
 }
 
@@ -347,7 +349,7 @@ fn a_cancel_ends_the_script_in_its_container() {
     );
     stage.wait_output(b"ready\n", PATIENCE);
     let processes = || engine.docker(&["exec", &plan.build(), "ps"]);
-    assert!(processes().contains("sleep 7654"));
+    until("the sleep", PATIENCE, || processes().contains("sleep 7654"));
     stage.signal(rustix::process::Signal::TERM);
     let output = stage.wait(Duration::from_secs(40)).assert_code(1);
     assert!(output.contains("heard\n"), "{output}");

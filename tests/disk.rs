@@ -46,7 +46,7 @@ fn assert_full(runner: &Runner, output: Output) -> Output {
 /// Waits until no process has such a command line: a script that is ended.
 #[track_caller]
 fn wait_ended(runner: &Runner, command: &str) {
-    until("the script's end", Duration::from_secs(10), || {
+    until("the script's end", PATIENCE, || {
         let all = runner.processes();
         !all.iter().any(|p| p.to_string().contains(command))
     });

@@ -12,11 +12,15 @@ use crate::fargate_drop_in::policy;
 use crate::lab::PATIENCE;
 use crate::lab::aws::Account;
 use crate::lab::aws::Fault;
+use crate::lab::proxy::Cut;
+use crate::lab::proxy::Direction;
+use crate::lab::proxy::Harm;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
+use crate::lab::traces::long;
 
 /// The action, as the lab's log has it.
 const SEND: &str = "SendSSHPublicKey";
@@ -100,6 +104,36 @@ fn an_ordinary_login_keeps_the_key_in_its_own_home() {
 }
 
 #[test]
+fn a_cut_while_the_account_takes_the_key_costs_no_more_than_another_login() {
+    let account = Arc::new(Account::new());
+    let play = |fault: Option<(Direction, u64)>| {
+        let runner = job_of(&account, asking()).through_proxy().build();
+        let proxy = runner.proxy();
+        if let Some((direction, bytes)) = fault {
+            proxy.fault_after(direction, bytes, Harm::Cut(Cut::Reset));
+        }
+        runner.start();
+        let counts = proxy.counts();
+        account.expire_sent_keys();
+        runner
+            .run("build_script", "echo here")
+            .assert_stdout("here\n");
+        assert_eq!(kept(&runner).len(), 1);
+        clean(&runner);
+        counts
+    };
+    let whole = play(None);
+    assert_eq!(whole.cut, 0);
+    // The end of the login, the command that keeps the key, its answer.
+    for direction in [Direction::Up, Direction::Down] {
+        for part in (52..100).step_by(if long() { 2 } else { 15 }) {
+            let at = whole.bytes(direction) * part / 100;
+            assert_eq!(play(Some((direction, at))).cut, 1, "{direction:?} {at}");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_came_too_late_is_sent_again() {
     let runner = job(asking()).build();
     let account = runner.account();
@@ -116,7 +150,7 @@ fn a_key_that_came_too_late_is_sent_again() {
 
 #[test]
 fn nothing_is_sent_before_something_listens() {
-    let machine = asking().listen_late(Duration::from_secs(3));
+    let machine = asking().listen_late(Duration::from_secs(8));
     let runner = job(machine).build();
     let account = runner.account();
     runner.config().assert_success();

@@ -15,7 +15,6 @@ use crate::lab::aws::ec2::InstanceFate;
 use crate::lab::aws::ec2::Shortage;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
-use crate::lab::stage::Call;
 use crate::lab::stage::Output;
 use crate::lab::traces::long;
 
@@ -87,7 +86,9 @@ fn a_job_runs_on_a_spot_instance_of_its_own_and_the_next_one_makes_few_calls() {
             .any(|a| a == "CreateLaunchTemplate" || a == "DescribeSubnets"),
         "{later:?}"
     );
-    assert!(later.len() <= 8, "{later:?}");
+    // Where other tests run beside this one all takes longer, and each further poll is a call.
+    let limit = if long() { 8 } else { 12 };
+    assert!(later.len() <= limit, "{later:?}");
     assert_eq!(account.state().templates.len(), 1);
 }
 
@@ -227,8 +228,9 @@ fn a_job_whose_spot_instance_is_taken_back_is_told_so() {
     runner.start();
     let account = runner.account();
     let script = runner.spawn_run("build_script", "echo going; sleep 600");
+    script.wait_output(b"going\n", PATIENCE);
     let instance = account.instances_alive().pop().unwrap();
-    let fate = InstanceFate::spot_interruption(Duration::from_secs(1), Duration::ZERO);
+    let fate = InstanceFate::spot_interruption(Duration::ZERO, Duration::ZERO);
     account.instance_meets(&instance.id, &fate);
     let ended = script.wait(PATIENCE).assert_code(2);
     assert!(ended.contains("Spot capacity was taken back"), "{ended}");
@@ -374,35 +376,8 @@ fn a_try_runs_on_a_spot_instance_as_a_job_does() {
     account.policy(&policy(&account, "bastion-ec2.json"));
     let runner = Runner::builder().on_ec2_of(&account).build();
     account.machine_of_instances(None, runner.server());
-    let folder = crate::lab::temp_dir();
-    let config = runner.config_file();
     for (script, code) in [("echo hello from an instance", 0), ("exit 42", 42)] {
-        let args = [
-            "--config",
-            config.to_str().unwrap(),
-            "try",
-            "--",
-            "sh",
-            "-c",
-            script,
-        ];
-        let mut env = runner.stage_environment();
-        env.retain(|name, _| {
-            let name = name.to_string_lossy();
-            name.starts_with("AWS_") || name == "PATH" || name == "HOME"
-        });
-        env.insert("TMPDIR".into(), folder.path().into());
-        let output = Call {
-            name: args.join(" "),
-            program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
-            args: args.iter().map(Into::into).collect(),
-            env,
-            directory: folder.path().to_owned(),
-            ..Call::default()
-        }
-        .spawn()
-        .wait(PATIENCE)
-        .assert_code(code);
+        let output = runner.try_here(script).assert_code(code);
         assert!(
             output.contains("hello from an instance") || code != 0,
             "{output}"

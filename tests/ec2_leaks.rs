@@ -20,9 +20,10 @@ use crate::lab::servers::ServerBuilder;
 use crate::lab::traces;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
+use crate::reap::unix_now;
 
 /// A job that has this long, with a margin of a second, is soon past its deadline.
-const SHORT: u64 = 5;
+const SHORT: u64 = 20;
 
 fn job() -> Runner {
     Runner::builder().on_ec2().build()
@@ -283,6 +284,19 @@ fn kill_at(moment: Moment, looks: u64, bytes: u64, swept: bool) {
     one_at_most(&account);
 }
 
+/// Waits until all that there is, and has a deadline, is past it.
+fn wait_deadlines(account: &Account) {
+    let state = account.state();
+    let instances = state.instances.iter().filter(|one| one.is_alive());
+    let volumes = state.volumes.iter().map(|one| &one.tags);
+    let tags = instances.map(|one| &one.tags).chain(volumes);
+    let deadlines = tags.filter_map(|tags| tags.get("gitlab-aws-driver:deadline"));
+    let last = deadlines.map(|text| text.parse::<u64>().unwrap()).max();
+    until("the deadline", PATIENCE, || {
+        last.is_none_or(|last| unix_now() > last)
+    });
+}
+
 /// Ends what a job has left whose state directory is gone, as another bastion of the fleet does after the deadline.
 #[track_caller]
 fn sweep(account: &Arc<Account>, runner: &Runner) {
@@ -292,7 +306,8 @@ fn sweep(account: &Arc<Account>, runner: &Runner) {
         let calls = account.calls("CreateFleet");
         calls.iter().all(|call| call.status.is_some())
     });
-    until("the deadline to pass and all to be swept", PATIENCE, || {
+    wait_deadlines(account);
+    until("all to be swept", PATIENCE, || {
         other.command(&["reap"]);
         account.state().ec2_alive(|_| true).is_empty()
     });
@@ -322,6 +337,7 @@ fn what_outlives_its_instance_is_swept_by_its_tags() {
         let left = account.state().ec2_alive(|_| true);
         assert!(left.len() <= 1, "{again}");
         account.age(20 * 60);
+        wait_deadlines(&account);
         until("the sweep", PATIENCE, || {
             other.command(&["reap"]);
             account.state().ec2_alive(|_| true).is_empty()
@@ -380,7 +396,7 @@ fn a_token_that_aws_takes_for_another_requests_is_one_clear_failure_and_leaves_n
 fn cleanup_beside_a_prepare_that_is_launching() {
     let runner = job();
     let account = runner.account();
-    account.fault(&Fault::slow("CreateFleet", Duration::from_secs(2)).skip(1));
+    account.fault(&Fault::slow("CreateFleet", Duration::from_secs(6)).skip(1));
     runner.config().assert_success();
     let prepare = runner.spawn_prepare();
     account.wait_calls("CreateFleet", 2);

@@ -22,6 +22,7 @@ use crate::lab::PATIENCE;
 use crate::lab::port::Port;
 use crate::lab::runner::Runner;
 use crate::lab::tools;
+use crate::lab::traces::until;
 
 /// The largest managed policy that IAM takes, in characters without white space.
 const POLICY_LIMIT: usize = 6144;
@@ -455,7 +456,7 @@ impl Container {
         Self { process, port }
     }
 
-    /// Connects, and returns when the server has said who it is.
+    /// Connects, and returns when the server has said who it is and the entrypoint waits for its end.
     fn connect(&self) -> BufReader<TcpStream> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -465,11 +466,27 @@ impl Container {
                 let mut line = String::new();
                 stream.read_line(&mut line).unwrap();
                 assert!(line.starts_with("SSH-2.0-"), "{line}");
+                self.wait_heeds_term();
                 return stream;
             }
             assert!(Instant::now() < until, "nothing listens");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until the entrypoint has set its trap and sleeps: before that the signal would end it alone.
+    fn wait_heeds_term(&self) {
+        const TERM: u64 = 1 << (15 - 1);
+        let path = format!("/proc/{}/status", self.process.id());
+        until("the entrypoint handles SIGTERM", PATIENCE, || {
+            let status = fs::read_to_string(&path).unwrap();
+            let field =
+                |name: &'static str| status.lines().find_map(|line| line.strip_prefix(name));
+            let caught =
+                field("SigCgt:").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            let sleeps = field("State:").is_some_and(|state| state.trim().starts_with('S'));
+            sleeps && caught.is_some_and(|mask| mask & TERM != 0)
+        });
     }
 
     fn terminate(&self) {

@@ -10,7 +10,6 @@ use serde_json::json;
 use crate::fargate_drop_in::assert_example_names_all;
 use crate::fargate_drop_in::edit_payload;
 use crate::fargate_drop_in::policy;
-use crate::lab;
 use crate::lab::PATIENCE;
 use crate::lab::aws::Account;
 use crate::lab::aws::CONTAINER;
@@ -19,7 +18,6 @@ use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
-use crate::lab::stage::Call;
 use crate::lab::stage::Output;
 
 /// Calls the driver with flags before `custom`.
@@ -485,35 +483,8 @@ fn a_try_runs_on_fargate_as_a_job_does() {
     let runner = on_init().build();
     let account = runner.account();
     account.policy(&policy(account, "bastion.json"));
-    let folder = lab::temp_dir();
-    let config = runner.config_file();
     for (script, code) in [("echo hello from a task", 0), ("exit 42", 42)] {
-        let args = [
-            "--config",
-            config.to_str().unwrap(),
-            "try",
-            "--",
-            "sh",
-            "-c",
-            script,
-        ];
-        let mut env = runner.stage_environment();
-        env.retain(|name, _| {
-            let name = name.to_string_lossy();
-            name.starts_with("AWS_") || name == "PATH" || name == "HOME"
-        });
-        env.insert("TMPDIR".into(), folder.path().into());
-        let output = Call {
-            name: args.join(" "),
-            program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
-            args: args.iter().map(Into::into).collect(),
-            env,
-            directory: folder.path().to_owned(),
-            ..Call::default()
-        }
-        .spawn()
-        .wait(PATIENCE)
-        .assert_code(code);
+        let output = runner.try_here(script).assert_code(code);
         assert!(
             output.contains("hello from a task") || code != 0,
             "{output}"

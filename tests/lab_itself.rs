@@ -120,7 +120,7 @@ fn a_late_machine_is_late() {
     running.end();
 
     let server = ServerBuilder::new(Kind::Dropbear, Login::Dash)
-        .authorise_late(late)
+        .authorise_late(Duration::from_secs(8))
         .build(directory.path());
     let running = server.start(&client.public_key());
     let refused = client.spawn(server.port(), "echo in").wait(PATIENCE);
@@ -320,6 +320,7 @@ fn stages_are_signalled_and_waited_for() {
     // What is left behind with the output open hangs the stage, as it does on the real Runner.
     let stage = runner.spawn_run("build_script", "setsid sleep 600 & echo left");
     stage.wait_output(b"left", PATIENCE);
+    stage.wait_ended(PATIENCE);
     let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         stage.wait(Duration::from_millis(200))
     }));

@@ -154,6 +154,7 @@ fn the_proxy_turns_away() {
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
     assert!(rest(&mut silent).is_err_and(|kind| kind == std::io::ErrorKind::WouldBlock));
+    proxy.wait("the silent one", PATIENCE, |counts| counts.turned_away == 2);
     proxy.door(Door::Open);
     assert!(echoed(&mut connect(&proxy), b"after"));
     assert_eq!(proxy.counts().turned_away, 2);
@@ -182,15 +183,18 @@ fn the_proxy_penalises_failed_logins() {
         let server = ServerBuilder::new(kind, Login::Bash).build(directory.path());
         let _running = server.start(&client.public_key());
         let proxy = Proxy::start(server.port());
-        let lasting = Duration::from_millis(1_500);
+        let lasting = Duration::from_secs(8);
         proxy.penalise(2, lasting, server.log_file());
-        let login = |client: &Client| client.spawn(proxy.port(), "echo in").wait(PATIENCE);
+        let login = |client: &Client| {
+            let output = client.spawn(proxy.port(), "echo in").wait(PATIENCE);
+            proxy.wait("the login's end", PATIENCE, |counts| counts.open == 0);
+            output
+        };
         login(&client).assert_success();
         login(&stranger).assert_code(255);
         login(&client).assert_success();
         login(&stranger).assert_code(255);
         login(&stranger).assert_code(255);
-        proxy.wait("the logins' ends", PATIENCE, |counts| counts.open == 0);
         let began = Instant::now();
         login(&client).assert_code(255);
         let turned_away = proxy.counts().turned_away;

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::lab;
 use crate::lab::runner::Runner;
@@ -223,6 +224,8 @@ fn at_every_moment_there_is_a_driver_to_be_started() {
                         return Err(format!("after {looks} looks: {e}"));
                     }
                     looks += 1;
+                    // Shorter than a gap between two commands, and yet not a processor's whole time.
+                    std::thread::sleep(Duration::from_micros(100));
                 }
                 Ok(looks)
             });

@@ -80,7 +80,11 @@ fn it_is_given_up_once_nobody_can_tell_and_named() {
 #[test]
 fn a_task_that_was_given_up_is_ended_by_whoever_may_list_it() {
     let bastion = Bastion::new();
-    let runner = lost(&bastion, &Fault::lost_answer("RunTask"), 25 * HOUR);
+    let runner = lost(
+        &bastion,
+        &Fault::lost_answer("RunTask").forever(),
+        25 * HOUR,
+    );
     let task = bastion.account.wait_task("its task", |_| true).arn;
     runner.command(&["reap"]).assert_code(1);
     assert_eq!(bastion.account.alive().len(), 1);

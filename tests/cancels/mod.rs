@@ -25,7 +25,7 @@ mod prepare;
 mod script;
 
 /// What a stage that was asked to end may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(45);
 
 /// A server that takes connections right away, to be put behind a proxy.
 fn machine() -> ServerBuilder {

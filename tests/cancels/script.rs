@@ -48,7 +48,7 @@ fn run_during_a_command_with_a_group_of_its_own() {
         cancel(stage).assert_code(1);
         assert_eq!(left_of(runner, "sleep 100"), [""; 0]);
         // busybox' own watches from a session of its own, and looks once a second.
-        until("the end of timeout", Duration::from_secs(5), || {
+        until("the end of timeout", PATIENCE, || {
             left_of(runner, "timeout 100 sleep 100").is_empty()
         });
         assert_usable(runner);
@@ -80,18 +80,20 @@ fn run_whose_script_ignores_it_is_killed_after_the_grace() {
 #[test]
 fn run_that_is_cancelled_again_is_killed_at_once() {
     on_every_machine(|runner| {
-        let stage = runner.spawn_run("build_script", STUBBORN);
-        stage.wait_output(b"ready\n", PATIENCE);
-        let began = Instant::now();
-        stage.signal(Signal::TERM);
-        stage.wait_output(b"heard\n", PATIENCE);
-        cancel(stage).assert_code(1);
-        let took = began.elapsed();
-        assert!(
-            took < Duration::from_secs(8),
-            "insisting did not help: {took:?}"
-        );
-        assert_eq!(runner.exit_file().as_deref(), Some(&b"137"[..]));
+        let is_quick = || {
+            let stage = runner.spawn_run("build_script", STUBBORN);
+            stage.wait_output(b"ready\n", PATIENCE);
+            let began = Instant::now();
+            stage.signal(Signal::TERM);
+            stage.wait_output(b"heard\n", PATIENCE);
+            cancel(stage).assert_code(1);
+            let took = began.elapsed();
+            assert_eq!(runner.exit_file().as_deref(), Some(&b"137"[..]));
+            eprintln!("after {took:?}");
+            took < Duration::from_secs(8)
+        };
+        // A busy host may hold one up for as long as the grace would last, but not each.
+        assert!((0..3).any(|_| is_quick()), "insisting did not help");
         assert_usable(runner);
     });
 }
@@ -110,7 +112,10 @@ fn daemons_are_not_the_sessions_and_end_with_the_machine() {
         assert_usable(runner);
         assert_eq!(left_of(runner, "sleep 5432").len(), 1);
         runner.cleanup().assert_success();
-        assert_eq!(left_of(runner, "sleep 5432"), [""; 0]);
+        // AWS may have said only that the machine will end.
+        until("the daemon's end", PATIENCE, || {
+            left_of(runner, "sleep 5432").is_empty()
+        });
     });
 }
 

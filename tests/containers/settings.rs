@@ -85,13 +85,13 @@ fn a_service_that_never_answers_is_one_warning_and_the_job_goes_on() {
     engine.image("lab/silent:1", &silent);
     engine.image("lab/app:1", &Tree::small());
     let runner = in_app(&engine)
-        .ec2_line("services_timeout = \"2s\"")
+        .ec2_line("services_timeout = \"10s\"")
         .payload_field("services", json!([local("localhost/lab/silent:1")]))
         .build();
     runner.config().assert_success();
     let prepared = runner.prepare().assert_success();
     let log = prepared.stderr_text();
-    let warning = "the service localhost/lab/silent:1 probably did not start properly: none of its ports answered within 2s";
+    let warning = "the service localhost/lab/silent:1 probably did not start properly: none of its ports answered within 10s";
     assert_eq!(log.matches("WARNING").count(), 1, "{log}");
     assert!(log.contains(warning), "{log}");
     assert!(

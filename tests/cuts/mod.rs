@@ -167,8 +167,8 @@ impl Watch {
     }
 }
 
-/// Returns the live processes that write a spool to a connection: those that read a segment of it and are
-/// no shell. Each by its number, its birth and its command line.
+/// Returns the live processes that write a spool to a connection: those that read a segment of it, are no shell
+/// and are not being killed. Each by its number, its birth and its command line.
 fn followers(spool: &str) -> Vec<String> {
     let mark = format!("/.gad-{spool}/");
     let mut found = Vec::new();
@@ -191,6 +191,9 @@ fn followers(spool: &str) -> Vec<String> {
         if !words.iter().any(|word| segment(word)) && !segment(input.as_os_str().as_bytes()) {
             continue;
         }
+        if is_killed(&process) {
+            continue;
+        }
         let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
         let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
         let birth = fields.split(' ').nth(19).unwrap_or_default();
@@ -201,6 +204,17 @@ fn followers(spool: &str) -> Vec<String> {
         ));
     }
     found
+}
+
+/// Tells whether SIGKILL is on its way to a process: it will do nothing any more, however late it gets to its end.
+fn is_killed(process: &Path) -> bool {
+    const KILL: u64 = 1 << (9 - 1);
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    let mut masks = status.lines().filter_map(|line| {
+        line.strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"))
+    });
+    masks.any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & KILL != 0))
 }
 
 fn numbers(last: u64) -> Vec<u8> {

@@ -10,7 +10,6 @@ use super::NOISE;
 use super::Random;
 use super::Watch;
 use super::numbers;
-use crate::lab::PATIENCE;
 use crate::lab::proxy::Direction;
 use crate::lab::proxy::Harm;
 use crate::lab::servers;
@@ -49,19 +48,19 @@ fn cut_at_random(machine: ServerBuilder, seed: u64) {
     let watch = Watch::start(&far.spool);
     // All distances together are surely less than what there is to send, so that every cut will come.
     let distance = expected.len() as u64 * 6 / 10 / cuts;
+    let faults = (0..cuts).map(|_| {
+        let harm = Harm::Cut(CUTS[usize::try_from(random.below(2)).unwrap()]);
+        // Short ones hit the login or the start of the next connection.
+        (1 + random.below(2 * distance), harm)
+    });
     let before = proxy.counts().cut;
+    // All at once: a test that is late with the next one would find nothing more to cut.
+    proxy.faults_after(Direction::Down, faults);
     let run = far
         .runner
         .spawn_run("build_script", numbered(&starts, pause));
-    for cut in 1..=cuts {
-        let harm = Harm::Cut(CUTS[usize::try_from(random.below(2)).unwrap()]);
-        // Short ones hit the login or the start of the next connection.
-        proxy.fault_after(Direction::Down, 1 + random.below(2 * distance), harm);
-        proxy.wait(&format!("cut {cut}"), PATIENCE, |counts| {
-            counts.cut >= before + cut
-        });
-    }
     let output = run.wait(LONG_PATIENCE);
+    assert_eq!(proxy.counts().cut, before + cuts, "{output}");
     watch.assert_one();
     far.assert_result(&output, &expected, 42, &starts);
     far.end();

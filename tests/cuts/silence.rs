@@ -154,9 +154,12 @@ fn a_connection_that_goes_silent_one_way_while_sending_is_noticed() {
     let proxy = far.runner.proxy();
     let starts = far.starts();
     let before = proxy.counts();
+    // All of it would go at once, and the stall come too late: so it takes ten seconds and more.
+    proxy.delay(Some(Duration::from_millis(20)));
     let run = far.runner.spawn_run("build_script", large(&starts));
     proxy.wait_bytes(Direction::Up, before.up + (4 << 20), PATIENCE);
     proxy.stall(Direction::Up, true);
+    proxy.delay(None);
     let stalled = proxy.counts().up - before.up;
     assert!(stalled < 20 << 20, "too late: {stalled}");
     proxy.wait_connections(before.connections + 2, NOTICED);

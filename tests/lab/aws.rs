@@ -35,6 +35,7 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 
+use super::GONE_WITHIN;
 use super::PATIENCE;
 use super::servers;
 
@@ -60,9 +61,6 @@ pub(crate) const CLUSTER: &str = "ci";
 
 /// The container of a job, as the Go driver has it.
 pub(crate) const CONTAINER: &str = "ci-coordinator";
-
-/// How long what was stopped may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
 
@@ -364,7 +362,7 @@ impl Account {
         self.calls(action)
     }
 
-    /// Waits a little until no task lives any more; returns those that do.
+    /// Waits until no task lives any more; returns those that still do.
     pub(crate) fn left(&self, family: Option<&str>) -> Vec<Task> {
         let of_family = |task: &Task| family.is_none_or(|family| task.family == family);
         self.wait_none(GONE_WITHIN, |state| {

@@ -60,7 +60,7 @@ pub(crate) struct Engine {
     /// Its number is nobody else's on this host, and so is the network's that is made of it.
     number: Port,
     /// Let go after the folder is gone.
-    _owner: File,
+    owner: File,
 }
 
 /// What an image is made of.
@@ -175,7 +175,7 @@ impl Engine {
             .expect("a temporary directory");
         let number = Port::reserve();
         let engine = Self {
-            _owner: own(folder.path(), number.number()),
+            owner: own(folder.path(), number.number()),
             folder,
             lock: None,
             abandoned: false,
@@ -254,6 +254,8 @@ impl Engine {
         let bridge = Path::new("/sys/class/net").join(bridge(self.number.number()));
         let folder = self.root().to_owned();
         self.abandoned = true;
+        // At once: a child that another thread is just starting holds a copy of the file.
+        flock(&self.owner, FlockOperation::Unlock).expect("own lock");
         (folder, bridge)
     }
 

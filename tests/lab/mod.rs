@@ -22,6 +22,7 @@ pub(crate) mod runner;
 pub(crate) mod servers;
 pub(crate) mod ssh;
 pub(crate) mod stage;
+pub(crate) mod starts;
 pub(crate) mod tools;
 pub(crate) mod traces;
 pub(crate) mod unread;
@@ -34,6 +35,10 @@ use std::time::Duration;
 
 /// How long anything may take that is not itself about time, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long what was ended may take to be gone. A machine that heeds no SIGTERM is killed after three seconds, by a lab that
+/// may be late itself.
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Returns a new temporary directory whose path needs no quoting in shell scripts.
 pub(crate) fn temp_dir() -> tempfile::TempDir {

@@ -13,7 +13,7 @@ use std::time::Instant;
 use rustix::fs::FlockOperation;
 
 /// Below the default `net.ipv4.ip_local_port_range`.
-const RANGE: Range<u16> = 20_000..32_000;
+pub(crate) const RANGE: Range<u16> = 20_000..32_000;
 
 /// A port of 127.0.0.1 that belongs to one test.
 #[derive(Debug)]

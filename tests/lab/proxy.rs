@@ -127,8 +127,8 @@ struct State {
     cut: Cut,
     stalled: [bool; 2],
     delay: Option<Duration>,
-    /// Waits for all connections' bytes.
-    fault: Option<Fault>,
+    /// Wait for all connections' bytes, one after the other.
+    faults: VecDeque<Fault>,
     /// Each for one of the next connections, and its bytes.
     next_faults: VecDeque<Option<Fault>>,
     penalty: Option<Penalty>,
@@ -178,7 +178,7 @@ impl Proxy {
                 cut: Cut::Reset,
                 stalled: [false; 2],
                 delay: None,
-                fault: None,
+                faults: VecDeque::new(),
                 next_faults: VecDeque::new(),
                 penalty: None,
                 counts: Counts::default(),
@@ -264,13 +264,26 @@ impl Proxy {
     /// Does harm once so many more bytes have gone one way, over all connections together, and not
     /// one byte later: to the connection that carries the last of them (a stall lasts for that one alone).
     pub(crate) fn fault_after(&self, direction: Direction, bytes: u64, harm: Harm) {
+        self.faults_after(direction, [(bytes, harm)]);
+    }
+
+    /// As [`Proxy::fault_after`], again and again: each counts its bytes from where the one before it does its harm.
+    pub(crate) fn faults_after(
+        &self,
+        direction: Direction,
+        faults: impl IntoIterator<Item = (u64, Harm)>,
+    ) {
         self.change(|state| {
-            let after = state.counts.bytes(direction) + bytes;
-            state.fault = Some(Fault {
-                direction,
-                after,
-                harm,
+            let mut after = state.counts.bytes(direction);
+            let faults = faults.into_iter().map(|(bytes, harm)| {
+                after += bytes;
+                Fault {
+                    direction,
+                    after,
+                    harm,
+                }
             });
+            state.faults = faults.collect();
         });
     }
 

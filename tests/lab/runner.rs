@@ -10,11 +10,11 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use rustix::process::Pid;
 use rustix::process::Signal;
 
+use super::GONE_WITHIN;
 use super::PATIENCE;
 use super::aws::Account;
 use super::aws::CLUSTER;
@@ -32,9 +32,6 @@ mod builder;
 mod contract;
 
 pub(crate) use builder::RunnerBuilder;
-
-/// How long what `cleanup` has ended may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// GitLab Runner and its one job. When dropped it calls `cleanup`, where the job still needs one, and
 /// fails the test if a process of the job is left.
@@ -253,6 +250,32 @@ impl Runner {
         self.spawn_run(stage, script).wait(PATIENCE)
     }
 
+    /// Runs `try` for a script, with this runner's configuration and AWS's variables alone.
+    pub(crate) fn try_here(&self, script: &str) -> Output {
+        let folder = super::temp_dir();
+        let config = self.config_file();
+        let try_it = ["try", "--", "sh", "-c", script].map(OsString::from);
+        let mut env = self.stage_environment();
+        env.retain(|name, _| {
+            let name = name.to_string_lossy();
+            name.starts_with("AWS_") || name == "PATH" || name == "HOME"
+        });
+        env.insert("TMPDIR".into(), folder.path().into());
+        Call {
+            name: format!("try {script}"),
+            program: env!("CARGO_BIN_EXE_gitlab-aws-driver").into(),
+            args: ["--config".into(), config.into()]
+                .into_iter()
+                .chain(try_it)
+                .collect(),
+            env,
+            directory: folder.path().to_owned(),
+            ..Call::default()
+        }
+        .spawn()
+        .wait(PATIENCE)
+    }
+
     /// Runs `cleanup`.
     pub(crate) fn cleanup(&self) -> Output {
         let output = self.spawn_cleanup().wait(PATIENCE);
@@ -433,14 +456,19 @@ impl Drop for Runner {
             // No panic here: this may be running because of one.
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.cleanup()))
         });
-        let left = self.leftovers();
+        let forgiven = failing || self.forgiving.load(Ordering::SeqCst);
+        // What is not minded is not waited for either.
+        let left = match forgiven {
+            true => Vec::new(),
+            false => self.leftovers(),
+        };
         for process in processes::of(self.root()) {
+            if forgiven {
+                eprintln!("left behind, ended now: {process}");
+            }
             process.kill();
         }
-        if failing || self.forgiving.load(Ordering::SeqCst) {
-            if !left.is_empty() {
-                eprintln!("left behind, ended now:\n{}", left.join("\n"));
-            }
+        if forgiven {
             return;
         }
         let cleanup = cleanup.map(|output| output.expect("the cleanup at the test's end ends"));

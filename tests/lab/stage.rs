@@ -220,6 +220,16 @@ impl Stage {
         );
     }
 
+    /// Waits until the process has ended, whoever may still hold its pipes.
+    ///
+    /// # Panics
+    ///
+    /// With all output so far when the deadline passes.
+    pub(crate) fn wait_ended(&self, within: Duration) {
+        let ended = self.shared.wait(within, |state| state.ended.is_some());
+        assert!(ended, "{} did not end:\n{}", self.name, self.so_far());
+    }
+
     /// Tells whether the process has ended and both its pipes are at their end.
     pub(crate) fn is_over(&self) -> bool {
         self.shared.lock().is_over()

@@ -175,7 +175,7 @@ fn a_stop_is_sigterm_first() {
     let deaf = directory.join("deaf");
     crate::lab::write_program(&deaf, "#!/bin/sh\ntrap '' TERM\nexec sleep 1000\n");
     lab.account.machine_program("job", &deaf);
-    let grace = Duration::from_secs(3);
+    let grace = Duration::from_secs(5);
     lab.account.stop_timeout(grace);
     let task = lab.run_task(&lab.request());
     lab.wait_status(&task, "RUNNING");
@@ -207,8 +207,9 @@ fn addresses_are_public_and_six_where_asked() {
     let public = account.tasks()[0].public_address.clone().unwrap();
     let tag = format!("<publicIp>{public}</publicIp>");
     assert!(answer.text().contains(&tag), "{}", answer.text());
-    lab.ssh(&public, "true");
+    // A login at the first address proves that all of them are listened at.
     lab.ssh(&detail(&running, "privateIPv4Address").unwrap(), "true");
+    lab.ssh(&public, "true");
     lab.stop(&task, "");
     lab.wait_status(&task, "STOPPED");
 

@@ -330,7 +330,7 @@ fn lists_have_pages_and_lag() {
     let stopped = json!({ "cluster": CLUSTER, "desiredStatus": "STOPPED" });
     assert_eq!(lab.list(&stopped), tasks[..1]);
 
-    let lag = Duration::from_millis(600);
+    let lag = Duration::from_secs(5);
     lab.account.lag(lag, lag);
     let began = Instant::now();
     let late = lab.run_task(&request);

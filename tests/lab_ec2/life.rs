@@ -7,11 +7,13 @@ use serde_json::json;
 use super::Form;
 use super::Lab;
 use super::between;
+use crate::lab::PATIENCE;
 use crate::lab::aws::InstanceFate;
 
 #[test]
 fn an_instance_comes_up_and_goes_with_all_that_is_its() {
     let lab = Lab::bare();
+    lab.account.timings(&[("launching", 86_400.0)]);
     let instance = lab.launch(&lab.fleet());
     assert_eq!(instance.state, "pending");
     let told = lab.describe(&instance.id);
@@ -19,6 +21,10 @@ fn an_instance_comes_up_and_goes_with_all_that_is_its() {
         told.contains(&format!("<privateIpAddress>{}<", instance.address)),
         "{told}"
     );
+    lab.terminate(&instance.id);
+
+    lab.account.timings(&[("launching", 0.1)]);
+    let instance = lab.launch(&lab.fleet());
     lab.wait_state(&instance.id, "running");
     let state = lab.account.state();
     assert_eq!(state.volumes.len(), 1);
@@ -78,7 +84,7 @@ fn what_stays_behind_can_be_found_and_ended() {
 #[test]
 fn reads_lag_writes_where_a_test_says_so() {
     let lab = Lab::bare();
-    let lag = Duration::from_secs(1);
+    let lag = Duration::from_secs(5);
     lab.account.lag(lag, lag);
     let instance = lab.launch(&lab.fleet());
     let one = Form::default().set("InstanceId.1", &instance.id);
@@ -90,7 +96,7 @@ fn reads_lag_writes_where_a_test_says_so() {
             .text()
             .contains("<reservationSet/>")
     );
-    crate::lab::traces::until("the lag's end", Duration::from_secs(5), || {
+    crate::lab::traces::until("the lag's end", PATIENCE, || {
         lab.account.ec2("DescribeInstances", &one.text()).status == 200
     });
     lab.terminate(&instance.id);

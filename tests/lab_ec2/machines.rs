@@ -199,7 +199,7 @@ fn metadata_tell_of_an_interruption_before_it_comes() {
         lines,
         [format!("{}200", instance.id), "404".into(), "401".into()]
     );
-    lab.account.notice(&instance.id, Duration::from_secs(2));
+    lab.account.notice(&instance.id, Duration::from_secs(600));
     lab.account.wait("noticed", |state| {
         state.spot_requests[0].status == "marked-for-termination"
     });
@@ -216,6 +216,7 @@ fn metadata_tell_of_an_interruption_before_it_comes() {
         asked.contains(&"meta-data/spot/instance-action".to_owned()),
         "{asked:?}"
     );
+    lab.account.notice(&instance.id, Duration::ZERO);
     let ended = lab.wait_state(&instance.id, "terminated");
     assert_eq!(ended.reason.unwrap(), "Server.SpotInstanceTermination");
     let told = lab.describe(&instance.id);
@@ -234,7 +235,8 @@ fn scanned(lab: &Lab) -> String {
     let port = lab.server.as_ref().unwrap().port();
     port::wait_listening(port, true, PATIENCE);
     let done = std::process::Command::new("ssh-keyscan")
-        .args(["-t", "ed25519", "-p", &port.to_string(), &instance.address])
+        .args(["-T", "60", "-t", "ed25519", "-p", &port.to_string()])
+        .arg(&instance.address)
         .output()
         .unwrap();
     let text = String::from_utf8(done.stdout).unwrap();

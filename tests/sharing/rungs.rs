@@ -138,6 +138,7 @@ fn where_all_rungs_are_skipped_they_are_tried_all_the_same() {
             .build();
         assert_failure(runner.prepare(), "Capacity is unavailable", "capacity_wait");
         runner.cleanup().assert_success();
+        bastion.let_a_second_pass();
     }
     bastion.account.no_faults();
     let before = bastion.spot_asked();
@@ -205,11 +206,14 @@ fn a_job_lost_to_spot_starts_one_rung_higher() {
 #[test]
 fn a_task_that_spot_takes_before_the_first_login_is_the_next_rungs_turn() {
     let bastion = Bastion::new();
-    let machine = ServerBuilder::new(Kind::Own, Login::Dash).listen_late(Duration::from_secs(6));
+    let machine = ServerBuilder::new(Kind::Own, Login::Dash).listen_late(Duration::from_secs(12));
     let runner = bastion.job(&BOTH).machine(machine).build();
-    let fate = Fate::spot_interruption(Duration::from_secs(1)).on_provider("FARGATE_SPOT");
-    bastion.account.fate(&fate);
-    let output = runner.prepare().assert_success();
+    let stage = runner.spawn_prepare();
+    stage.wait_output(b"Task running on FARGATE_SPOT", lab::PATIENCE);
+    let task = bastion.account.alive().remove(0).arn;
+    let fate = Fate::spot_interruption(Duration::ZERO);
+    bastion.account.meet(&task, &fate);
+    let output = stage.wait(lab::PATIENCE).assert_success();
     assert_once(&output, "Task running on FARGATE_SPOT");
     let line = assert_once(&output, "No room on fargate-spot: ");
     assert!(line.contains("SpotInterruption"), "{line}");

@@ -223,13 +223,36 @@ mod tests {
         }
     }
 
+    /// Waits until something holds of which no event tells.
+    async fn until(holds: impl Fn() -> bool) {
+        let looks = async {
+            while !holds() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looks).await.unwrap();
+    }
+
+    /// Counts those who wait for an answer of one kind or another.
+    fn places(directory: &std::path::Path) -> usize {
+        let kinds = std::fs::read_dir(directory.join("shared/poll")).unwrap();
+        let files = kinds.flat_map(|kind| std::fs::read_dir(kind.unwrap().path()).unwrap());
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|name| name != "lock" && !name.starts_with('.'))
+            .count()
+    }
+
     async fn unknown_one(cause: &str, limit: usize) {
         let dir = tempfile::tempdir().unwrap();
         let aws = aws(dir.path()).await;
         let calls = RefCell::new(Vec::new());
         let ask = async |names: &[String]| {
             calls.borrow_mut().push(names.to_vec());
-            sleep(Duration::from_millis(300)).await;
+            let is_first = calls.borrow().len() == 1;
+            if is_first {
+                until(|| places(dir.path()) == 3).await;
+            }
             if names.iter().any(|name| name == "gone") {
                 return Err(named(Why::NotFound, cause));
             }
@@ -237,7 +260,7 @@ mod tests {
         };
         let state = |name| state(&aws, "x", name, ask);
         let later = async |name| {
-            sleep(Duration::from_millis(100)).await;
+            until(|| !calls.borrow().is_empty()).await;
             state(name).await
         };
         let (first, b, gone, d) =

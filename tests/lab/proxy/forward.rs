@@ -261,13 +261,14 @@ impl<'a> Pump<'a> {
         let mut state = self.shared.lock();
         let forwarded = state.counts.bytes(self.direction);
         let direction = self.direction;
-        let common = state.fault.filter(|fault| fault.direction == direction);
+        let common = state.faults.front();
+        let common = common.filter(|fault| fault.direction == direction);
         let own_room = self.fault.map(|fault| fault.after.saturating_sub(passed));
         let common_room = common.map(|fault| fault.after.saturating_sub(forwarded));
         let harm = if own_room == Some(0) {
             self.fault.take().map(|fault| fault.harm)
         } else if common_room == Some(0) {
-            state.fault.take().map(|fault| fault.harm)
+            state.faults.pop_front().map(|fault| fault.harm)
         } else {
             None
         };

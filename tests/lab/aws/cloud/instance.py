@@ -74,8 +74,9 @@ class Instance:
         self.state = "running"
         if self.launch.public:
             self.public_address = str(next(self.account.block.public))
-        self.later(self.account.timings["booting"], self.boot)
+        # What ends it at once comes before its boot, however late the clock is.
         self.meet_at("running")
+        self.later(self.account.timings["booting"], self.boot)
         self.account.changed()
 
     def boot(self):
@@ -141,6 +142,8 @@ class Instance:
         self.notice = {"action": "terminate", "time": when}
         if self.request:
             self.request["status"] = "marked-for-termination"
+        if notice <= 0:
+            return self.end(SPOT)
         self.account.changed()
         self.later(notice, lambda: self.end(SPOT))
 
