@@ -12,18 +12,18 @@ use crate::lab::aws::InstanceFate;
 
 #[test]
 fn an_instance_comes_up_and_goes_with_all_that_is_its() {
-    let lab = Lab::bare();
-    lab.account.timings(&[("launching", 86_400.0)]);
-    let instance = lab.launch(&lab.fleet());
+    let waiting = Lab::bare();
+    waiting.account.timings(&[("launching", 86_400.0)]);
+    let instance = waiting.launch(&waiting.fleet());
     assert_eq!(instance.state, "pending");
-    let told = lab.describe(&instance.id);
+    let told = waiting.describe(&instance.id);
     assert!(
         told.contains(&format!("<privateIpAddress>{}<", instance.address)),
         "{told}"
     );
-    lab.terminate(&instance.id);
+    waiting.terminate(&instance.id);
 
-    lab.account.timings(&[("launching", 0.1)]);
+    let lab = Lab::bare();
     let instance = lab.launch(&lab.fleet());
     lab.wait_state(&instance.id, "running");
     let state = lab.account.state();
