@@ -334,7 +334,8 @@ impl Reader<'_> {
             ))
     }
 
-    /// Warns about a key that nobody knows; in a profile, a known key that holds for all jobs is an error.
+    /// Warns about a key that nobody knows, or refuses one that would open something; in a profile, a known key that holds for
+    /// all jobs is an error.
     fn unknown(
         &mut self,
         span: Range<usize>,
@@ -357,10 +358,16 @@ impl Reader<'_> {
                 .error(span.start, &message)
                 .hint(format!("Put {what} above the first [[profile]].")));
         }
+        let suggested = suggestion(written, lower, keys, at);
+        if let Some(remedy) = opens_when_ignored(at, suggested.as_ref().map(|(_, path)| &**path)) {
+            let advice = suggested.map_or_else(String::new, |(advice, _)| format!("; {advice}"));
+            let message = format!("{shown}: there is no such key{advice}");
+            return Err(self.place.error(span.start, &message).hint(remedy));
+        }
         let line = self.place.line(span.start);
         let path = self.place.path.display();
         let mut warning = format!("{path}:{line}: unknown key {shown} is ignored");
-        if let Some((advice, meant)) = suggestion(written, lower, keys, at) {
+        if let Some((advice, meant)) = suggested {
             warning = format!("{warning}; {advice}");
             let key = span.start;
             self.spots
@@ -416,6 +423,19 @@ fn header(shown: &str) -> String {
         Some(((before, _), (_, after))) => format!("[{before}{after}]"),
         None => format!("[{shown}]"),
     }
+}
+
+/// Returns what to do about an unknown key that is not safely ignored: it narrows something, which would be wider without.
+fn opens_when_ignored(at: &At, meant: Option<&str>) -> Option<&'static str> {
+    if at.path.ends_with(".match") {
+        return Some(
+            "Ignored, it would let the profile hold for more jobs than meant: correct the name, or take it out.",
+        );
+    }
+    let meant = meant?.rsplit('.').next()?;
+    (meant == "limits").then_some(
+        "Ignored, jobs might choose what it was to forbid: correct the name, or take it out.",
+    )
 }
 
 /// Says what an unknown key probably meant, another name here or the same in another table, and where that would stand.

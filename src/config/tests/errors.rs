@@ -317,6 +317,27 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "f.toml:4:12: ec2.key_name: it stands in launch_template, which the file names as well",
             "take key_name out",
         ),
+        // What would open something if it were ignored.
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { projekt = \"g\", protected = true }",
+            "f.toml:3:11: profile[0].match.projekt: there is no such key; did you mean project?",
+            "more jobs than meant",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\n[profile.match]\nprotected = true\nsomething_else = 1",
+            "f.toml:5:1: profile[0].match.something_else: there is no such key",
+            "more jobs than meant",
+        ),
+        (
+            "[Fargate]\nCluster = \"ci\"\n[limit]\nroles = [\"arn:aws:iam::*:role/ci-*\"]",
+            "f.toml:3:2: limit: there is no such key; did you mean limits?",
+            "what it was to forbid",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\n[profile.limts]\nmax_cpu = \"4\"",
+            "f.toml:4:10: profile[0].limts: there is no such key; did you mean limits?",
+            "what it was to forbid",
+        ),
         // What is there, but under a name that nobody knows.
         (
             "capacity = [\"ec2-spot\"]\n[ec2]\nimage_id = \"ami-0123456789abcdef0\"\ninstance_type = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]",

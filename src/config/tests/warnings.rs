@@ -47,10 +47,6 @@ fn unknown_keys_warn_with_path_line_and_suggestion() {
             "f.toml:1: unknown key \"a\\nb\" is ignored",
         ),
         (
-            "[[profile]]\nname = \"a\"\nmatch = { projekt = \"g\", protected = true }",
-            "f.toml:3: unknown key profile[0].match.projekt is ignored; did you mean project?",
-        ),
-        (
             "[[profile]]\nname = \"a\"\nmatch.protected = true\ncapcity = 1",
             "f.toml:4: unknown key profile[0].capcity is ignored; did you mean capacity?",
         ),
