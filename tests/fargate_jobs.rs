@@ -2,6 +2,7 @@
 //! them RunTask is asked.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,12 +14,17 @@ use crate::fargate_drop_in::policy;
 use crate::lab::PATIENCE;
 use crate::lab::aws::Account;
 use crate::lab::aws::CONTAINER;
+use crate::lab::aws::Fate;
+use crate::lab::proxy::Direction;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Output;
+use crate::lab::traces::until;
+use crate::lab::unread::spawn_unread;
+use crate::lab::unread::wait_child;
 
 /// Calls the driver with flags before `custom`.
 fn call(runner: &Runner, flags: &[&str], stage: &[&str]) -> Output {
@@ -496,4 +502,39 @@ fn a_try_runs_on_fargate_as_a_job_does() {
     }
     assert_eq!(account.calls("RunTask").len(), 2);
     assert_example_names_all(account);
+}
+
+#[test]
+fn a_result_that_came_before_its_machine_went_counts_however_late_the_runner_reads() {
+    // More than the pipe to the Runner and the driver's queue behind it hold.
+    const SIZE: usize = 5 << 19;
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
+    let job = Runner::builder().on_fargate().machine(machine);
+    let runner = job.through_proxy().build();
+    runner.start();
+    let (account, proxy) = (runner.account(), runner.proxy());
+    let before = proxy.counts().down;
+    let mut run = spawn_unread(&runner, &format!("head -c {SIZE} /dev/zero; exit 3\n"));
+    proxy.wait_bytes(Direction::Down, before + SIZE as u64, PATIENCE);
+    // The result is behind the last of it.
+    let mut seen = 0;
+    until("the connection to be quiet", PATIENCE, || {
+        let last = std::mem::replace(&mut seen, proxy.counts().down);
+        std::thread::sleep(Duration::from_millis(500));
+        last == seen
+    });
+    let task = account.alive().remove(0).arn;
+    account.meet(&task, &Fate::spot_interruption(Duration::ZERO));
+    account.wait_task("its end", |task| task.status == "STOPPED");
+    // It knows, and the next look would come after that.
+    let looks = account.calls("DescribeTasks").len();
+    account.wait_calls("DescribeTasks", looks + 1);
+    let mut output = Vec::new();
+    let mut stdout = run.stdout.take().unwrap();
+    stdout.read_to_end(&mut output).unwrap();
+    assert_eq!(wait_child(&mut run, PATIENCE), 1);
+    assert!(output.len() == SIZE, "{} bytes", output.len());
+    assert_eq!(runner.exit_file().as_deref(), Some(&b"3"[..]));
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
 }

@@ -231,6 +231,21 @@ fn a_script_that_ends_its_own_process_group_is_told_so() {
 }
 
 #[test]
+fn a_script_finds_a_shell_wherever_the_image_has_one() {
+    let machine = ServerBuilder::new(Kind::OpenSsh, Login::Busybox).shells_elsewhere();
+    let runner = PLACE.job().machine(machine).build();
+    runner.start();
+    let script = "ls /bin/sh > /dev/null && /bin/sh -c : 2> /dev/null || echo none; exit 42";
+    runner
+        .run("build_script", script)
+        .assert_code(1)
+        .assert_stdout("none\n");
+    assert_eq!(runner.exit_file().as_deref(), Some(&b"42"[..]));
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
 fn a_script_may_replace_and_close_what_it_runs_in() {
     let scripts = [
         ("exec sh -c 'echo other; exit 5'", "other\n", 5),

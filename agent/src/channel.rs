@@ -25,7 +25,7 @@ const CHUNK: usize = 64 << 10;
 const PROBE: usize = 32 << 10;
 
 /// The number by which stderr goes over the wire.
-const STDERR: u32 = 1;
+pub(crate) const STDERR: u32 = 1;
 
 /// Serves a channel until the client closes it, the connection is lost or its command is done.
 ///

@@ -9,7 +9,7 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::oneshot;
 
-use crate::channel;
+use crate::channel::{self, STDERR};
 use crate::exec::{Group, Launcher, Running};
 use crate::keys::AuthorizedKey;
 use crate::signals;
@@ -55,23 +55,23 @@ impl Client {
         }
     }
 
-    /// Starts a command on a channel that has none yet; tells whether that went well.
-    fn exec(&mut self, channel: ChannelId, command: &[u8]) -> bool {
-        let Some(slot) = self.slots.get_mut(&channel) else {
-            return false;
-        };
-        let Some(start) = slot.start.take() else {
-            return false;
-        };
-        let Ok((running, group)) = self.launcher.start(command) else {
-            // The client may try again, for instance with a shorter command.
-            slot.start = Some(start);
-            return false;
-        };
-        slot.group = Some(group);
-        // Fails only when the channel has just gone, and then the pipes close.
-        drop(start.send(running));
-        true
+    /// Starts a command on a channel that has none yet; where it cannot, says why if that is the system's fault.
+    fn exec(&mut self, channel: ChannelId, command: &[u8]) -> Result<(), Option<String>> {
+        let slot = self.slots.get_mut(&channel).ok_or(None)?;
+        let start = slot.start.take().ok_or(None)?;
+        match self.launcher.start(command) {
+            Ok((running, group)) => {
+                slot.group = Some(group);
+                // Fails only when the channel has just gone, and then the pipes close.
+                drop(start.send(running));
+                Ok(())
+            }
+            Err(why) => {
+                // The client may try again, for instance with a shorter command.
+                slot.start = Some(start);
+                Err(Some(why))
+            }
+        }
     }
 }
 
@@ -148,10 +148,14 @@ impl Handler for Client {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if self.exec(channel, command) {
-            session.channel_success(channel)
-        } else {
-            session.channel_failure(channel)
+        match self.exec(channel, command) {
+            Ok(()) => session.channel_success(channel),
+            Err(why) => {
+                if let Some(why) = why {
+                    session.extended_data(channel, STDERR, why.into_bytes())?;
+                }
+                session.channel_failure(channel)
+            }
         }
     }
 

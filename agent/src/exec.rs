@@ -90,8 +90,8 @@ impl Launcher {
         })
     }
 
-    /// Starts `SHELL -c COMMAND` in a process group of its own.
-    pub(crate) fn start(&self, command: &[u8]) -> io::Result<(Running, Arc<Group>)> {
+    /// Starts `SHELL -c COMMAND` in a process group of its own; an error says why it cannot, on one line.
+    pub(crate) fn start(&self, command: &[u8]) -> Result<(Running, Arc<Group>), String> {
         let mut shell = Command::new(&self.shell);
         shell
             .arg0(self.shell.file_name().unwrap_or(self.shell.as_os_str()))
@@ -110,7 +110,10 @@ impl Launcher {
             .kill_on_drop(false);
 
         let mut commands = self.commands.lock();
-        let mut child = shell.spawn()?;
+        let mut child = shell.spawn().map_err(|e| {
+            let (shell, home) = (self.shell.display(), self.home.display());
+            format!("cannot start {shell} in {home}: {e}\n")
+        })?;
         let number = child.id().and_then(|id| i32::try_from(id).ok());
         commands.extend(number);
         drop(commands);

@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::environment::ContainerEnvironment;
 use super::failures;
 use super::forget::{drop_script, forget, heed_left};
 use super::frames::{Frame, Item, Scanner};
+use super::last_words::{LastWords, put};
 use super::notice::{self, Notices};
 use super::output::{self, Output};
 use super::world::{Interruption, Stopped, World};
@@ -107,13 +108,13 @@ pub struct Ended {
 
 /// What is known of the script so far, over all connections.
 #[derive(Debug, Default)]
-struct Progress {
+pub(super) struct Progress {
     /// A start was sent: it may have taken effect.
     sent: bool,
     /// The far side said that it follows: the start took effect.
     opened: bool,
     /// Bytes of output received.
-    offset: u64,
+    pub(super) offset: u64,
     /// Connections on which the far side ended without a word.
     silent_ends: u32,
     /// The end of what came on standard output before the far side spoke: a login that refuses says why there.
@@ -129,7 +130,7 @@ fn keep_tail(kept: &mut Vec<u8>, data: &[u8]) {
 }
 
 /// How one connection ended.
-enum Connection {
+pub(super) enum Connection {
     /// The script ended, and the connection is still there to say so.
     Ended(Ended, Line),
     /// It was lost, after the far side followed on it or before.
@@ -238,7 +239,9 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
                     lost.notify_one();
                     guarded(&mut world, sleep(VERDICT)).await?;
                 }
-                forget(&script, &mut world, progress.offset, line).await;
+                if !world.is_machine_gone() {
+                    forget(&script, &mut world, progress.offset, line).await;
+                }
                 break ended;
             }
             Connection::Lost { followed } => {
@@ -332,6 +335,9 @@ async fn follow(
         false => (start, Some(script.text.clone())),
     };
     progress.sent = true;
+    // What an earlier connection's far side said would only be said again.
+    progress.greeting.clear();
+    progress.stderr.clear();
     let opening = Line::open(session, script.command(verb), text);
     let Some(mut line) = guarded(world, opening).await? else {
         return Ok(Connection::Lost { followed: false });
@@ -348,8 +354,8 @@ async fn follow(
             biased;
             interruption = world.next() => match interruption? {
                 Interruption::Machine(error) => {
-                    rest(&mut line, &mut stdout, output).await;
-                    return Err(error.into());
+                    let last = LastWords { line, stdout, put: Vec::new() };
+                    return last.heed(error, world, progress, output).await;
                 }
                 Interruption::Cancel | Interruption::OutOfReach => continue,
             },
@@ -380,7 +386,14 @@ async fn follow(
             match item {
                 Item::Bytes(bytes) => {
                     progress.offset += bytes.len() as u64;
-                    guarded(world, output.put(bytes)).await?;
+                    if let Some(error) = put(world, output, &bytes).await? {
+                        let last = LastWords {
+                            line,
+                            stdout,
+                            put: vec![bytes],
+                        };
+                        return last.heed(error, world, progress, output).await;
+                    }
                 }
                 Item::Frame(Frame::Open(at)) if at == progress.offset => {
                     open = true;
@@ -432,18 +445,4 @@ fn tell_cancel(world: &World, line: &Line, told: u32) -> u32 {
         line.order("kill\n".to_owned());
     }
     world.cancels
-}
-
-/// Takes what a dying machine's connection still holds.
-async fn rest(line: &mut Line, stdout: &mut Scanner, output: &Output) {
-    let drain = async {
-        while let Event::Out(data) = line.receiver.next().await {
-            stdout.push(&data);
-            while let Ok(Some(Item::Bytes(bytes))) = stdout.take() {
-                output.put(bytes).await;
-            }
-        }
-    };
-    // The connection of a machine that is gone usually breaks at once; where it does not, nothing more comes.
-    drop(timeout(Duration::from_secs(1), drain).await);
 }

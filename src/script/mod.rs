@@ -10,6 +10,7 @@ pub mod follow;
 mod forget;
 pub mod frames;
 pub mod keep_key;
+mod last_words;
 pub mod notice;
 mod output;
 pub mod welcome;

@@ -4,6 +4,7 @@
 //! so that nothing of it can mix with the script's output. On the instance, also where the script runs in a
 //! container of it. Told once a job: what a script was told the later ones know.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -26,8 +27,9 @@ const AFTER: Duration = Duration::from_secs(2);
 const NOISE_LIMIT: usize = 1 << 16;
 /// The end may come a little before the time that was told; one that comes long before has another cause.
 const DUE: Duration = Duration::from_secs(15);
-/// An exit code from here on is a signal's, as shells tell it.
-const SIGNALS: u8 = 129;
+/// The exit codes of scripts that a signal killed, as shells tell them: 128 and its number, of which there are 64. A program that
+/// ends with 255 was not killed.
+const SIGNALS: RangeInclusive<u8> = 129..=192;
 
 /// When Spot takes the instance back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub struct Notice {
 
 /// Returns whether an exit code is that of a script which a signal killed.
 pub(super) fn is_a_signals(code: u8) -> bool {
-    code >= SIGNALS
+    SIGNALS.contains(&code)
 }
 
 impl Notice {
@@ -219,7 +221,7 @@ impl Notices {
             .map(|_| {
                 taken_back().because(format!(
                     "the script was killed with it (signal {})",
-                    code - SIGNALS + 1
+                    code - SIGNALS.start() + 1
                 ))
             })
     }

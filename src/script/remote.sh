@@ -335,6 +335,9 @@ supervise() {
 		for s in /usr/local/bin /usr/bin /bin; do [ -x $s/$b ] && break 2; done
 		s=/busybox
 	done
+	b=$s/$b
+	# An image may have its shell anywhere on PATH.
+	[ -x "$b" ] || b=$(command -v sh)
 	# Braces: on a bare function dash keeps the old descriptors, and somebody waits for this one to close.
 	{ copy; } <"$d/p" >/dev/null 2>&1 &
 	[ "$2" ] || echo " $! $h " >"$d/nosid"
@@ -344,9 +347,9 @@ supervise() {
 	# In a child of its own: dash redirects itself for a plain command, and its remark would go the script's way.
 	if [ -e "$1.e" ]; then
 		# shellcheck disable=SC2016
-		(exec $2 sh -c '. "$0" && exec "$@" 2>&1' "$1.e" "$s/$b" "$1")
+		(exec $2 sh -c '. "$0" && exec "$@" 2>&1' "$1.e" "$b" "$1")
 	else
-		(exec $2 "$s/$b" "$1" 2>&1)
+		(exec $2 "$b" "$1" 2>&1)
 	fi
 	c=$?
 	kills "$m"

@@ -51,7 +51,8 @@ pub(super) enum Interruption {
 pub(super) struct World {
     terminate: Signal,
     interrupt: Signal,
-    machine: Pin<Box<dyn Future<Output = Error>>>,
+    /// Nothing once it has told.
+    machine: Option<Pin<Box<dyn Future<Output = Error>>>>,
     owner: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) written: Written,
     /// Spot's own word that it takes the machine back.
@@ -81,7 +82,7 @@ impl World {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            machine: Box::pin(machine),
+            machine: Some(Box::pin(machine)),
             owner: Box::pin(async move {
                 match owner {
                     Some(owner) => owner.gone().await,
@@ -116,13 +117,22 @@ impl World {
             )
         };
         loop {
+            let machine = async {
+                match &mut self.machine {
+                    Some(machine) => machine.await,
+                    None => std::future::pending().await,
+                }
+            };
             return tokio::select! {
                 biased;
                 _ = self.terminate.recv() => Ok(self.cancelled()),
                 _ = self.interrupt.recv() => Ok(self.cancelled()),
                 () = &mut self.owner => Err(gone("GitLab Runner is gone")),
                 () = self.written.broken() => Err(gone("GitLab Runner does not read this job's output any more")),
-                error = &mut self.machine => Ok(Interruption::Machine(self.notices.explain(error))),
+                error = machine => {
+                    self.machine = None;
+                    Ok(Interruption::Machine(self.notices.explain(error)))
+                }
                 () = at(self.cancel_deadline) => Err(self.stuck().into()),
                 () = at(self.tell_loss_at) => {
                     self.tell_loss_at = None;
@@ -131,6 +141,11 @@ impl World {
                 () = self.notices.heard() => continue,
             };
         }
+    }
+
+    /// Returns whether the machine was told to be gone.
+    pub(super) fn is_machine_gone(&self) -> bool {
+        self.machine.is_none()
     }
 
     /// Waits until all output is written; `false` where it cannot be. A Runner that is slow to read is waited for, as by

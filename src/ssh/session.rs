@@ -19,7 +19,7 @@ pub enum Event {
     Out(Bytes),
     /// Standard error.
     Err(Bytes),
-    /// The command ended, or never ran.
+    /// The command ended, or was refused.
     Ended,
     /// The connection is lost: whatever comes before an end is.
     Lost,
@@ -61,10 +61,11 @@ impl Session {
         self.host_key.as_deref()
     }
 
-    /// Runs a command; `None` where the connection is lost or the server refuses.
+    /// Runs a command; `None` where the connection is lost. A server that refuses it is heard of as an end.
     pub async fn exec(&self, command: Vec<u8>) -> Option<(Sender, Receiver)> {
         let channel = self.handle.channel_open_session().await.ok()?;
-        channel.exec(false, command).await.ok()?;
+        // With an answer, which is not waited for: without one, nothing would ever tell of a refusal.
+        channel.exec(true, command).await.ok()?;
         let (receiver, sender) = channel.split();
         Some((Sender(sender), Receiver(receiver)))
     }
@@ -73,7 +74,7 @@ impl Session {
     /// refuses. Of either output only the end is kept, so many bytes of it.
     pub async fn run(&self, text: &str, keep: usize) -> Option<Said> {
         let channel = self.handle.channel_open_session().await.ok()?;
-        channel.exec(false, "exec sh -s").await.ok()?;
+        channel.exec(true, "exec sh -s").await.ok()?;
         let (mut receiver, sender) = channel.split();
         let mut said = Said::default();
         let mut ended = false;
@@ -132,7 +133,7 @@ impl Receiver {
             match self.0.wait().await {
                 Some(ChannelMsg::Data { data }) => return Event::Out(data),
                 Some(ChannelMsg::ExtendedData { data, .. }) => return Event::Err(data),
-                Some(ChannelMsg::Close) => return Event::Ended,
+                Some(ChannelMsg::Close | ChannelMsg::Failure) => return Event::Ended,
                 // An exit status, an end of file: the far side says by frames how things stand.
                 Some(_) => {}
                 None => return Event::Lost,

@@ -79,6 +79,7 @@ pub(crate) struct ServerBuilder {
     listen_late: Option<Duration>,
     authorise_late: Option<Duration>,
     busybox_only: bool,
+    shells_elsewhere: bool,
     small_disk: Option<u32>,
     init: bool,
     instance_connect: bool,
@@ -98,6 +99,7 @@ impl ServerBuilder {
             listen_late: None,
             authorise_late: None,
             busybox_only: false,
+            shells_elsewhere: false,
             small_disk: None,
             init: false,
             instance_connect: false,
@@ -141,6 +143,14 @@ impl ServerBuilder {
     pub(crate) fn busybox_only(mut self) -> Self {
         self.busybox_only = true;
         self
+    }
+
+    /// Takes bash and `sh` away from where images usually have them; OpenSSH with busybox only, which comes with the login's
+    /// PATH.
+    #[must_use]
+    pub(crate) fn shells_elsewhere(mut self) -> Self {
+        self.shells_elsewhere = true;
+        self.busybox_only()
     }
 
     /// Gives the machine's `/var/tmp` and `/tmp` together so many MiB, on a disk of their own.
@@ -200,6 +210,10 @@ impl ServerBuilder {
         assert!(
             self.kind == Kind::OpenSsh || !self.instance_connect,
             "only OpenSSH asks others for keys"
+        );
+        assert!(
+            !self.shells_elsewhere || (self.kind, self.login) == (Kind::OpenSsh, Login::Busybox),
+            "only busybox is still a shell"
         );
         let port = Port::reserve();
         let directory = parent.join(format!("machine-{}", port.number()));

@@ -146,6 +146,10 @@ impl Server {
         if let Some(megabytes) = self.builder.small_disk {
             disk += &self.mount_small_disk(megabytes);
         }
+        if self.builder.shells_elsewhere {
+            disk += "for shell in bash sh; do\n    \
+                     mount --bind /dev/null \"$(readlink -f \"$(command -v $shell)\")\"\ndone\n";
+        }
         let run = if self.builder.init {
             // The shell stays, ends the server when it is told to end, and collects all that is orphaned. The
             // server must not have the signals ignored that shells ignore for what they start aside.

@@ -21,9 +21,9 @@ SETSID = shutil.which("setsid")
 
 # The first child of a process that has asked for a new PID namespace is process 1 there. The outer shell waits for it
 # and tells how it ended (unshare's own --fork fails to, for a process that was killed). What is started aside has two
-# signals ignored, which no container has.
+# signals ignored, and what `nohup` started a third, which no container has.
 OUTER = (
-    f'{SETPRIV} --pdeathsig KILL -- {ENV} --default-signal=INT,QUIT '
+    f'{SETPRIV} --pdeathsig KILL -- {ENV} --default-signal=HUP,INT,QUIT '
     f"""/bin/sh -c 'mount -t proc proc /proc && exec {SETSID} "$@"' sh "$@" & wait $!"""
 )
 
