@@ -26,6 +26,8 @@ pub enum Kind {
     Throttled,
     /// AWS does not permit what has to be done.
     Denied,
+    /// There is nothing to tell AWS by who calls, or it is not believed.
+    Credentials,
     /// The machine could not be started.
     Launch,
     /// The machine is there but no SSH session could be had, or none could be had again.

@@ -35,6 +35,7 @@ fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("zeros", vec![0; good.len()], "damaged"),
         ("no JSON", b"a record".to_vec(), "damaged"),
         ("too much", vec![b' '; 2 << 20], "damaged"),
+        ("far too much", vec![b' '; 17 << 20], "larger than 16 MiB"),
         ("null", b"null".to_vec(), "damaged"),
         ("no version", without("version"), "damaged"),
         ("no attempt", without("attempt"), "damaged"),

@@ -170,6 +170,54 @@ fn a_call_that_was_refused_for_its_tags_after_our_death_holds_nobody_up() {
     assert!(one_task_at_most(account).is_none());
 }
 
+#[test]
+fn a_task_that_ecs_does_not_know_yet_is_ended_all_the_same() {
+    // What is known of it is its request alone, or its name.
+    for action in ["RunTask", "DescribeTasks"] {
+        let runner = job();
+        let account = runner.account();
+        account.fate(&Fate::stuck("PENDING"));
+        account.stop_lag(Duration::from_secs(2));
+        if action == "RunTask" {
+            account.fault(&Fault::slow("RunTask", Duration::from_secs(6)));
+        }
+        runner.kill_prepare_at(action);
+        clean(&runner);
+        assert!(one_task_at_most(account).is_some());
+    }
+}
+
+#[test]
+fn a_task_that_ecs_says_twice_not_to_know_is_asked_for_again() {
+    let runner = job();
+    runner.start();
+    let account = runner.account();
+    let message = "The referenced task was not found.";
+    let unknown = Fault::error("StopTask", 400, "InvalidParameterException", message);
+    account.fault(&unknown.times(2));
+    clean(&runner);
+    assert_eq!(account.calls("StopTask").len(), 3);
+}
+
+#[test]
+fn a_cluster_that_is_deleted_has_no_task_to_end() {
+    let runner = job();
+    runner.start();
+    let account = runner.account();
+    let task = account.alive().remove(0).arn;
+    account.meet(&task, &Fate::stopped_by_someone(Duration::ZERO, "by hand"));
+    account.wait("its end", |state| !state.tasks[0].is_alive());
+    let message = "Cluster not found.";
+    account.fault(&Fault::error(
+        "StopTask",
+        400,
+        "ClusterNotFoundException",
+        message,
+    ));
+    clean(&runner);
+    assert_eq!(account.calls("StopTask").len(), 1);
+}
+
 /// Where in a job's life the driver is killed.
 #[derive(Clone, Copy, Debug)]
 enum Moment {

@@ -824,6 +824,42 @@ fn a_job_that_its_runner_forgot_ends_after_its_deadline() {
     alive.cleanup().assert_success();
 }
 
+/// A Runner in a container, whose pid says nothing to a `reap` on the host: the job is left alone until its time is over.
+#[test]
+fn a_job_whose_runner_cannot_be_seen_ends_after_its_deadline() {
+    let bastion = Bastion::new();
+    bastion.account.allow(&LEAST);
+    let runner = bastion.job();
+    runner.start();
+    // No process here has that number and that start.
+    orphan(&runner);
+    let change = |pointer: &str, change: &dyn Fn(u64) -> u64| {
+        for path in files(&bastion.state.join("jobs")) {
+            let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let place = value.pointer_mut(pointer).unwrap();
+            *place = change(place.as_u64().unwrap()).into();
+            std::fs::write(&path, value.to_string()).unwrap();
+        }
+    };
+    change("/owner/namespace", &|number| number ^ 1);
+    assert_eq!(reap(&runner)["ended"], json!([]));
+    runner
+        .run("build_script", "echo lives")
+        .assert_stdout("lives\n");
+    change("/deadline", &|_| unix_now() - 1);
+    let report = reap(&runner);
+    assert_eq!(ended(&report).len(), 1, "{report:#}");
+    assert!(
+        report["ended"][0]["why"]
+            .as_str()
+            .unwrap()
+            .contains("deadline"),
+        "{report:#}"
+    );
+    runner.assert_nothing_left();
+    traces::assert_only_tombstones(&bastion.state, 1);
+}
+
 #[test]
 fn many_reaps_at_once_beside_a_cleanup() {
     let bastion = Bastion::new();
@@ -846,4 +882,18 @@ fn many_reaps_at_once_beside_a_cleanup() {
         .assert_stdout("lives\n");
     alive.cleanup().assert_success();
     traces::assert_only_tombstones(&bastion.state, 3);
+}
+
+#[test]
+fn a_bastion_without_credentials_cannot_say_that_nothing_is_left() {
+    let runner = Runner::builder()
+        .on_fargate()
+        .environment("AWS_ACCESS_KEY_ID", None)
+        .environment("AWS_SECRET_ACCESS_KEY", None)
+        .environment("AWS_EC2_METADATA_DISABLED", Some("true"))
+        .build();
+    let output = runner.command(&["reap"]).assert_code(1);
+    assert!(!output.contains("nothing is left over"), "{output}");
+    let output = output.assert_contains("not all could be looked at");
+    output.assert_contains("no credentials found");
 }

@@ -21,6 +21,9 @@ use crate::process::Process;
 use crate::runner::Environment;
 use crate::state::Store;
 
+/// How a line begins by which the machine's minder says that it ended.
+pub const SERVER_ENDED: &str = "the SSH server of the machine ended:";
+
 /// Runs the keeper until the guard ends.
 ///
 /// # Errors
@@ -88,9 +91,7 @@ fn mind(command: &mut Command, started: impl FnOnce(&Child) -> Result<()>) -> Re
             Ok(Some((pid, status))) if pid.as_raw_pid() == minded => {
                 let status = ExitStatus::from_raw(status.as_raw());
                 end_children();
-                return Err(fail(&format!(
-                    "the SSH server of the machine ended: {status}"
-                )));
+                return Err(fail(&format!("{SERVER_ENDED} {status}")));
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(fail("cannot wait for the SSH server").because(e)),

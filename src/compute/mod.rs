@@ -24,7 +24,7 @@ use crate::process::Process;
 use crate::runner::substage::Role;
 use crate::state::Job;
 use crate::state::Store;
-use crate::state::record::{Launch, LaunchState};
+use crate::state::record::{Launch, LaunchState, now};
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 use aws::Aws;
@@ -266,7 +266,11 @@ pub async fn settle(
     ui: Ui,
 ) -> std::result::Result<Settled, Refused> {
     match request {
-        Request::Local(_) | Request::Ecs(_) => Ok(Settled::Ready(request)),
+        Request::Local(_) => Ok(Settled::Ready(request)),
+        Request::Ecs(mut request) => {
+            request.asked = now();
+            Ok(Settled::Ready(Request::Ecs(request)))
+        }
         Request::Ec2(request) => settle_instance(*request, store, ui).await,
     }
 }
@@ -464,7 +468,7 @@ pub async fn end(launch: &Launch, reason: &str, shared: &Shared, ui: Ui) -> Resu
         (Request::Local(request), _) => local::end(&request.token).await,
         (Request::Ecs(request), LaunchState::Named(task)) => {
             let aws = Aws::new(&request.access, Some(ui), shared).await;
-            fargate::end::stop(&aws, request.cluster.as_deref(), task, reason).await
+            fargate::end::end_named(&aws, request, task, reason).await
         }
         (Request::Ecs(request), LaunchState::Asked) => {
             let aws = Aws::new(&request.access, Some(ui), shared).await;

@@ -290,6 +290,7 @@ impl Asked<'_> {
             tags: self.tags(),
             propagate_tags: fargate.propagate_tags,
             size,
+            asked: 0,
         })
     }
 

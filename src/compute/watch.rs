@@ -19,6 +19,23 @@ pub(super) const DESCRIBE_LIMIT: Duration = Duration::from_secs(30);
 /// That many times in a row not known: gone, and not a read that lags.
 const MISSING: u32 = 3;
 
+/// The looks in a row at which AWS did not know a machine.
+#[derive(Debug, Default)]
+pub(super) struct Misses(u32);
+
+impl Misses {
+    /// Notes that AWS knows it.
+    pub(super) fn seen(&mut self) {
+        self.0 = 0;
+    }
+
+    /// Notes that AWS does not, and says whether that is enough to believe it.
+    pub(super) fn missed(&mut self) -> bool {
+        self.0 = self.0.saturating_add(1);
+        self.0 >= MISSING
+    }
+}
+
 /// What a look shows.
 #[derive(Debug)]
 pub(super) enum Look<T> {
@@ -37,7 +54,7 @@ pub(super) enum Look<T> {
 pub(super) struct Looks<'a> {
     lost: &'a Notify,
     soon: u32,
-    missing: u32,
+    misses: Misses,
 }
 
 impl<'a> Looks<'a> {
@@ -50,7 +67,7 @@ impl<'a> Looks<'a> {
         Self {
             lost,
             soon,
-            missing: 0,
+            misses: Misses::default(),
         }
     }
 
@@ -60,10 +77,9 @@ impl<'a> Looks<'a> {
             let looked = Instant::now();
             match look().await {
                 Look::Gone(why) => return Some(why),
-                Look::There => self.missing = 0,
+                Look::There => self.misses.seen(),
                 Look::Missing => {
-                    self.missing += 1;
-                    if self.missing >= MISSING {
+                    if self.misses.missed() {
                         return None;
                     }
                 }

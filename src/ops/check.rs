@@ -13,7 +13,7 @@ use super::print;
 use crate::cli::Overrides;
 use crate::config::file::Keys;
 use crate::config::settings::{
-    CONTAINER, Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Ssh, Style,
+    CONTAINER, Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Style,
 };
 use crate::config::{self, Loaded, shown};
 use crate::error::Result;
@@ -109,7 +109,7 @@ fn as_text(loaded: &Loaded) -> String {
     }
 
     page.heading("How a machine is logged in to");
-    ssh_lines(&mut page, &settings.ssh);
+    ssh_lines(&mut page, settings);
     if !settings.local.command.is_empty() {
         let words: Vec<_> = settings.local.command.iter().map(|w| word(w)).collect();
         page.line(
@@ -320,8 +320,17 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
     }
 }
 
-fn ssh_lines(page: &mut Page, ssh: &Ssh) {
-    page.line("as", &format!("{} on port {}", ssh.username, ssh.port));
+/// Says how a machine is logged in to. The one of `local` that the driver brings itself is told both by the driver.
+fn login(settings: &Settings) -> String {
+    if settings.capacity == [Rung::Local] && settings.local.command.is_empty() {
+        return "GitLab Runner's own user, on a free port".to_owned();
+    }
+    format!("{} on port {}", settings.ssh.username, settings.ssh.port)
+}
+
+fn ssh_lines(page: &mut Page, settings: &Settings) {
+    let ssh = &settings.ssh;
+    page.line("as", &login(settings));
     page.line(
         "first login",
         &format!(

@@ -2,7 +2,8 @@
 //!
 //! Three kinds of leftovers, each by what is known of it: jobs of the state directory whose Runner is gone (its
 //! process stands in the intent; nobody will ever call their `cleanup`), tasks of this manager that no record names, and
-//! tasks of the whole fleet that are past their deadline, whoever started them. All else is left alone.
+//! tasks of the whole fleet that are past their deadline, whoever started them. All else is left alone. Where nobody here can
+//! tell whether the Runner lives (it is in a container, and this is not), its job's deadline decides.
 //!
 //! AWS's list is read before the state: every task in it had its intent on disk before it was asked for. Instances, which
 //! carry their launch's own token as a tag, are dealt with in the same way.
@@ -11,7 +12,6 @@
 mod instances;
 
 use std::collections::{BTreeSet, HashSet};
-use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +28,7 @@ use crate::config;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::logging;
-use crate::process::Process;
+use crate::process::Life;
 use crate::runner::wishes::SettledRole;
 use crate::stage::cleanup;
 use crate::state::record::{Intent, Launch, LaunchState, Record, now};
@@ -326,12 +326,13 @@ impl Reaper<'_> {
                 text.push_str(&format!("{verb} {}: {}\n", ended.what, ended.why));
             }
             if self.report.ended.is_empty() {
-                text.push_str("nothing is left over\n");
+                text.push_str(match self.report.problems.is_empty() {
+                    true => "nothing is left over\n",
+                    false => "nothing was found to end, but not all could be looked at\n",
+                });
             }
         }
-        // A reader that went away is no failure.
-        drop(std::io::stdout().lock().write_all(text.as_bytes()));
-        Ok(())
+        super::print(text.as_bytes())
     }
 }
 
@@ -396,58 +397,75 @@ fn ownerless(intent: Option<&Intent>, record: Option<&Record>) -> Option<String>
         (None, Some(record)) => (record.owner, record.deadline),
         (None, None) => return Some("nothing is known of it".to_owned()),
     };
-    match owner {
-        Some(owner) if !Process::lives(owner) => Some(format!(
-            "the GitLab Runner that owned it (process {}) is gone",
-            owner.pid
+    match owner.map(|owner| (owner.life(), owner.pid)) {
+        Some((Life::Gone, pid)) => Some(format!(
+            "the GitLab Runner that owned it (process {pid}) is gone"
         )),
         // A machine on this host has no watchdog, so its deadline is no more than what it was told.
-        Some(_) if !is_remote(intent, record) => None,
-        // Nobody knows whose it is, or its Runner has forgotten it: its time decides.
+        Some((Life::Lives, _)) if is_here(intent, record) => None,
+        // Nobody knows whose it is, or whether its Runner lives, or that has forgotten it: its time decides.
         _ => (deadline < now()).then(|| "its deadline is past".to_owned()),
     }
 }
 
-/// Whether nothing more can be found out about what a job may have left: a launch whose answer was lost can be asked for
-/// again only as long as AWS knows its token, and whoever may not ask today will hardly ever.
+/// Whether nothing more can be done about what a job may have left. Its time is long over, and AWS refuses (it may not be
+/// asked any more, or knows nothing of where the machine is) rather than being out of reach. A launch whose answer was lost
+/// can be asked for again only as long as AWS knows its token; one that is named may be ended by whoever may.
 fn is_past_finding(error: &Error, intent: &Intent) -> bool {
+    // Not an instance that was asked for: its tag would still name it.
     let lost = |launch: &Launch| {
-        launch.state == LaunchState::Asked && matches!(launch.request, Request::Ecs(_))
+        matches!(
+            (&launch.request, &launch.state),
+            (Request::Ecs(_), LaunchState::Asked)
+                | (Request::Ecs(_) | Request::Ec2(_), LaunchState::Named(_))
+        )
     };
-    error.kind() == Kind::Denied
+    matches!(error.kind(), Kind::Denied | Kind::Launch)
         && now().saturating_sub(intent.deadline) > TOKEN_LIFE.as_secs()
         && intent.open_launches().all(lost)
 }
 
 /// Names what may be left, for somebody who may look.
 fn given_up(error: Error, intent: &Intent) -> Error {
-    let places: BTreeSet<String> = intent
-        .open_launches()
-        .filter_map(|launch| match &launch.request {
-            Request::Ecs(request) => Some(format!(
-                "aws ecs list-tasks --cluster {} --started-by {}",
-                request.cluster.as_deref().unwrap_or("default"),
-                request.started_by
-            )),
-            Request::Local(_) | Request::Ec2(_) => None,
-        })
-        .collect();
+    let places: BTreeSet<String> = intent.open_launches().filter_map(where_to_look).collect();
     let places: Vec<String> = places.into_iter().collect();
     Error::new(
-        Kind::Denied,
-        "a job whose time is long over is given up, though a task may have been started for it",
+        error.kind(),
+        "a job whose time is long over is given up, though a machine of it may still run",
     )
     .because(error)
     .hint(format!(
-        "Look whether one runs, and stop it: {}. With ecs:ListTasks allowed `reap` does so by itself.",
+        "Look whether one runs, and end it: {}. Where `reap` may list and end it (ecs:ListTasks and ecs:StopTask, \
+         ec2:DescribeInstances and ec2:TerminateInstances) it does so by itself.",
         places.join("; ")
     ))
 }
 
-/// Whether a job's machine is elsewhere.
-fn is_remote(intent: Option<&Intent>, record: Option<&Record>) -> bool {
-    let launched = |launch: &Launch| launch.request.is_remote();
-    let elsewhere = |record: &Record| !matches!(record.machine.place, Place::Local { .. });
-    intent.is_some_and(|intent| intent.launches.iter().any(launched))
-        || record.is_some_and(elsewhere)
+/// Returns the command that shows what a launch may have left.
+fn where_to_look(launch: &Launch) -> Option<String> {
+    let cluster = |name: &Option<String>| name.clone().unwrap_or_else(|| "default".to_owned());
+    match (&launch.request, &launch.state) {
+        (Request::Ecs(request), LaunchState::Asked) => Some(format!(
+            "aws ecs list-tasks --cluster {} --started-by {}",
+            cluster(&request.cluster),
+            request.started_by
+        )),
+        (Request::Ecs(request), LaunchState::Named(task)) => Some(format!(
+            "aws ecs describe-tasks --cluster {} --tasks {task}",
+            cluster(&request.cluster)
+        )),
+        (Request::Ec2(_), LaunchState::Named(instance)) => Some(format!(
+            "aws ec2 describe-instances --instance-ids {instance}"
+        )),
+        (Request::Ec2(_) | Request::Local(_), _) | (_, LaunchState::Over) => None,
+    }
+}
+
+/// Whether a job's machine is on this host. What is over counts no more.
+fn is_here(intent: Option<&Intent>, record: Option<&Record>) -> bool {
+    let launches = || intent.into_iter().flat_map(Intent::open_launches);
+    let place = record.map(|record| &record.machine.place);
+    let elsewhere = matches!(place, Some(Place::Ecs(_) | Place::Ec2(_)))
+        || launches().any(|launch| launch.request.is_remote());
+    !elsewhere && (place.is_some() || launches().next().is_some())
 }

@@ -101,6 +101,7 @@ impl ExitCodes {
             | Kind::Capacity
             | Kind::Throttled
             | Kind::Denied
+            | Kind::Credentials
             | Kind::Launch
             | Kind::Unreachable
             | Kind::HostKey

@@ -28,9 +28,13 @@ impl Identity {
     pub fn of(payload: &Payload, env: &Environment) -> Result<Self> {
         let number = |name: &str| env.job_variable(name).and_then(|v| v.parse::<u64>().ok());
         let Some(job_id) = payload.id.or_else(|| number("CI_JOB_ID")) else {
+            let payload = match env.get("JOB_RESPONSE_FILE") {
+                Some(_) => "no job in the file that JOB_RESPONSE_FILE names",
+                None => "no JOB_RESPONSE_FILE",
+            };
             return Err(Error::new(
                 Kind::Contract,
-                "which job this is cannot be told: no JOB_RESPONSE_FILE and no CUSTOM_ENV_CI_JOB_ID",
+                format!("which job this is cannot be told: {payload}, and no CUSTOM_ENV_CI_JOB_ID"),
             )
             .hint("Stages are called by GitLab Runner; to run a job by hand use `gitlab-aws-driver try`."));
         };

@@ -91,6 +91,7 @@ impl Call {
     /// Where the job cannot be told from others.
     pub fn read(env: &Environment, codes: ExitCodes) -> Result<Self> {
         let mut lost = Vec::new();
+        let mut unread = None;
         let payload = match env.get("JOB_RESPONSE_FILE") {
             None => {
                 lost.push(
@@ -104,6 +105,7 @@ impl Call {
                 Ok(payload) => payload,
                 Err(error) => {
                     lost.push(format!("{error}: the job is identified by its variables"));
+                    unread = Some(error.to_string());
                     Payload::default()
                 }
             },
@@ -115,7 +117,10 @@ impl Call {
                     .to_owned(),
             );
         }
-        let identity = Identity::of(&payload, env)?;
+        let identity = Identity::of(&payload, env).map_err(|error| match unread {
+            Some(why) => error.because(why),
+            None => error,
+        })?;
         let attempt = match env.get("TMPDIR") {
             Some(dir) => crate::hash::sha256_hex(dir.as_encoded_bytes()),
             None => {

@@ -14,6 +14,7 @@ use super::first_login::{Failed, FirstLogin};
 use super::prepare::hopeless;
 use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
 use super::welcome::FirstCommand;
+use crate::compute::keeper;
 use crate::compute::ladder::{Ladder, Next};
 use crate::compute::plan::{Attempt, Plan};
 use crate::compute::{self, Coming, Launched, Machine, News, Place, Refused, Settled};
@@ -499,12 +500,20 @@ impl Preparation<'_> {
     fn launch_failed(&self, gone: Error) -> Error {
         let log = std::fs::read(self.job.directory().join("machine.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        match log.lines().rfind(|l| !l.trim().is_empty()) {
+        let said = log.lines().rev().filter(|line| !line.trim().is_empty());
+        // What minds the machine says only that it ended: the line before that says why, where there is one.
+        let own = |line: &&str| line.contains(keeper::SERVER_ENDED);
+        let (ended, why): (Vec<_>, Vec<_>) = said.partition(own);
+        match why.first().or(ended.first()) {
             Some(last) => Error::new(
                 Kind::Launch,
                 "the machine ended before anybody could log in",
             )
-            .because(last.to_owned()),
+            .because(last.trim_start_matches("ERROR: ").to_owned())
+            .hint(
+                "This is the machine of `local`: the program of `[local] command`, or, without one, the driver's own SSH server \
+                 with the home directory and the shell of GitLab Runner's user.",
+            ),
             None => gone,
         }
     }

@@ -13,8 +13,9 @@ use crate::error::{Error, Kind, Result};
 /// The version that this program writes, and the newest it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// The most that is read of a state file: records hold a key and a few addresses.
-const LIMIT: u64 = 1 << 20;
+/// The most that is read of a state file, and so the most that is written: a record may hold a container's whole
+/// environment, several times its size; an intent grows with each launch.
+const LIMIT: usize = 16 << 20;
 
 /// A state file's content.
 pub(crate) trait Versioned {
@@ -34,25 +35,39 @@ pub(crate) fn read<T: DeserializeOwned + Versioned>(path: &Path) -> Result<Optio
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(problem("read", path, e)),
     };
+    if bytes.len() > LIMIT {
+        return Err(damaged::<T>(path, too_large()));
+    }
     parse(&bytes, path).map(Some)
 }
 
+/// Reads one byte more than may be there, which tells a file that is too large.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, LIMIT), &mut bytes)?;
+    let most = LIMIT as u64 + 1;
+    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, most), &mut bytes)?;
     Ok(bytes)
+}
+
+fn too_large() -> String {
+    format!("it is larger than {} MiB", LIMIT >> 20)
+}
+
+fn damaged<T: Versioned>(
+    path: &Path,
+    why: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> Error {
+    Error::new(
+        Kind::State,
+        format!("the {} {} is damaged", T::WHAT, path.display()),
+    )
+    .because(why)
+    .hint("It is left as it is. Restore it, or end what it named by hand and remove it.")
 }
 
 /// Parses a file's content; what cannot be understood is left where it is, for a person to look at.
 pub(crate) fn parse<T: DeserializeOwned + Versioned>(bytes: &[u8], path: &Path) -> Result<T> {
-    let damaged = |e: serde_json::Error| {
-        Error::new(
-            Kind::State,
-            format!("the {} {} is damaged", T::WHAT, path.display()),
-        )
-        .because(e)
-        .hint("It is left as it is. Restore it, or end what it named by hand and remove it.")
-    };
+    let damaged = |e: serde_json::Error| damaged::<T>(path, e);
     let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
     if version > VERSION {
         return Err(Error::new(
@@ -68,10 +83,22 @@ pub(crate) fn parse<T: DeserializeOwned + Versioned>(bytes: &[u8], path: &Path) 
     serde_json::from_slice(bytes).map_err(damaged)
 }
 
-/// Writes a file: beside its place, fsynced, renamed, and the directory fsynced.
-pub(crate) fn write<T: Serialize>(path: &Path, content: &T) -> Result<()> {
+/// Writes a file: beside its place, fsynced, renamed, and the directory fsynced. What would not be read again is not
+/// written either: then what was there before is still to be read, and tells what has to be ended.
+pub(crate) fn write<T: Serialize + Versioned>(path: &Path, content: &T) -> Result<()> {
     let fail = |e: io::Error| problem("write", path, e);
     let bytes = serde_json::to_vec_pretty(content).map_err(|e| fail(e.into()))?;
+    if bytes.len() > LIMIT {
+        return Err(Error::new(
+            Kind::State,
+            format!("the {} {} is not written", T::WHAT, path.display()),
+        )
+        .because(too_large())
+        .hint(
+            "It would never be read again. Does the job log tell of thousands of tries? Shorten capacity_wait. \
+             Otherwise report it.",
+        ));
+    }
     // Two writers at once each have their own; the last rename wins, both are whole.
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));

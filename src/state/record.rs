@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::files::{VERSION, Versioned};
+use crate::compute::local::LocalRequest;
 use crate::compute::{Machine, Request};
 use crate::error::Result;
 use crate::process::Process;
@@ -36,7 +37,7 @@ pub struct Intent {
 /// One launch of one rung.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// The exact request; sending it again finds what it started.
+    /// The exact request; sending it again finds what it started. Of one that is over nothing is left of it.
     pub request: Request,
     /// What came of it, as far as it was told.
     pub state: LaunchState,
@@ -134,15 +135,27 @@ impl Intent {
 
 impl Launch {
     /// Notes what came of it. Whatever is named or over is never asked for again, so what the request told the machine alone
-    /// need not lie here any longer.
+    /// need not lie here any longer. One that is over goes on counting, since launches are numbered, and no more: a job that
+    /// waits for room may have thousands of them.
     pub fn settle(&mut self, state: LaunchState) {
-        if let (Request::Ec2(request), LaunchState::Named(_) | LaunchState::Over) =
-            (&mut self.request, &state)
-        {
-            request.user_data.clear();
+        match (&mut self.request, &state) {
+            (request, LaunchState::Over) => *request = nothing(),
+            (Request::Ec2(request), LaunchState::Named(_)) => request.user_data.clear(),
+            _ => {}
         }
         self.state = state;
     }
+}
+
+/// Returns what stands in the place of a request that is over: the smallest that the versions before this one read as well.
+fn nothing() -> Request {
+    Request::Local(LocalRequest {
+        token: "over".to_owned(),
+        command: Vec::new(),
+        port: 0,
+        user: String::new(),
+        public_key: String::new(),
+    })
 }
 
 impl Record {

@@ -134,6 +134,82 @@ fn damaged_and_newer_files_say_so_and_stay() {
     }
 }
 
+/// Returns how large a job's file is.
+fn size(job: &Job, name: &str) -> u64 {
+    fs::metadata(job.directory().join(name)).unwrap().len()
+}
+
+#[test]
+fn launches_that_are_over_count_and_take_no_room() {
+    let (_dir, job) = store();
+    let mut intent = record("a").0;
+    intent.launches.clear();
+    for number in 0..1000 {
+        let mut request = request();
+        if let Request::Local(request) = &mut request {
+            request.command = vec!["x".repeat(10_000)];
+        }
+        let state = LaunchState::Asked;
+        intent.launches.push(Launch { request, state });
+        intent.launches[number].settle(LaunchState::Over);
+    }
+    let state = LaunchState::Asked;
+    let request = request();
+    intent.launches.push(Launch { request, state });
+    let locked = job.lock().unwrap();
+    locked.write_intent(&intent).unwrap();
+    assert!(size(&job, "intent.json") < 400_000);
+    let read = locked.intent().unwrap().unwrap();
+    assert_eq!(read, intent);
+    assert_eq!(read.launches.len(), 1001);
+    assert_eq!(read.open_launches().count(), 1);
+}
+
+#[test]
+fn an_intent_whose_launches_are_over_but_whole_is_read() {
+    let (_dir, job) = store();
+    let mut intent = record("a").0;
+    // As versions before this one left it.
+    intent.launches[0].state = LaunchState::Over;
+    let locked = job.lock().unwrap();
+    locked.write_intent(&intent).unwrap();
+    assert_eq!(locked.intent().unwrap(), Some(intent));
+}
+
+#[test]
+fn what_is_written_is_read_again_and_what_could_not_be_is_refused() {
+    let (_dir, job) = store();
+    let (mut intent, mut record) = record("a");
+    if let Request::Local(request) = &mut intent.launches[0].request {
+        request.command = vec!["x".repeat(2 << 20)];
+    }
+    let locked = job.lock().unwrap();
+    locked.write_intent(&intent).unwrap();
+    assert!(size(&job, "intent.json") > 2 << 20);
+    assert_eq!(locked.intent().unwrap().as_ref(), Some(&intent));
+    assert!(locked.write_record(&record).unwrap());
+
+    let whole = record.clone();
+    record.private_key = "x".repeat(16 << 20);
+    let error = locked.write_record(&record).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("record.json is not written: it is larger than 16 MiB"),
+        "{text}"
+    );
+    // What was there before still is.
+    assert_eq!(locked.record().unwrap(), Some(whole));
+    assert_eq!(fs::read_dir(job.directory()).unwrap().count(), 2);
+
+    let path = job.directory().join("record.json");
+    fs::write(&path, vec![b' '; (16 << 20) + 1]).unwrap();
+    let text = locked.record().unwrap_err().to_string();
+    assert!(
+        text.contains("is damaged: it is larger than 16 MiB"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_tombstone_outlives_the_job() {
     let (_dir, job) = store();

@@ -269,6 +269,11 @@ impl Account {
         self.patch(&json!({ "list_lag": list.as_secs_f64(), "missing": describe.as_secs_f64() }));
     }
 
+    /// Has `StopTask` not know new tasks for so long.
+    pub(crate) fn stop_lag(&self, lag: Duration) {
+        self.patch(&json!({ "stop_lag": lag.as_secs_f64() }));
+    }
+
     /// Starts machines in the state `ACTIVATING` or `RUNNING` (the default).
     pub(crate) fn machine_at(&self, state: &str) {
         self.patch(&json!({ "machine_at": state }));

@@ -350,6 +350,25 @@ fn lists_have_pages_and_lag() {
 }
 
 #[test]
+fn stop_task_lags_where_a_test_says_so() {
+    let lab = Lab::bare();
+    let lag = Duration::from_secs(5);
+    lab.account.stop_lag(lag);
+    let began = Instant::now();
+    let task = lab.run_task(&lab.request());
+    let stop = json!({ "cluster": CLUSTER, "task": task });
+    let refusal = lab.refused("StopTask", &stop);
+    assert_eq!(refusal["message"], "The referenced task was not found.");
+    let status = || {
+        let answer = lab.account.call("ecs", "StopTask", &stop);
+        answer.unwrap().status
+    };
+    crate::lab::traces::until("the lag's end", lag * 20, || status() == 200);
+    assert!(began.elapsed() >= lag);
+    lab.wait_status(&task, "STOPPED");
+}
+
+#[test]
 fn tasks_meet_with_their_fates() {
     let lab = Lab::bare();
     let account = &lab.account;

@@ -21,8 +21,13 @@ use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
+use crate::lab::stage::Output;
 
 const SKIPPED: &str = "fargate-spot is skipped until ";
+/// The task definition of all jobs: there may be room for one and none for another.
+const DEFINITION: &str = "ci-shared";
+const LIMITS: &str =
+    "[limits]\ntask_definitions = [\"ci-shared\"]\nmax_cpu = \"16\"\nmax_memory = \"32GiB\"\n";
 
 struct Bastion {
     account: Arc<Account>,
@@ -31,8 +36,10 @@ struct Bastion {
 
 impl Bastion {
     fn new() -> Self {
+        let account = Account::new();
+        account.task_definition(DEFINITION);
         Self {
-            account: Arc::new(Account::new()),
+            account: Arc::new(account),
             directory: lab::temp_dir(),
         }
     }
@@ -42,7 +49,10 @@ impl Bastion {
     }
 
     fn job(&self, rungs: &[&str]) -> RunnerBuilder {
-        job(&self.account, &self.state()).capacity(rungs)
+        job(&self.account, &self.state())
+            .capacity(rungs)
+            .config_tables(LIMITS)
+            .variable("FARGATE_TASK_DEFINITION", DEFINITION)
     }
 
     /// Returns how often Fargate Spot was asked for.
@@ -89,16 +99,19 @@ fn read(path: &Path) -> Value {
 
 const BOTH: [&str; 2] = ["fargate-spot", "fargate"];
 
+/// Prepares a job and cleans up; returns what `prepare` said.
+fn play(job: RunnerBuilder) -> Output {
+    let runner = job.build();
+    let output = runner.prepare().assert_success();
+    runner.cleanup().assert_success();
+    output
+}
+
 #[test]
 fn a_rung_without_room_is_skipped_for_a_while_and_tried_again_by_one_job() {
     let bastion = Bastion::new();
     bastion.no_room_on_spot();
-    let play = || {
-        let runner = bastion.job(&BOTH).build();
-        let output = runner.prepare().assert_success();
-        runner.cleanup().assert_success();
-        output
-    };
+    let play = || play(bastion.job(&BOTH));
     for asked in 1..=2 {
         assert_once(&play(), "No room on fargate-spot: ");
         assert_eq!(bastion.spot_asked(), asked);
@@ -125,6 +138,29 @@ fn a_rung_without_room_is_skipped_for_a_while_and_tried_again_by_one_job() {
         assert!(!output.contains(SKIPPED), "{output}");
         assert_eq!(bastion.spot_asked(), asked);
     }
+}
+
+#[test]
+fn want_of_room_for_large_jobs_closes_no_rung_for_small_ones() {
+    let bastion = Bastion::new();
+    let fault = Fault::capacity().matching("capacityProviderStrategy", "FARGATE_SPOT");
+    let fault = fault.matching("overrides.cpu", "16384");
+    bastion.account.fault(&fault.forever());
+    let large = || {
+        let job = bastion.job(&BOTH).variable("AWS_DRIVER_CPU", "16");
+        play(job.variable("AWS_DRIVER_MEMORY", "32GiB"))
+    };
+    for asked in 1..=2 {
+        assert_once(&large(), "No room on fargate-spot: ");
+        assert_eq!(bastion.spot_asked(), asked);
+        bastion.let_a_second_pass();
+    }
+    assert_once(&large(), SKIPPED);
+    assert_eq!(bastion.spot_asked(), 2);
+    let small = play(bastion.job(&BOTH));
+    assert!(!small.contains(SKIPPED), "{small}");
+    assert!(!small.contains("No room"), "{small}");
+    assert_eq!(bastion.spot_asked(), 3);
 }
 
 #[test]

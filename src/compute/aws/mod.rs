@@ -43,6 +43,13 @@ const SDK_WORDS: [&str; 4] = [
     "other: ",
     "client error (Connect): ",
 ];
+/// Reads lag writes: what may be young is believed not to be there once that many answers more say so, with these pauses
+/// between them.
+pub(in crate::compute) const LAG: [Duration; 3] = [
+    Duration::from_millis(700),
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+];
 /// How much of an answer that is none of AWS's is shown, in characters.
 const PAGE_SHOWN: usize = 200;
 /// A wait for AWS that is over sooner needs no line in the job log.

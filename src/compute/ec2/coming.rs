@@ -13,6 +13,7 @@ use super::instance::{Instance, Phase};
 use super::request::{Dial, InstanceRequest};
 use crate::compute::aws::Aws;
 use crate::compute::aws::classify::Verdict;
+use crate::compute::watch::Misses;
 use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
 use crate::runner::substage::Role;
@@ -54,6 +55,7 @@ pub struct ComingUp {
     next_poll: Instant,
     news: VecDeque<News>,
     described: bool,
+    misses: Misses,
     addressed: bool,
     running: Option<Instant>,
     told: Instant,
@@ -81,6 +83,7 @@ impl ComingUp {
             next_poll: began + POLLS[0],
             news: VecDeque::new(),
             described: false,
+            misses: Misses::default(),
             addressed: false,
             running: None,
             told: began,
@@ -125,16 +128,24 @@ impl ComingUp {
             };
             match instance {
                 Some(instance) => self.look_at(&instance)?,
-                None if !self.described && self.began.elapsed() < MISSING_LIMIT => {}
-                None => {
-                    let verdict = ended::missing(self.instance(), self.place.spot);
-                    self.ended(&verdict)?;
-                }
+                None => self.look_in_vain()?,
             }
         }
     }
 
+    /// Notes that EC2 does not know the instance. An answer or two may lag, also where others before did not.
+    fn look_in_vain(&mut self) -> Result<()> {
+        let gone = self.misses.missed();
+        let young = !self.described && self.began.elapsed() < MISSING_LIMIT;
+        if !gone || young {
+            return Ok(());
+        }
+        let verdict = ended::missing(self.instance(), self.place.spot);
+        self.ended(&verdict)
+    }
+
     fn look_at(&mut self, instance: &Instance) -> Result<()> {
+        self.misses.seen();
         if instance.is_ending() {
             return self.ended(&ended::ended(instance, self.place.spot));
         }
@@ -277,6 +288,37 @@ mod tests {
             port: 22,
         };
         ComingUp::new(aws, &request(), "i-1".into(), login)
+    }
+
+    fn is_given_up(coming: &ComingUp) -> bool {
+        let mut news = coming.news.iter();
+        news.any(|n| matches!(n, News::NoRoom { .. }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_known_three_times_in_a_row_is_gone() {
+        let mut coming = coming().await;
+        for _ in 0..2 {
+            coming.look_at(&Instance::default()).unwrap();
+            for _ in 0..2 {
+                coming.look_in_vain().unwrap();
+            }
+        }
+        assert!(!is_given_up(&coming));
+        coming.look_in_vain().unwrap();
+        assert!(is_given_up(&coming));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_never_known_is_waited_for() {
+        let mut coming = coming().await;
+        for _ in 0..5 {
+            coming.look_in_vain().unwrap();
+        }
+        assert!(!is_given_up(&coming));
+        tokio::time::advance(MISSING_LIMIT).await;
+        coming.look_in_vain().unwrap();
+        assert!(is_given_up(&coming));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,21 +8,15 @@ use tokio::time::sleep;
 use super::launch::{Replayed, replay};
 use super::list;
 use super::request::InstanceRequest;
-use crate::compute::aws::Aws;
 use crate::compute::aws::classify::{Action, Why};
+use crate::compute::aws::{Aws, LAG};
 use crate::error::Result;
 
 /// How long AWS is asked before what is known stays for the next `cleanup` or `reap`.
 const END_LIMIT: Duration = Duration::from_secs(90);
-/// EC2's reads lag its writes: an instance is believed not to be there once that many answers say so, with these pauses
-/// between them. One that ended long ago takes a few seconds more, which nobody waits for.
-const LAG: [Duration; 3] = [
-    Duration::from_millis(700),
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-];
 
-/// Ends an instance. One that has ended, or that nobody knows, is as good.
+/// Ends an instance. One that has ended, or that nobody knows, is as good. One that ended long ago takes a few seconds more,
+/// which nobody waits for.
 ///
 /// # Errors
 /// Where it may still be alive.

@@ -130,20 +130,22 @@ impl fmt::Debug for InstanceRequest {
 }
 
 impl InstanceRequest {
-    /// Names the capacity that is asked for, the same for all jobs that ask for the same.
+    /// Names the capacity that is asked for, the same for all jobs that ask for the same: where there is no room for a large
+    /// type, or for one that runs the image of another architecture, there may be enough for others.
     #[must_use]
     pub fn capacity_name(&self) -> String {
         let subnets: Vec<&str> = self.subnets.iter().map(|s| s.id.as_str()).collect();
-        let given = match &self.template {
-            Template::Own(_) => None,
-            Template::Given(given) => Some(given),
+        let (given, image) = match &self.template {
+            Template::Own(setting) => (None, Some(&setting.image)),
+            Template::Given(given) => (Some(given), self.image.as_ref()),
         };
         format!(
-            "ec2 {} {:?} {:?} {subnets:?} {:?} {given:?}",
+            "ec2 {} {:?} {:?} {subnets:?} {:?} {given:?} {image:?} {:?}",
             self.access.account(None),
             self.market,
             self.instance_types,
             self.max_price,
+            self.least,
         )
     }
 

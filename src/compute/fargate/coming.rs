@@ -12,6 +12,7 @@ use super::task::{Phase, Task};
 use super::{EcsPlace, address, stopped};
 use crate::compute::aws::Aws;
 use crate::compute::aws::classify::Verdict;
+use crate::compute::watch::Misses;
 use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
 use crate::runner::substage::Role;
@@ -54,6 +55,7 @@ pub struct ComingUp {
     polls: usize,
     next_poll: Instant,
     last: Option<Task>,
+    misses: Misses,
     news: VecDeque<News>,
     addressed: bool,
     running: bool,
@@ -87,6 +89,7 @@ impl ComingUp {
             polls: 0,
             next_poll: began + POLLS[0],
             last: None,
+            misses: Misses::default(),
             news: VecDeque::new(),
             addressed: false,
             running: false,
@@ -121,9 +124,17 @@ impl ComingUp {
             self.schedule();
             match task {
                 Some(task) => self.look_at(task).await?,
-                None if self.began.elapsed() < MISSING_LIMIT => {}
-                None => return Err(self.missing()),
+                None => self.look_in_vain()?,
             }
+        }
+    }
+
+    /// Notes that ECS does not know the task. An answer or two may lag, also where others before did not.
+    fn look_in_vain(&mut self) -> Result<()> {
+        let gone = self.misses.missed();
+        match gone && self.began.elapsed() >= MISSING_LIMIT {
+            true => Err(self.missing()),
+            false => Ok(()),
         }
     }
 
@@ -140,6 +151,7 @@ impl ComingUp {
     }
 
     async fn look_at(&mut self, task: Task) -> Result<()> {
+        self.misses.seen();
         for line in progress::lines(self.last.as_ref(), &task) {
             self.told = Instant::now();
             self.news.push_back(News::Progress(line));
@@ -250,4 +262,58 @@ fn failed(verdict: &Verdict, what: &str) -> Result<News> {
 /// Names a phase as AWS does.
 fn name(phase: Phase) -> String {
     format!("{phase:?}").to_uppercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::aws::access::Access;
+    use crate::compute::fargate::request::tests::request;
+    use crate::state::Store;
+    use crate::ui::Ui;
+
+    /// A task that RunTask has just named; nobody is asked for it here.
+    async fn coming() -> ComingUp {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = Store::new(folder.path().to_owned()).shared();
+        let access = Access {
+            region: Some("eu-west-1".into()),
+            role: None,
+        };
+        let request = TaskRequest {
+            access,
+            ..request()
+        };
+        let aws = Aws::new(&request.access, None::<Ui>, &shared).await;
+        let login = Login {
+            user: "root".into(),
+            port: 22,
+        };
+        let arn = "arn:aws:ecs:eu-west-1:123456789012:task/ci/1".to_owned();
+        ComingUp::new(aws, &request, arn, login, Duration::from_secs(300))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_known_three_times_in_a_row_is_gone() {
+        let mut coming = coming().await;
+        tokio::time::advance(MISSING_LIMIT).await;
+        for _ in 0..2 {
+            coming.look_at(Task::default()).await.unwrap();
+            for _ in 0..2 {
+                coming.look_in_vain().unwrap();
+            }
+        }
+        let error = coming.look_in_vain().unwrap_err();
+        assert!(error.to_string().contains("(MISSING)"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_so_young_is_waited_for() {
+        let mut coming = coming().await;
+        for _ in 0..5 {
+            coming.look_in_vain().unwrap();
+        }
+        tokio::time::advance(MISSING_LIMIT).await;
+        assert!(coming.look_in_vain().is_err());
+    }
 }

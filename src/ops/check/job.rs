@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Page, json::rungs, list, time};
+use super::{Page, json::rungs, list, login, time};
 use crate::cli::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
@@ -155,8 +155,7 @@ impl Explained<'_> {
         if let Some(instance) = &settled.instance {
             instance_lines(page, instance);
         }
-        let ssh = &settings.ssh;
-        page.line("login", &format!("{} on port {}", ssh.username, ssh.port));
+        page.line("login", &login(settings));
         for (what, directory) in [
             ("builds", &settings.builds_dir),
             ("cache", &settings.cache_dir),

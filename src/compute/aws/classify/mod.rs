@@ -210,7 +210,8 @@ impl Why {
         match self {
             Self::NoRoom | Self::Quota => Kind::Capacity,
             Self::Throttled | Self::Outage => Kind::Throttled,
-            Self::Denied | Self::Credentials => Kind::Denied,
+            Self::Denied => Kind::Denied,
+            Self::Credentials => Kind::Credentials,
             Self::NoDefaultProvider
             | Self::NoSuchProvider
             | Self::Image

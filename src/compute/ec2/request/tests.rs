@@ -60,6 +60,40 @@ fn pools(input: &CreateFleetInput) -> Vec<[String; 4]> {
 }
 
 #[test]
+fn the_capacity_has_a_name_by_what_there_may_be_no_room_for() {
+    let name = request().capacity_name();
+    let other = InstanceRequest {
+        token: "t".into(),
+        tags: vec![],
+        user_data: String::new(),
+        host_key: String::new(),
+        ..request()
+    };
+    assert_eq!(other.capacity_name(), name);
+    let least = Least {
+        cpu: Some(16),
+        memory: None,
+    };
+    let arm64 = Setting {
+        image: "ami-0arm64".into(),
+        ..setting()
+    };
+    for other in [
+        InstanceRequest { least, ..request() },
+        InstanceRequest {
+            template: Template::Own(Box::new(arm64)),
+            ..request()
+        },
+        InstanceRequest {
+            market: Market::OnDemand,
+            ..request()
+        },
+    ] {
+        assert_ne!(other.capacity_name(), name, "{other:?}");
+    }
+}
+
+#[test]
 fn where_a_least_is_asked_for_aws_chooses_among_the_types() {
     let least = Least {
         cpu: Some(4),

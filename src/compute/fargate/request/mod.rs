@@ -87,18 +87,24 @@ pub struct TaskRequest {
     /// What the job asks for in place of the task definition's own size.
     #[serde(default, skip_serializing_if = "TaskSize::is_default")]
     pub size: TaskSize,
+    /// When it was first asked for: Unix time, seconds. Not sent.
+    #[serde(default)]
+    pub asked: u64,
 }
 
 impl TaskRequest {
-    /// Names the capacity that is asked for, the same for all jobs that ask for the same.
+    /// Names the capacity that is asked for, the same for all jobs that ask for the same: where there is no room for 16 vCPU,
+    /// or on arm64 (which is the task definition's word), there may be enough for others.
     #[must_use]
     pub fn capacity_name(&self) -> String {
         format!(
-            "ecs {} {} {:?} {:?}",
+            "ecs {} {} {:?} {:?} {} {:?}",
             self.access.account(None),
             self.cluster.as_deref().unwrap_or_default(),
             self.capacity,
             self.subnets,
+            self.task_definition,
+            self.size,
         )
     }
 
@@ -231,6 +237,37 @@ pub(super) mod tests {
             tags: vec![("gitlab-aws-driver:job".into(), "1".into())],
             propagate_tags: true,
             size: TaskSize::default(),
+            asked: 0,
+        }
+    }
+
+    #[test]
+    fn the_capacity_has_a_name_by_what_there_may_be_no_room_for() {
+        let name = request().capacity_name();
+        let other = TaskRequest {
+            token: "t".into(),
+            tags: vec![],
+            environment: vec![],
+            asked: 7,
+            ..request()
+        };
+        assert_eq!(other.capacity_name(), name);
+        let size = TaskSize {
+            cpu: Some(16_384),
+            ..TaskSize::default()
+        };
+        for other in [
+            TaskRequest { size, ..request() },
+            TaskRequest {
+                task_definition: "ci-job-arm64".into(),
+                ..request()
+            },
+            TaskRequest {
+                capacity: Capacity::fargate_spot(),
+                ..request()
+            },
+        ] {
+            assert_ne!(other.capacity_name(), name, "{other:?}");
         }
     }
 

@@ -36,12 +36,17 @@ pub fn stopped(task: &Task, container: &str) -> Verdict {
         // Told to stop, and nothing else is known yet.
         "the task is being stopped; AWS gives no reason".clone_into(&mut cause);
     }
-    let mut verdict = judge(Said::Stop, code, &words.join(" | "), &cause, &names);
     let ours = stop
         .containers
         .iter()
         .find(|c| c.name == container)
         .and_then(|c| c.exit_code);
+    // What ended by itself may be told by its exit code alone.
+    let kind = match ours {
+        Some(_) if said_of_it.is_empty() => "EssentialContainerExited",
+        _ => code,
+    };
+    let mut verdict = judge(Said::Stop, kind, &words.join(" | "), &cause, &names);
     if verdict.why == Why::Exited {
         refine_exit(&mut verdict, task, ours, container);
     }

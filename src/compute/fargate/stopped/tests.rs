@@ -128,6 +128,11 @@ fn causes_name_the_containers_that_explain_them() {
         "EssentialContainerExited: Essential container in task exited; container ci-coordinator exited with 143; \
          container sidecar exited with 3: it fell over"
     );
+    let alone = task("", "", &[("c", Some(1), "")]);
+    let verdict = stopped(&alone, "c");
+    assert_eq!(verdict.cause, "container c exited with 1");
+    assert_eq!(verdict.why, Why::Exited);
+    assert!(verdict.remedy.contains("logs of c"), "{verdict:?}");
     let nothing = Task {
         stop: Some(Stop::default()),
         ..Task::default()

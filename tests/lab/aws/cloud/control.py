@@ -3,8 +3,8 @@
 POST   /lab/accounts                     {region?}                       a new account
 DELETE /lab/accounts/ID                                                  ends all in it
 GET    /lab/accounts/ID?after=V&timeout=S                                its state, once its version is past V
-PATCH  /lab/accounts/ID                  {timings, policy, list_lag, missing, addresses, machine_at, stop_timeout,
-                                          limits: "documented"}
+PATCH  /lab/accounts/ID                  {timings, policy, list_lag, missing, stop_lag, addresses, machine_at,
+                                          stop_timeout, limits: "documented"}
 GET    /lab/accounts/ID/calls?from=N                                     the call log
 POST   /lab/accounts/ID/clusters         {name, providers, default}      a cluster (again: changed)
 POST   /lab/accounts/ID/providers        {name}                          a capacity provider
@@ -15,7 +15,8 @@ POST   /lab/accounts/ID/faults           {action, kind, times?, skip?, match?, �
 POST   /lab/accounts/ID/fates            {kind, at?, after?, times?, match?, …}; DELETE: none any more
 POST   /lab/accounts/ID/meet             {task, kind, …}                 a fate for a task that is there, now
 
-Of EC2, where a machine's family is "instances" (all) or "job N" (those with that job's tag):
+Of EC2, where a machine's family is "instances" (all) or "job N" (those with that job's tag; and its tasks, if their own
+family has none):
 
 POST   /lab/accounts/ID/shortages        {code, message?, type?, zone?, market?, times?, room?}; DELETE: none any more
 POST   /lab/accounts/ID/instance_fates   {kind, at?, after?, times?, match?, …}; DELETE: none any more
@@ -113,7 +114,7 @@ def configure(account, value):
             account.policy = Policy(one) if one is not None else None
         elif name == "limits":
             account.limits.documented()
-        elif name in ("list_lag", "missing", "addresses", "machine_at", "stop_timeout"):
+        elif name in ("list_lag", "missing", "stop_lag", "addresses", "machine_at", "stop_timeout"):
             setattr(account, name, one)
         else:
             raise KeyError(name)

@@ -276,7 +276,7 @@ def stop_task(account, caller, request):
     if reason is not None and len(reason) > 1024:
         raise bad("reason can have at most 1024 characters.")
     task = find(account, cluster, name)
-    if task is None:
+    if task is None or time.time() < task.stoppable_from:
         raise bad("The referenced task was not found.")
     task.stop("UserInitiated", reason or "Task stopped by user")
     return {"task": task.describe()}

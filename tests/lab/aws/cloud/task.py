@@ -33,6 +33,7 @@ class Task:
         # Reads lag writes.
         self.listed_from = self.created + account.list_lag
         self.missing_until = self.created + account.missing
+        self.stoppable_from = self.created + account.stop_lag
         self.provider, self.launch_type = capacity
         awsvpc = request.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
         # Where a task comes up is AWS's choice.
@@ -134,7 +135,7 @@ class Task:
         return [found]
 
     def start_machine(self):
-        spec = self.account.machine_for(self.definition.family)
+        spec = self.account.machine_for(self.definition.family, self.request.get("tags", []))
         addresses = [one for one in (self.address, self.public_address, self.ipv6) if one]
         if spec is None or not addresses:
             return

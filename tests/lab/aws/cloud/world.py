@@ -111,6 +111,7 @@ class Account:
         self.stop_timeout = 3.0
         self.list_lag = 0.0
         self.missing = 0.0
+        self.stop_lag = 0.0
         self.addresses = "ipv4"
         self.faults = Faults()
         self.limits = Limits()
@@ -163,8 +164,10 @@ class Account:
         """Returns the machine behind an instance with these tags: its job's, or that of all instances."""
         return self.machines.get(f"job {tags.get('gitlab-aws-driver:job')}") or self.machines.get("instances")
 
-    def machine_for(self, family):
-        return self.machines.get(family) or self.machines.get("*")
+    def machine_for(self, family, tags):
+        """Returns the machine behind a task: its family's; where several jobs share that, its job's."""
+        jobs = [f"job {tag['value']}" for tag in tags if tag["key"] == "gitlab-aws-driver:job"]
+        return next((self.machines[name] for name in [family, *jobs, "*"] if name in self.machines), None)
 
     def info(self):
         return {
