@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::lab;
 use crate::lab::PATIENCE;
 use crate::lab::stage::Call;
@@ -58,7 +60,7 @@ fn the_examples_are_right_and_explained() {
             assert!(!line.contains("unknown key"), "{output}");
         }
         let output = check(&file, &["--json"]).assert_success();
-        let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(object.is_object(), "{output}");
         assert!(output.stderr.is_empty(), "{output}");
     }
@@ -148,4 +150,36 @@ fn jobs_on_this_host_have_to_be_asked_for_and_are_told_of() {
         .lines()
         .any(|line| line.contains("WARNING: ") && line.contains("nothing is isolated"));
     assert!(told, "{output}");
+}
+
+#[test]
+fn a_program_is_told_in_json_what_is_wrong() {
+    let error = |output: Output| -> Value {
+        let output = output.assert_code(1).assert_contains("ERROR: ");
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        object["error"].clone()
+    };
+    let wrong = error(check_text("capacity = [\"fargate_spot\"]", &["--json"]));
+    let message = wrong["message"].as_str().unwrap();
+    assert!(message.contains("driver.toml:1:13: capacity: "), "{wrong}");
+    assert!(
+        wrong["remedy"].as_str().unwrap().contains("For example"),
+        "{wrong}"
+    );
+
+    let directory = lab::temp_dir();
+    let file = directory.path().join("payload.json");
+    let file = file.to_str().unwrap();
+    for payload in ["[{}]", "{}", "no json", ""] {
+        std::fs::write(file, payload).unwrap();
+        let wrong = error(check_text("", &["--json", "--job", file]));
+        assert!(wrong["message"].as_str().unwrap().contains(file), "{wrong}");
+        assert!(
+            wrong["remedy"]
+                .as_str()
+                .unwrap()
+                .contains("JOB_RESPONSE_FILE"),
+            "{wrong}"
+        );
+    }
 }

@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::print;
 use crate::cli::Overrides;
 use crate::config::file::Keys;
@@ -36,7 +38,7 @@ pub struct Args {
 ///
 /// Fails when there is no configuration, when it is wrong, when nothing can be printed, and when the job would be refused.
 pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) -> Result<()> {
-    let mut loaded = config::load(config)?;
+    let mut loaded = told(args.json, config::load(config))?;
     if let Some(payload) = &args.job {
         return job::explain(&loaded, payload, overrides, args.json, ui);
     }
@@ -48,6 +50,15 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
         ui.warn(warning);
     }
     print(as_text(&loaded).as_bytes())
+}
+
+/// Has a program that asked for JSON get it, also where something is wrong; people read the error where all errors go.
+fn told<T>(as_json: bool, result: Result<T>) -> Result<T> {
+    if as_json && let Err(error) = &result {
+        let what = json!({ "message": error.to_string(), "remedy": error.remedy() });
+        print(format!("{:#}\n", json!({ "error": what })).as_bytes())?;
+    }
+    result
 }
 
 /// Returns whether this build can run jobs on the rung.

@@ -128,7 +128,8 @@ pub(crate) fn write<T: Serialize + Versioned>(path: &Path, content: &T) -> Resul
 pub(crate) fn problem(act: &str, path: &Path, e: io::Error) -> Error {
     let hint = match e.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "Make the [state] directory of the configuration writable for the user that GitLab Runner runs as."
+            "The [state] directory belongs to the user that GitLab Runner runs as, and to nobody else: run this as that user (as root with \
+             GitLab's packages), or give the directory to it."
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "Free some room on the disk that holds the [state] directory."

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Page, json::rungs, list, login, time};
+use super::{Page, json::rungs, list, login, time, told};
 use crate::cli::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::print;
 use crate::runner::Environment;
 use crate::runner::payload::Payload;
@@ -30,7 +30,7 @@ pub(super) fn explain(
     as_json: bool,
     ui: Ui,
 ) -> Result<()> {
-    let payload = Payload::read(file)?;
+    let payload = told(as_json, read(file))?;
     let verdicts = profile::verdicts(&loaded.settings, &payload);
     let (settings, profile) = profile::applied(loaded.settings.clone(), &payload);
     let settled = match profile::untold(&settings, &payload) {
@@ -52,6 +52,16 @@ pub(super) fn explain(
         print(job.as_text(settled.as_ref().ok()).as_bytes())?;
     }
     settled.map(drop)
+}
+
+fn read(file: &Path) -> Result<Payload> {
+    let remedy = "Give a copy of the file that JOB_RESPONSE_FILE names in a stage of such a job.";
+    let payload = Payload::read(file).map_err(|error| error.hint(remedy))?;
+    if payload == Payload::default() {
+        let what = format!("there is no job in {}", file.display());
+        return Err(Error::new(Kind::Contract, what).hint(remedy));
+    }
+    Ok(payload)
 }
 
 /// Reads what the job asks for, as its stages would: there the Runner has made the job's variables their environment.
