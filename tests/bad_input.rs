@@ -365,3 +365,31 @@ fn a_job_that_cannot_be_told_from_others_is_refused() {
     runner.assert_nothing_left();
     assert!(!runner.state_directory().exists());
 }
+
+#[test]
+fn a_payload_that_cannot_be_read_is_named_where_nothing_else_tells_the_job() {
+    let runner = Runner::builder()
+        .environment("JOB_RESPONSE_FILE", Some("/nonexistent/response.json"))
+        .environment("CUSTOM_ENV_CI_JOB_ID", None)
+        .build();
+    for output in [runner.config(), runner.run("build_script", "echo never")] {
+        let why = "/nonexistent/response.json: No such file or directory";
+        assert_refused(&output, 2, &["which job this is cannot be told", why]);
+    }
+    runner.assert_nothing_left();
+}
+
+#[test]
+fn a_machine_of_this_host_that_cannot_start_is_told_with_why() {
+    let runner = Runner::builder()
+        .environment("HOME", Some("/nonexistent"))
+        .build();
+    runner.config().assert_success();
+    let output = runner.prepare().assert_code(2);
+    let why = "could log in: the SSH server failed: the home directory /nonexistent cannot be used";
+    output
+        .assert_contains(why)
+        .assert_contains("the machine of `local`");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}

@@ -79,6 +79,24 @@ fn a_login_that_refuses_is_told_in_its_own_words() {
 }
 
 #[test]
+fn a_command_that_is_refused_is_told_at_once() {
+    let machine = ServerBuilder::new(Kind::Own, Login::Bash);
+    let runner = PLACE.job().machine(machine).build();
+    runner.start();
+    // No shell can be started in a home that is not there any more.
+    let home = runner.server().home();
+    let away = home.with_extension("away");
+    std::fs::rename(home, &away).unwrap();
+    let output = runner.run("build_script", "echo never");
+    std::fs::rename(away, home).unwrap();
+    assert!(output.duration < AT_ONCE, "{output}");
+    let reason = "the machine cannot run the driver's far side: cannot start ";
+    assert_system_failure(&runner, output, reason);
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
 fn a_machine_that_refuses_for_too_long_is_told() {
     let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
     let runner = behind_proxy(machine).reconnect_timeout("3s").build();
