@@ -50,15 +50,21 @@ pub(crate) fn start(log: &Log) -> Result<()> {
         .with_max_level(level)
         .with_writer(writer)
         .with_ansi(false);
-    // The AWS SDK warns of every refused call, which is told in the job log already, in a line that people can read; and
-    // russh tells of every packet: 50 lines a sub-stage, in the job log of whoever has the Go driver's `LogLevel = "debug"`.
+    // The AWS SDK warns of every refused call, which is told in the job log already, in a line that people can read.
     let others = match level {
         tracing::Level::TRACE => LevelFilter::TRACE,
         tracing::Level::DEBUG => LevelFilter::WARN,
         _ => LevelFilter::ERROR,
     };
+    // russh tells of every packet, of some as a warning or an error: 50 lines a sub-stage, in the job log of whoever has the Go
+    // driver's `LogLevel = "debug"`; and as many as it likes from a machine that sends such packets without end.
+    let russh = match level {
+        tracing::Level::TRACE => LevelFilter::TRACE,
+        _ => LevelFilter::OFF,
+    };
     let ours = Targets::new()
         .with_default(others)
+        .with_target("russh", russh)
         .with_target("gitlab_aws", level);
     let started = match log.format {
         LogFormat::Text => base.finish().with(ours).try_init(),

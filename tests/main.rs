@@ -40,6 +40,7 @@ mod fargate_jobs;
 mod fargate_leaks;
 mod fargate_login;
 mod fuzz_short;
+mod hostile;
 mod interruption;
 mod jobs;
 mod kept;

@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, one_line};
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::environment::{self, ContainerEnvironment};
+use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Said, Session};
@@ -69,6 +70,7 @@ impl SetUp<'_> {
         let mut far = Far {
             set_up: self,
             session,
+            ceiling: Ceiling::beside(0),
         };
         far.docker().await?;
         far.done(&commands::directories(&self.plan.shared), no_directory)
@@ -111,6 +113,7 @@ impl SetUp<'_> {
 struct Far<'a> {
     set_up: &'a SetUp<'a>,
     session: Session,
+    ceiling: Ceiling,
 }
 
 impl Far<'_> {
@@ -122,7 +125,8 @@ impl Far<'_> {
                 return Ok(without_greeting(said));
             }
             let deadline = Instant::now() + self.set_up.connect_timeout;
-            let again = connect(self.set_up.endpoint, self.set_up.key, || deadline).await;
+            let (endpoint, key) = (self.set_up.endpoint, self.set_up.key);
+            let again = connect(endpoint, key, &self.ceiling, || deadline).await;
             self.session = again.map_err(retryable)?;
         }
         let last = self.session.run(text, KEPT).await;

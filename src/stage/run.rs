@@ -9,6 +9,7 @@ use crate::runner::exit::Outcome;
 use crate::runner::substage;
 use crate::script::follow::{self, Script};
 use crate::script::{Nonce, Stopped};
+use crate::ssh::ceiling::Ceiling;
 use crate::ssh::keys::JobKey;
 use crate::state;
 use crate::state::record::Record;
@@ -29,6 +30,8 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         None => inherited::record(context)?.ok_or_else(|| state::unknown(&job))?,
     };
     let key = JobKey::from_pem(&record.private_key)?;
+    // The script itself, and once more with what is put behind it.
+    let ceiling = Ceiling::beside(2 * text.len());
     let endpoint = record.machine.endpoint(substage::role(name))?;
     let is_there = endpoint.inside.is_some() || !record.machine.is_shared_with_container();
     let ended = follow::run(Script {
@@ -41,6 +44,7 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         endpoint,
         key: &key,
         reconnect_timeout: context.settings.ssh.reconnect_timeout,
+        ceiling,
         owner: record.owner,
         shared: &context.shared(),
         job: &job,
