@@ -29,7 +29,7 @@ use crate::compute::{self, Endpoint, Machine};
 use crate::error::{Error, Kind};
 use crate::process::Process;
 use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect;
+use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Event, Session};
 use crate::state::Job;
@@ -172,7 +172,7 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
         world.is_out_of_reach(reach.since(), reach.limit());
         let mut life = Life::begin();
         let deadline = reach.deadline();
-        let connecting = connect(script.endpoint, script.key, &script.ceiling, || deadline);
+        let connecting = connect_below(script.endpoint, script.key, &script.ceiling, || deadline);
         let session = started(&mut world, &progress, connecting)
             .await?
             .map_err(|e| world.notices.explain(e))?;

@@ -123,17 +123,29 @@ fn closed_pace() -> backon::ExponentialBackoff {
 pub async fn connect(
     endpoint: &Endpoint,
     key: &JobKey,
+    deadline: impl Fn() -> Instant,
+) -> Result<Session> {
+    connect_below(endpoint, key, &Ceiling::beside(0), deadline).await
+}
+
+/// As [`connect`]; what comes takes no more memory than that, as over all other connections with the same ceiling.
+///
+/// # Errors
+/// As [`connect`], and at once where it took more.
+pub async fn connect_below(
+    endpoint: &Endpoint,
+    key: &JobKey,
     ceiling: &Ceiling,
     deadline: impl Fn() -> Instant,
 ) -> Result<Session> {
     connect_admitted(endpoint, key, ceiling, deadline, async |_| Ok(())).await
 }
 
-/// As [`connect`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
+/// As [`connect_below`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
 /// refused the last time.
 ///
 /// # Errors
-/// As [`connect`], and at once where `admit` fails.
+/// As [`connect_below`], and at once where `admit` fails.
 pub async fn connect_admitted<E: From<Error>>(
     endpoint: &Endpoint,
     key: &JobKey,
@@ -371,8 +383,8 @@ mod tests {
             let known = began.elapsed() >= settled;
             began + if known { 2 * settled } else { 100 * settled }
         };
-        let ceiling = Ceiling::beside(0);
-        let failed = connect(&endpoint, &key, &ceiling, deadline).await;
+        let ceiling = Ceiling::of(u64::MAX);
+        let failed = connect_below(&endpoint, &key, &ceiling, deadline).await;
         assert!(failed.unwrap_err().to_string().contains("refused"));
         assert_eq!(began.elapsed().as_millis(), (2 * settled).as_millis());
     }

@@ -15,7 +15,7 @@ use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::environment::{self, ContainerEnvironment};
 use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect;
+use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Said, Session};
 use crate::ui::Ui;
@@ -126,7 +126,7 @@ impl Far<'_> {
             }
             let deadline = Instant::now() + self.set_up.connect_timeout;
             let (endpoint, key) = (self.set_up.endpoint, self.set_up.key);
-            let again = connect(endpoint, key, &self.ceiling, || deadline).await;
+            let again = connect_below(endpoint, key, &self.ceiling, || deadline).await;
             self.session = again.map_err(retryable)?;
         }
         let last = self.session.run(text, KEPT).await;

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::script::environment::ContainerEnvironment;
 use crate::script::welcome::{Welcome, welcome};
 use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect;
+use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
 use crate::ui::Ui;
@@ -68,7 +68,7 @@ impl FirstCommand<'_> {
         let none = || Error::new(Kind::Launch, "the machine has no way in");
         let endpoint = self.machine.endpoints.first().ok_or_else(none)?;
         let deadline = Instant::now() + self.connect_timeout;
-        connect(endpoint, self.key, ceiling, || deadline).await
+        connect_below(endpoint, self.key, ceiling, || deadline).await
     }
 
     fn heed(&self, welcome: Welcome) -> Option<ContainerEnvironment> {
