@@ -15,8 +15,10 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const INACTIVITY: Duration = Duration::from_secs(35);
 /// How many bytes a server may send before it hears of room for more.
 const WINDOW: u32 = 1 << 20;
-/// How many of a channel's messages wait to be taken. russh takes messages of up to 256 KiB, whatever was agreed on.
+/// How many of a channel's messages wait to be taken.
 const MESSAGES: usize = 16;
+/// How much output one of them may hold: twice what the server is told. russh takes 256 KiB, whatever was agreed on.
+const LARGEST: usize = 64 << 10;
 /// How many channels a server may try to open: no server that keeps the protocol tries even one, since none of them was asked
 /// for, and each costs some KiB for a moment.
 const REFUSALS: u32 = 64;
@@ -51,6 +53,14 @@ impl Client {
     }
 }
 
+fn within_bounds(data: &[u8]) -> Result<(), Error> {
+    if data.len() > LARGEST {
+        tracing::debug!(length = data.len(), "the machine sends too large messages");
+        return Err(Error::Inconsistent);
+    }
+    Ok(())
+}
+
 impl client::Handler for Client {
     type Error = Error;
 
@@ -66,6 +76,20 @@ impl client::Handler for Client {
             .expected
             .as_ref()
             .is_none_or(|expected| expected.key_data() == key.key_data()))
+    }
+
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Error> {
+        within_bounds(data)
+    }
+
+    async fn extended_data(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        data: &[u8],
+        _: &mut Session,
+    ) -> Result<(), Error> {
+        within_bounds(data)
     }
 
     async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _: &str) -> bool {

@@ -309,6 +309,12 @@ impl Talk {
         self.out(frame)
     }
 
+    /// Says that it follows, from where it was asked to.
+    pub(crate) fn say_open(&mut self, exec: &Exec) -> io::Result<()> {
+        let from = if exec.verb == "start" { 0 } else { exec.number };
+        self.say(&format!("open {from}"))
+    }
+
     /// Sends these messages again and again, until so many bytes went out; without end where the number is the greatest.
     pub(crate) fn flood(&mut self, messages: &[Message], bytes: u64) -> io::Result<()> {
         let mut sent = 0;
