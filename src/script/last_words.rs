@@ -1,5 +1,6 @@
 //! The end of a machine under a script: what has still come of its output, and whether its result is known all the same.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ type Result<T> = std::result::Result<T, Stopped>;
 
 /// How long a machine that is gone may still speak, and the Runner take to read what it said.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How much of what it said waits for a Runner that reads late, twice: more than a connection's buffers usually hold.
+/// How much of what it said waits for a Runner that reads late; what is more is handed on as it comes, to a Runner that reads.
 const KEPT: usize = 2 << 20;
+/// It waits in pieces of that size, however small those were in which it came: each costs more than it holds.
+const PIECE: usize = 32 << 10;
 
 /// Hands bytes on. Returns why the machine is gone, where that comes first: what is left of them is still to be handed on then.
 pub(super) async fn put(
@@ -48,8 +51,8 @@ pub(super) struct LastWords {
     stdout: Scanner,
     /// Output that is being handed on.
     first: Bytes,
-    /// What comes after that. In one piece: of many small ones each would cost more than it holds.
-    rest: BytesMut,
+    /// What comes after that.
+    rest: VecDeque<BytesMut>,
     ended: Option<Ended>,
 }
 
@@ -59,7 +62,7 @@ impl LastWords {
             line,
             stdout,
             first: put,
-            rest: BytesMut::new(),
+            rest: VecDeque::new(),
             ended: None,
         }
     }
@@ -85,7 +88,9 @@ impl LastWords {
         }
         let put = async {
             output.put(&mut self.first).await;
-            output.put(&mut self.rest.freeze()).await;
+            for piece in self.rest {
+                output.put(&mut piece.freeze()).await;
+            }
         };
         match self.ended.filter(|_| counts) {
             Some(ended) => {
@@ -107,14 +112,30 @@ impl LastWords {
             if self.ended.is_some() {
                 return;
             }
-            if self.rest.len() > KEPT {
+            while self.rest.len() > KEPT / PIECE {
                 output.put(&mut self.first).await;
-                self.first = self.rest.split().freeze();
+                self.first = self.rest.pop_front().unwrap_or_default().freeze();
             }
             match timeout(patience, self.more()).await {
                 Ok(Some(data)) => self.stdout.push(&data),
                 Ok(None) | Err(_) => return,
             }
+        }
+    }
+
+    fn keep(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let mut last = match self.rest.pop_back() {
+                Some(last) if last.len() < PIECE => last,
+                full => {
+                    self.rest.extend(full);
+                    BytesMut::with_capacity(PIECE)
+                }
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE - last.len()));
+            last.extend_from_slice(now);
+            self.rest.push_back(last);
+            bytes = later;
         }
     }
 
@@ -137,7 +158,7 @@ impl LastWords {
             match item {
                 Item::Bytes(bytes) => {
                     progress.offset += bytes.len() as u64;
-                    self.rest.extend_from_slice(&bytes);
+                    self.keep(&bytes);
                 }
                 Item::Frame(Frame::End(code, memory_kills)) => {
                     self.ended = Some(Ended { code, memory_kills });
