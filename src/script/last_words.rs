@@ -21,7 +21,7 @@ type Result<T> = std::result::Result<T, Stopped>;
 /// How long a machine that is gone may still speak, and the Runner take to read what it said.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much of what it said waits for a Runner that reads late; what is more is handed on as it comes, to a Runner that reads.
-const KEPT: usize = 2 << 20;
+const KEPT: usize = 1 << 20;
 /// It waits in pieces of that size, however small those were in which it came: each costs more than it holds.
 const PIECE: usize = 32 << 10;
 

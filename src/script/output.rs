@@ -11,7 +11,7 @@ use tokio::net::unix::pipe::Sender;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many pieces wait for the Runner; then the connection has to wait.
-const PIECES: usize = 64;
+const PIECES: usize = 32;
 /// How long each of them is at most: SSH's packets.
 const PIECE: usize = 32 << 10;
 
