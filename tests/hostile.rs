@@ -32,10 +32,6 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(10);
 const FLOOD: u64 = 16 << 20;
 const SCRIPT: &str = "echo begun\n";
 
-fn much() -> u64 {
-    if long() { 1 << 30 } else { FLOOD }
-}
-
 /// Looks at what a stage holds in memory, for as long as it lives.
 struct Watched(std::thread::JoinHandle<u64>);
 
@@ -89,7 +85,7 @@ fn flooded(flood: impl Fn(&mut Talk) -> Vec<Message> + Send + Sync + 'static) ->
 
 /// Has a stage endure a flood: its memory stays small, and in the long form it heeds its cancel.
 fn endure(flood: impl Fn(&mut Talk) -> Vec<Message> + Send + Sync + 'static) {
-    endure_much(much(), flood);
+    endure_much(FLOOD, flood);
 }
 
 /// As [`endure`], of another amount.
@@ -158,7 +154,7 @@ fn receipts_are_asked_for_by_a_machine_that_does_not_read() {
     runner.start();
     let run = runner.spawn_run("build_script", SCRIPT);
     let watched = Watched::begin(&run);
-    machine.wait_sent(much());
+    machine.wait_sent(FLOOD);
     // In the short form too: with nothing that goes out, a cancel comes through to nobody.
     let output = assert_heeds_cancel(run);
     output.assert_contains("its script did not end within 26 s");
@@ -249,7 +245,7 @@ fn a_runner_does_not_read_bytes_between_frames() {
 #[test]
 fn messages_about_nothing_come_without_end() {
     // Each of them is looked at: of as many bytes as elsewhere it would be a million.
-    endure_much(much() / 4, |talk| {
+    endure_much(FLOOD / 4, |talk| {
         let ignored = Message::new(message::IGNORE).text([0; 100]);
         let request = Message::new(message::GLOBAL_REQUEST);
         let asked = request.clone().text("no-such-request").byte(1);

@@ -171,7 +171,7 @@ impl Wire {
             .map_err(crypto)?;
         let point = private.compute_public_key().map_err(crypto)?;
         let peer = agreement::UnparsedPublicKey::new(&agreement::X25519, their_point);
-        let secret = agreement::agree_ephemeral(private, &peer, crypto(()), |secret| {
+        let secret = agreement::agree_ephemeral(private, peer, crypto(()), |secret| {
             Ok::<_, io::Error>(secret.to_vec())
         })?;
         let secret = whole_number(&secret);
