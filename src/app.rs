@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use tokio::runtime::Runtime;
 
 use crate::cli::{Cli, Command, Overrides, Stage};
 use crate::compute::keeper;
@@ -141,36 +142,18 @@ fn run_stage(
     codes: &ExitCodes,
     ui: Ui,
 ) -> Result<Outcome> {
-    let mut loaded = config::load(config)?;
-    overrides.apply_to_log(&mut loaded.settings.log);
-    logging::start(&loaded.settings.log)?;
-    let call = Call::read(env, codes.clone())?;
-    let (settings, profile) = profile::applied(loaded.settings, &call.payload);
-    let context = Context {
-        settings,
-        profile,
-        overrides,
-        call,
-        ui,
-    };
-    // Whoever can mend the file reads no job logs all day; `check` says it each time.
-    if matches!(stage, Stage::Prepare) {
-        let store = context.store();
-        for warning in &loaded.warnings {
-            let name = format!("warned-{}", hash::sha256_hex(warning.as_bytes()));
-            if !store.is_noted(&name) {
-                ui.warn(warning);
-                store.note(&name);
-            }
+    let context = match begin(config, overrides, env, stage, codes, ui) {
+        // What a job has left is ended whatever is wrong here.
+        Err(error) if matches!(stage, Stage::Cleanup) => {
+            let ended = runtime()?.block_on(stage::recover::run(config, env, error, ui));
+            return ended.map(|()| Outcome::Success);
         }
-    }
+        begun => begun?,
+    };
     if matches!(stage, Stage::Config) {
         return stage::config::run(&context).map(|()| Outcome::Success);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         match stage {
             Stage::Config => stage::config::run(&context).map(|()| Outcome::Success),
@@ -186,4 +169,61 @@ fn run_stage(
     // A name look-up or a dead connection may still hold a thread; nothing waits for it.
     runtime.shutdown_background();
     outcome
+}
+
+/// Reads all that a stage begins with.
+fn begin(
+    config: Option<&Path>,
+    overrides: Overrides,
+    env: &Environment,
+    stage: &Stage,
+    codes: &ExitCodes,
+    ui: Ui,
+) -> Result<Context> {
+    let mut loaded = config::load(config)?;
+    overrides.apply_to_log(&mut loaded.settings.log);
+    logging::start(&loaded.settings.log, ui)?;
+    let call = Call::read(env, codes.clone())?;
+    let (settings, profile) = profile::applied(loaded.settings, &call.payload);
+    let mut context = Context {
+        settings,
+        profile,
+        configuration: configuration(&loaded.digest, &overrides),
+        overrides,
+        call,
+        ui,
+    };
+    match stage {
+        // Whoever can mend the file reads no job logs all day; `check` says it each time.
+        Stage::Prepare => {
+            let store = context.store();
+            for warning in &loaded.warnings {
+                let name = format!("warned-{}", hash::sha256_hex(warning.as_bytes()));
+                if !store.is_noted(&name) {
+                    ui.warn(warning);
+                    store.note(&name);
+                }
+            }
+        }
+        Stage::Run { .. } | Stage::Cleanup => context.follow_note(),
+        Stage::Config => {}
+    }
+    Ok(context)
+}
+
+/// Tells all that the administrator said from all else that might be said: the file's text, and what stands above it.
+fn configuration(file: &str, overrides: &Overrides) -> String {
+    let mut all = file.as_bytes().to_vec();
+    for word in overrides.words() {
+        all.push(0);
+        all.extend(word.as_encoded_bytes());
+    }
+    hash::sha256_hex(&all)
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))
 }

@@ -13,6 +13,7 @@
 
 mod bad_input;
 mod bad_state;
+mod begin;
 mod cancels;
 mod cancels_of_config;
 mod check_command;
@@ -41,6 +42,7 @@ mod fargate_leaks;
 mod fargate_login;
 mod fuzz_short;
 mod interruption;
+mod job_directory;
 mod jobs;
 mod kept;
 mod kills;
@@ -65,6 +67,7 @@ mod try_command;
 mod user_data;
 mod watchers;
 mod welcome;
+mod wrapped;
 
 use std::path::Path;
 

@@ -145,16 +145,18 @@ fn no_job_brings_a_profile_about_by_gitlabs_own_names() {
 }
 
 #[test]
-fn without_a_copy_of_the_job_nobody_can_tell_which_profile_holds() {
+fn without_a_copy_of_the_job_no_profile_holds_since_no_job_begins() {
     let builder = Runner::builder().without_payload();
     let runner = builder.config_tables(&big("job_name = \"lab\"")).build();
-    runner.config().assert_success();
-    runner
-        .prepare()
-        .assert_code(2)
-        .assert_contains("which profile holds for this job cannot be told")
-        .assert_contains("Update GitLab Runner (14.1 or later)");
-    runner.cleanup().assert_success();
+    for output in [
+        runner.config(),
+        runner.spawn("prepare", &["prepare"]).wait(PATIENCE),
+    ] {
+        output
+            .assert_code(2)
+            .assert_contains("which job this is cannot be told: no JOB_RESPONSE_FILE")
+            .assert_contains("GitLab Runner (15.0 or later)");
+    }
     runner.assert_nothing_left();
 }
 

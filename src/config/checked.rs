@@ -17,7 +17,7 @@ use super::tree::{Misspelt, Spot, Spots};
 use crate::error::{Error, Result};
 
 /// Where state lives unless the file says otherwise.
-const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
+pub(super) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
 /// What machines are told from others by unless the file says otherwise.
 const FLEET: &str = "gitlab-aws-driver";
 /// How long one rung may keep a task waiting.

@@ -6,6 +6,7 @@
 //! a warning, since files of GitLab's Go driver hold odd things and must go on working.
 
 pub mod arn;
+pub mod broken;
 mod checked;
 pub mod file;
 pub mod keys;
@@ -53,6 +54,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where it was found.
     pub path: PathBuf,
+    /// A digest of its text.
+    pub digest: String,
 }
 
 /// Reads the named file, or else the first of [`DEFAULT_PATHS`] that is there.
@@ -165,6 +168,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Loaded> {
         settings,
         warnings,
         path: path.to_owned(),
+        digest: crate::hash::sha256_hex(text.as_bytes()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `check`: what the configuration means, what is odd about it, or what is wrong with it.
 //!
-//! Reads nothing but the file, and the payload of a job where one is named: no state, no network, no account.
+//! Reads nothing but the file, and the payload of a job where one is named: no state, no network, no account. Only whether the
+//! log file could be written is looked at.
 
 mod job;
 mod json;
@@ -19,6 +20,7 @@ use crate::config::settings::{
 };
 use crate::config::{self, Loaded, shown};
 use crate::error::Result;
+use crate::logging;
 use crate::ui::Ui;
 
 /// Explain the configuration and say what is wrong with it
@@ -43,6 +45,9 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
         return job::explain(&loaded, payload, overrides, args.json, ui);
     }
     overrides.apply(&mut loaded.settings);
+    loaded
+        .warnings
+        .extend(logging::trouble(&loaded.settings.log));
     if args.json {
         return print(format!("{:#}\n", json::object(&loaded)).as_bytes());
     }

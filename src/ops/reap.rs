@@ -3,13 +3,15 @@
 //! Three kinds of leftovers, each by what is known of it: jobs of the state directory whose Runner is gone (its
 //! process stands in the intent; nobody will ever call their `cleanup`), tasks of this manager that no record names, and
 //! tasks of the whole fleet that are past their deadline, whoever started them. All else is left alone. Where nobody here can
-//! tell whether the Runner lives (it is in a container, and this is not), its job's deadline decides.
+//! tell whether the Runner lives (it is in a container, and this is not), its job's deadline decides. A job whose Runner lives is
+//! over once that has removed its directory for the job.
 //!
 //! AWS's list is read before the state: every task in it had its intent on disk before it was asked for. Instances, which
 //! carry their launch's own token as a tag, are dealt with in the same way.
 
 #[cfg(feature = "ec2")]
 mod instances;
+mod over;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -101,7 +103,7 @@ struct Owned {
 pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) -> Result<u8> {
     let mut loaded = config::load(config)?;
     overrides.apply_to_log(&mut loaded.settings.log);
-    logging::start(&loaded.settings.log)?;
+    logging::start(&loaded.settings.log, ui)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -243,7 +245,9 @@ impl Reaper<'_> {
             Some(Place::Ec2(place)) => drop(owned.machines.insert(place.instance.clone())),
             Some(Place::Local { .. }) | None => {}
         }
-        let Some(why) = ownerless(known_intent, known_record) else {
+        let over = known_intent.and_then(|intent| over::look(job, intent));
+        let why = ownerless(known_intent, known_record);
+        let Some(why) = why.or_else(|| over.as_ref().map(ToString::to_string)) else {
             if let Some(intent) = known_intent {
                 owned.note(intent);
             }
@@ -393,10 +397,11 @@ fn ownerless(intent: Option<&Intent>, record: Option<&Record>) -> Option<String>
         (Some(intent), _) if intent.ending => {
             return Some("its cleanup came to no end".to_owned());
         }
-        (Some(intent), _) => (intent.owner, intent.deadline),
-        (None, Some(record)) => (record.owner, record.deadline),
+        (Some(intent), _) => (intent.ownership(), intent.deadline),
+        (None, Some(record)) => (record.ownership(), record.deadline),
         (None, None) => return Some("nothing is known of it".to_owned()),
     };
+    let owner = owner.whose_end_tells();
     match owner.map(|owner| (owner.life(), owner.pid)) {
         Some((Life::Gone, pid)) => Some(format!(
             "the GitLab Runner that owned it (process {pid}) is gone"

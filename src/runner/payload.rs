@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use super::containers::{Credential, Image, Service};
 use crate::error::{Error, Kind, Result};
+use crate::files;
+
+/// The most that is read of a payload; GitLab's own limits are far below.
+const LIMIT: u64 = 64 << 20;
 
 /// The parts of the payload in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl Payload {
             )
             .because(e)
         };
-        let bytes = std::fs::read(path).map_err(|e| fail(e.into()))?;
+        let bytes = files::read(path, LIMIT).map_err(|e| fail(e.into()))?;
         Self::parse(&bytes).map_err(|e| fail(e.into()))
     }
 
@@ -82,7 +86,7 @@ impl Payload {
             .collect();
         let info = &json["job_info"];
         let mut payload = Self {
-            id: number(&json["id"]),
+            id: any_number(&json["id"]),
             job_name: text(&info["name"]),
             pipeline_id: number(&info["pipeline_id"]),
             project_path: text(&info["project_full_path"]),
@@ -191,12 +195,14 @@ pub(super) fn text(value: &Value) -> Option<String> {
     string(value).filter(|v| !v.is_empty())
 }
 
-/// A number, also where a server wrote it as a string; 0 means "not known" in every field read here.
+/// A number, also where a server wrote it as a string.
+fn any_number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// A number of which 0 means "not known". A job's own may be 0: GitLab's tests send such.
 fn number(value: &Value) -> Option<u64> {
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .filter(|n| *n != 0)
+    any_number(value).filter(|n| *n != 0)
 }
 
 #[cfg(test)]
@@ -231,6 +237,25 @@ mod tests {
         assert_eq!((p.timeout, p.protected), (Some(90), Some(true)));
         assert_eq!(p.reference.as_deref(), Some("main"));
         assert_eq!(p.effective().get("CI_COMMIT_REF_NAME"), Some(&"evil"));
+    }
+
+    #[test]
+    fn a_job_may_have_the_number_0_and_must_have_one() {
+        let id = |text: &str| Payload::parse(text.as_bytes()).map(|payload| payload.id);
+        for (text, wanted) in [
+            (r#"{"id":0}"#, Some(0)),
+            (r#"{"id":"7"}"#, Some(7)),
+            (
+                r#"{"id":9223372036854710273}"#,
+                Some(9_223_372_036_854_710_273),
+            ),
+            (r#"{"id":-1}"#, None),
+            (r#"{"id":null}"#, None),
+        ] {
+            assert_eq!(id(text).unwrap(), wanted, "{text}");
+        }
+        let deep = format!(r#"{{"id":7,"x":{}{}}}"#, "[".repeat(128), "]".repeat(128));
+        assert!(id(&deep).is_err());
     }
 
     proptest! {

@@ -24,6 +24,14 @@ const GRACE: Duration = Duration::from_secs(20);
 /// # Errors
 /// Where something of the job may still be alive; what is known of it is kept for the next `cleanup`.
 pub async fn run(context: &Context) -> Result<()> {
+    in_grace(end(context)).await
+}
+
+/// Does what a `cleanup` does, and goes on for a while when it is told to stop.
+///
+/// # Errors
+/// Where the work fails, or its time is over.
+pub(super) async fn in_grace<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
     let insisted = async {
@@ -33,15 +41,15 @@ pub async fn run(context: &Context) -> Result<()> {
             _ = terminate.recv() => {}
         }
     };
-    unless(insisted, end(context)).await
+    unless(insisted, work).await
 }
 
 /// Does the work unless the Runner's patience ends before. Wherever the work is given up, it can be begun anew: what is
 /// known of the job goes last and in one go.
-async fn unless(
+async fn unless<T>(
     insisted: impl Future<Output = ()>,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::select! {
         biased;
         done = work => done,
@@ -163,9 +171,11 @@ fn forget(
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
     // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a
     // job that is over, and its end may make the room.
-    let bury = || match job.tombstone()? {
-        None => job.bury(&Tombstone::new(intent.map_or_else(now, |i| i.first_seen))),
-        Some(_) => Ok(()),
+    let bury = || match (job.tombstone()?, intent) {
+        (Some(tombstone), Some(intent)) if tombstone.holds_for(intent) => Ok(()),
+        (_, Some(intent)) => job.bury(&Tombstone::of(intent)),
+        (None, None) => job.bury(&Tombstone::new(now())),
+        (Some(_), None) => Ok(()),
     };
     let told = bury();
     locked.remove()?;
@@ -186,7 +196,9 @@ mod tests {
             Ok(())
         };
         assert!(unless(sleep(GRACE), in_time).await.is_ok());
-        let error = unless(sleep(GRACE), pending()).await.unwrap_err();
+        let error = unless(sleep(GRACE), pending::<Result<()>>())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
         assert!(error.remedy().unwrap().contains("kept"));
     }

@@ -6,7 +6,6 @@ use super::cleanup::reason;
 use crate::compute::fargate::EcsPlace;
 use crate::compute::{Endpoint, Machine, Place, end_machine, plan};
 use crate::error::{Error, Kind, Result};
-use crate::runner::owner;
 use crate::runner::substage::Role;
 use crate::runner::wishes::settle_role;
 use crate::state::go_driver::{GoJob, GoKey};
@@ -50,12 +49,13 @@ pub(super) fn record(context: &Context) -> Result<Option<Record>> {
     };
     // Nobody else can guess it, and it is the same for all sub-stages of the job.
     let spool = crate::hash::sha256_hex(key.as_bytes())[..32].to_owned();
-    let intent = Intent::new(
+    let mut intent = Intent::new(
         context.call.attempt.clone(),
-        owner::find(),
+        None,
         None,
         std::time::Duration::ZERO,
     );
+    intent.set_ownership(context.claim());
     Ok(Some(Record::new(&intent, machine, key, spool)))
 }
 

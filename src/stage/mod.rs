@@ -7,16 +7,20 @@ pub mod containers;
 mod first_login;
 mod inherited;
 pub mod prepare;
+pub mod recover;
 pub mod run;
 mod rungs;
 mod welcome;
 
 use crate::cli::Overrides;
 use crate::config::settings::Settings;
-use crate::runner::Call;
+use crate::process::Process;
+use crate::runner::note::Note;
+use crate::runner::{Call, owner};
+use crate::state::owner::Ownership;
 use crate::state::shared::Shared;
 use crate::state::shared::climb::Loss;
-use crate::state::{Job, Store};
+use crate::state::{Job, JobDirectory, Store};
 use crate::ui::Ui;
 
 /// What every stage works with.
@@ -28,6 +32,8 @@ pub struct Context {
     pub profile: Option<String>,
     /// What the command line says in place of the configuration.
     pub overrides: Overrides,
+    /// A digest of all that the administrator said: the file's text, and what the command line says in its place.
+    pub configuration: String,
     /// What the Runner said.
     pub call: Call,
     /// The job log.
@@ -53,6 +59,41 @@ impl Context {
             let (rung, cause) = (rung.to_owned(), cause.to_owned());
             self.shared().lost(&job, Loss { rung, cause }).await;
         }
+    }
+
+    /// Says whose the job is, as far as this stage and what one before it left can tell, and leaves it to those that follow.
+    fn claim(&self) -> Ownership {
+        let ancestors = owner::ancestors();
+        let ownership = match &self.call.note {
+            Some(note) => Ownership::unsettled(note.ancestors.clone()).seen_by(&ancestors),
+            None => Ownership::unsettled(ancestors.clone()),
+        };
+        self.leave_note(ancestors);
+        ownership
+    }
+
+    /// Goes by the state directory that this try was prepared in, where the configuration's own knows nothing of the job: somebody
+    /// has changed it meanwhile, and the machine is as alive as before.
+    pub fn follow_note(&mut self) {
+        let Some(note) = &self.call.note else { return };
+        let is_known = |store: Store| store.job(&note.key).directory().exists();
+        if !is_known(self.store()) && is_known(Store::new(note.state_directory.clone())) {
+            self.settings
+                .state_directory
+                .clone_from(&note.state_directory);
+        }
+    }
+
+    fn leave_note(&self, ancestors: Vec<Process>) {
+        let state_directory = self.settings.state_directory.clone();
+        let key = self.call.identity.key.clone();
+        Note::new(state_directory, key, ancestors).leave(&self.call.directory);
+    }
+
+    /// Returns the Runner's own directory for this try, if its end is the job's.
+    fn directory(&self) -> Option<JobDirectory> {
+        let is_runners = self.call.holds_payload;
+        is_runners.then(|| JobDirectory::note(&self.call.directory))?
     }
 
     /// Returns this job's part of the state directory.

@@ -11,7 +11,6 @@ use super::Context;
 use super::bring_up::Preparation;
 use crate::compute::plan::{Asked, Plan, plan};
 use crate::error::{Error, Kind, Result};
-use crate::runner::owner;
 use crate::ssh::keys::JobKey;
 use crate::state::Job;
 use crate::state::record::{FinalFailure, Intent, Tombstone};
@@ -35,19 +34,22 @@ pub async fn run(context: &Context) -> Result<()> {
             .progress(&format!("The profile {profile} holds for this job."));
     }
     let job = context.job();
-    let tombstone = job.tombstone()?;
+    let mut intent = Intent::new(context.call.attempt.clone(), None, None, lifetime(context));
+    intent.set_ownership(context.claim());
+    intent.configuration.clone_from(&context.configuration);
+    let tombstone = job.tombstone()?.filter(|t| t.holds_for(&intent));
     refuse_hopeless(tombstone.as_ref())?;
+    if let Some(tombstone) = tombstone {
+        intent.first_seen = tombstone.first_seen;
+    }
     let key = JobKey::generate()?;
-    let intent = Intent::new(
-        context.call.attempt.clone(),
-        owner::find(),
-        tombstone.map(|t| t.first_seen),
-        lifetime(context),
-    );
     let plan = match settle(context, &key, &intent) {
         Ok(plan) => plan,
         Err(error) => return Err(hopeless(error, &job, &intent)),
     };
+    let running = job.begin_stage().await;
+    // Without that nobody could tell a job whose directory somebody cleared from one that is over.
+    intent.directory = running.as_ref().and_then(|_| context.directory());
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
     let owner = intent.owner;
@@ -134,7 +136,7 @@ fn refuse_hopeless(tombstone: Option<&Tombstone>) -> Result<()> {
 
 /// Leaves word that no further try can fare better: tries two and three end at once with the same words.
 pub(super) fn hopeless(error: Error, job: &Job, intent: &Intent) -> Error {
-    let mut tombstone = Tombstone::new(intent.first_seen);
+    let mut tombstone = Tombstone::of(intent);
     tombstone.final_failure = Some(FinalFailure {
         message: error.to_string(),
         hint: error.remedy().map(str::to_owned),

@@ -14,13 +14,16 @@
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
 //! directory is locked (flock) around each change, never during a launch: `cleanup` may come at any time.
 
+mod directory;
 mod files;
 pub mod go_driver;
 mod known;
 mod lock;
 mod noticed;
+pub mod owner;
 pub mod record;
 pub mod shared;
+mod stages;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -35,6 +38,9 @@ use crate::process::Process;
 use lock::LockFile;
 use record::{Intent, Record, Tombstone};
 use shared::Shared;
+
+pub use directory::JobDirectory;
+pub use stages::StageLock;
 
 /// How long a tombstone is of use: longer than any pipeline waits before it retries a job.
 const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -61,6 +67,7 @@ pub struct Job {
     key: String,
     dir: PathBuf,
     tombstone: PathBuf,
+    stages: PathBuf,
 }
 
 /// A locked job: the only way to read or change its files. Dropping it unlocks.
@@ -84,6 +91,7 @@ impl Store {
             key: key.to_owned(),
             dir: self.root.join("jobs").join(key),
             tombstone: self.root.join("tombstones").join(format!("{key}.json")),
+            stages: self.root.join(shared::NAME).join(stages::NAME).join(key),
         }
     }
 
@@ -199,18 +207,23 @@ impl Store {
             path.file_stem().is_some_and(|name| name == "manager") && is_unfinished(path)
         });
         unfinished.for_each(|path| drop(fs::remove_file(path)));
-        let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let old = entry
-                .metadata()
+        let old = |path: &Path| {
+            fs::metadata(path)
                 .and_then(|m| m.modified())
                 .ok()
                 .and_then(|t| SystemTime::now().duration_since(t).ok())
-                .is_some_and(|age| age > TOMBSTONE_AGE);
-            if old || is_unfinished(&entry.path()) {
-                drop(fs::remove_file(entry.path()));
+                .is_some_and(|age| age > TOMBSTONE_AGE)
+        };
+        let is_known = |key: &str| self.job(key).dir.exists();
+        stages::prune(
+            &self.root.join(shared::NAME).join(stages::NAME),
+            is_known,
+            old,
+        );
+        let tombstones = fs::read_dir(self.root.join("tombstones")).into_iter();
+        for path in tombstones.flatten().flatten().map(|entry| entry.path()) {
+            if old(&path) || is_unfinished(&path) {
+                drop(fs::remove_file(path));
             }
         }
     }
@@ -438,7 +451,10 @@ impl Locked<'_> {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(files::problem("remove", dir, e))
             }
-            _ => Ok(()),
+            _ => {
+                self.job.forget_stages();
+                Ok(())
+            }
         }
     }
 }

@@ -219,6 +219,46 @@ fn a_tombstone_outlives_the_job() {
     assert_eq!(job.tombstone().unwrap(), Some(tombstone));
 }
 
+#[test]
+fn a_tombstone_holds_for_its_runner_process_and_configuration_alone() {
+    let process = |pid| Process {
+        pid,
+        ..Process::this().unwrap()
+    };
+    let by = |owner: Option<i32>, candidates: &[i32], configuration: &str| {
+        let mut intent = record("a").0;
+        intent.owner = owner.map(process);
+        intent.candidates = candidates.iter().copied().map(process).collect();
+        intent.configuration = configuration.to_owned();
+        intent
+    };
+    let settled = Tombstone::of(&by(Some(100), &[], "c"));
+    assert!(settled.holds_for(&by(Some(100), &[], "c")));
+    assert!(settled.holds_for(&by(None, &[300, 100, 50], "c")));
+    for other in [
+        by(Some(101), &[], "c"),
+        by(None, &[101, 50], "c"),
+        by(None, &[], "c"),
+        by(Some(100), &[], "d"),
+        by(Some(100), &[], ""),
+    ] {
+        assert!(!settled.holds_for(&other), "{other:?}");
+    }
+    let unsettled = Tombstone::of(&by(None, &[100, 50], "c"));
+    assert!(unsettled.holds_for(&by(None, &[100, 50], "c")));
+    assert!(unsettled.holds_for(&by(Some(100), &[], "c")));
+    // Both are of the same service, and behind wrappers of their own.
+    assert!(!unsettled.holds_for(&by(None, &[300, 50], "c")));
+    assert!(!unsettled.holds_for(&by(None, &[300, 100, 50], "c")));
+    // As 0.1.0 left it.
+    let old: Tombstone =
+        serde_json::from_str(r#"{"version":1,"first_seen":7,"final_failure":null}"#).unwrap();
+    assert_eq!(old, Tombstone::new(7));
+    for intent in [by(None, &[], ""), by(Some(100), &[], "c")] {
+        assert!(!old.holds_for(&intent));
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_record_or_an_error(bytes: Vec<u8>) {
