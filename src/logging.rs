@@ -106,8 +106,8 @@ fn open(path: &Path, create: bool) -> io::Result<Option<File>> {
     if is_stdout && !is.file_type().is_char_device() {
         return Ok(None);
     }
-    // What takes nothing at all says so of nothing.
-    (&file).write(&[])?;
+    // A device that takes nothing says so of no bytes at all.
+    rustix::io::write(&file, &[])?;
     Ok(Some(file))
 }
 

@@ -136,7 +136,7 @@ const APART: &str = "set -m\n\
     \"$driver\" --config \"$config\" custom prepare > prepare.out 2>&1 || { cat prepare.out; exit 1; }\n\
     cd /\n\
     echo prepared\n\
-    read -r nothing < \"$idle\"\n";
+    eval \"read -r nothing < $idle\"\n";
 
 impl<'a> Apart<'a> {
     fn start(runner: &'a Runner, gate: &Gate, more: &[&str]) -> Self {

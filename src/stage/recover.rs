@@ -16,6 +16,9 @@ use crate::runner::{self, Environment, owner};
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
+/// Said beside what is wrong.
+const ENDED: &str = "The job's machine was ended all the same.";
+
 /// What is known of the job in spite of all.
 struct Known {
     /// Where its state may lie, the likeliest place first.
@@ -54,7 +57,8 @@ pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui)
     if !directories.contains(&configured) {
         directories.push(configured);
     }
-    let is_known = identity.is_ok();
+    // What this stage was told is wrong, and nothing else: then what matters is whether it could do its work all the same.
+    let only_untold = identity.is_err() && loaded.is_some() && is_handed_over(env);
     let known = Known {
         directories,
         key: identity.ok().map(|identity| identity.key),
@@ -66,17 +70,20 @@ pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui)
             ui.warn(&error.to_string());
             Err(kept)
         }
-        Ok(Found::Ended) => {
-            let remedy = error.remedy().unwrap_or_default();
-            let told = format!("The job's machine was ended all the same. {remedy}");
-            Err(error.hint(told.trim_end()))
+        Ok(Found::Ended) if only_untold => {
+            ui.warn(&format!("{error}. {ENDED}"));
+            Ok(())
         }
-        // Only what this stage was told is wrong, and there is nothing that it was needed for.
-        Ok(Found::Nothing) if !is_known && loaded.is_some() && is_handed_over(env) => {
+        Ok(Found::Nothing) if only_untold => {
             ui.warn(&format!(
                 "{error}; nothing that this try has started is known either"
             ));
             Ok(())
+        }
+        Ok(Found::Ended) => {
+            let remedy = error.remedy().unwrap_or_default();
+            let told = format!("{ENDED} {remedy}");
+            Err(error.hint(told.trim_end()))
         }
         Ok(Found::Nothing | Found::Unclear) => Err(error),
     }
