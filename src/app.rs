@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, Overrides, Stage};
+use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -38,7 +39,7 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
             try_job::run(&args, config.as_deref(), overrides.words(), env.no_color())
         }
         Command::Check(args) => check::run(&args, config, &overrides, ui).map(|()| 0),
-        Command::Reap(args) => reap::run(&args, config, &overrides, ui),
+        Command::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
         Command::Completions { shell } => {
             manual::completions(&mut Cli::command(), shell).map(|()| 0)
         }
@@ -75,6 +76,12 @@ pub fn refuse(error: &clap::Error, env: &Environment) -> ExitCode {
 /// Returns the configuration that `try` uses: the one named, else one in the usual places, else none.
 fn configured(explicit: Option<&Path>) -> Option<PathBuf> {
     explicit.map(Path::to_owned).or_else(config::find_default)
+}
+
+/// Whether this host's metadata may be asked for.
+fn metadata(env: &Environment) -> Metadata {
+    let disabled = env.get(Metadata::DISABLED).and_then(|value| value.to_str());
+    Metadata::read(disabled)
 }
 
 /// Runs a stage for GitLab Runner.
@@ -151,6 +158,7 @@ fn run_stage(
         profile,
         overrides,
         call,
+        metadata: metadata(env),
         ui,
     };
     // Whoever can mend the file reads no job logs all day; `check` says it each time.
@@ -172,15 +180,22 @@ fn run_stage(
         .build()
         .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
     let outcome = runtime.block_on(async {
-        match stage {
-            Stage::Config => stage::config::run(&context).map(|()| Outcome::Success),
-            Stage::Prepare => stage::prepare::run(&context)
-                .await
-                .map(|()| Outcome::Success),
-            Stage::Run { script, name } => stage::run::run(&context, script, name).await,
-            Stage::Cleanup => stage::cleanup::run(&context)
-                .await
-                .map(|()| Outcome::Success),
+        let done = async {
+            match stage {
+                Stage::Config => stage::config::run(&context).map(|()| Outcome::Success),
+                Stage::Prepare => stage::prepare::run(&context)
+                    .await
+                    .map(|()| Outcome::Success),
+                Stage::Run { script, name } => stage::run::run(&context, script, name).await,
+                Stage::Cleanup => stage::cleanup::run(&context)
+                    .await
+                    .map(|()| Outcome::Success),
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = done => outcome,
+            never = context.keep_lease() => match never {},
         }
     });
     // A name look-up or a dead connection may still hold a thread; nothing waits for it.

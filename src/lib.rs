@@ -9,6 +9,7 @@ pub mod config;
 pub mod container;
 pub mod error;
 mod hash;
+pub mod host;
 mod logging;
 pub mod ops;
 pub mod process;

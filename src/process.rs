@@ -24,7 +24,7 @@ const LOOK_PAUSE: Timespec = Timespec {
     tv_nsec: 0,
 };
 /// No number that a boot or a namespace ever had.
-const UNKNOWN: u64 = 0;
+pub(crate) const UNKNOWN: u64 = 0;
 
 /// One process of this host, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -207,7 +207,7 @@ fn says_gone(error: &io::Error) -> bool {
 }
 
 /// Tells this boot of the host from all others: the first half of the kernel's random number for it.
-fn boot() -> u64 {
+pub(crate) fn boot() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = id
         .chars()

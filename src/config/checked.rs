@@ -119,6 +119,7 @@ impl Check<'_> {
                 file: keys.log_file,
             },
             state_directory,
+            manager: keys.state.manager,
             fleet: keys.fleet.unwrap_or_else(|| FLEET.to_owned()),
             tags: keys.tags.unwrap_or_default(),
             ssh: keys.ssh.into(),

@@ -55,7 +55,7 @@ pub struct Keys {
     #[serde(deserialize_with = "values::path")]
     pub log_file: Option<PathBuf>,
     /// `[state]`.
-    pub state: Directory,
+    pub state: State,
     /// The Go driver's `[TaskMetadata]`.
     pub taskmetadata: Directory,
     /// What this driver's machines are told from others by.
@@ -102,7 +102,19 @@ pub struct Match {
     pub variables: Option<Vec<(String, String)>>,
 }
 
-/// `[state]` and `[TaskMetadata]`.
+/// `[state]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct State {
+    /// Where state lives.
+    #[serde(deserialize_with = "values::path")]
+    pub directory: Option<PathBuf>,
+    /// The name that all carries which is launched.
+    #[serde(deserialize_with = "values::manager")]
+    pub manager: Option<String>,
+}
+
+/// `[TaskMetadata]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct Directory {

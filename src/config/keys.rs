@@ -179,7 +179,10 @@ const MATCH: &[Key] = &[
     },
 ];
 
-const STATE: &[Key] = &[Key::own("directory", "\"/var/lib/gitlab-aws-driver\"")];
+const STATE: &[Key] = &[
+    Key::own("directory", "\"/var/lib/gitlab-aws-driver\""),
+    Key::own("manager", "\"ci-bastion\""),
+];
 
 const TASK_METADATA: &[Key] = &[Key::both(
     "directory",

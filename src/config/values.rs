@@ -24,8 +24,8 @@ use self::aws::{
 };
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
-    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_profile_name, parse_text,
-    parse_username, parse_wait,
+    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_manager, parse_profile_name,
+    parse_text, parse_username, parse_wait,
 };
 use super::quantity::{parse_cpu, parse_size};
 use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
@@ -63,6 +63,7 @@ words! {
     log_format -> LogFormat = "a format such as \"text\"", parse_log_format;
     /// Reads a tag's value.
     tag_value -> String = "text in quotes", parse_tag_value;
+    manager -> String = "a name such as \"ci-bastion\"", parse_manager;
     /// Reads a container's name.
     container -> String = "a container's name such as \"ci-coordinator\"", parse_container;
     /// Reads a role's ARN.

@@ -153,6 +153,9 @@ fn as_text(loaded: &Loaded) -> String {
 
     page.heading("On this host");
     page.line("state", &settings.state_directory.display().to_string());
+    if let Some(name) = &settings.manager {
+        page.line("manager", name);
+    }
     page.line("diagnostics", &log_line(&settings.log));
     let told = |dir: &Option<String>| {
         dir.clone()

@@ -226,7 +226,7 @@ impl Preparation<'_> {
                 untagged,
                 host_key: host_key.to_pem()?,
                 host_key_line: host_key.public_line()?,
-                lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+                lifetime: self.intent.until.left(),
             },
         )?;
         let request = match compute::settle(request, &context.store(), context.ui).await {
@@ -408,7 +408,7 @@ impl Preparation<'_> {
                 let first = FirstCommand {
                     machine: &machine,
                     key: self.key,
-                    lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+                    lifetime: self.intent.until.left(),
                     connect_timeout: context.settings.ssh.connect_timeout,
                     ui: context.ui,
                 };

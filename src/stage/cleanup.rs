@@ -19,6 +19,16 @@ use crate::ui::Ui;
 /// the 30 s that GitLab Runner leaves at the least.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// Why a job is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The Runner called `cleanup`: that cannot be wrong, and is written down.
+    Called,
+    /// Somebody found that nobody owns it any more. A clock or a look at the Runner may have been wrong: where AWS refuses, the
+    /// next one decides anew.
+    Judged,
+}
+
 /// Runs the stage.
 ///
 /// # Errors
@@ -33,7 +43,15 @@ pub async fn run(context: &Context) -> Result<()> {
             _ = terminate.recv() => {}
         }
     };
-    unless(insisted, end(context)).await
+    unless(insisted, end(context, Ending::Called)).await
+}
+
+/// Does the same for a job whose Runner seems to be gone: nobody called it.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn of_nobody(context: &Context) -> Result<()> {
+    end(context, Ending::Judged).await
 }
 
 /// Does the work unless the Runner's patience ends before. Wherever the work is given up, it can be begun anew: what is
@@ -53,11 +71,11 @@ async fn unless(
     }
 }
 
-async fn end(context: &Context) -> Result<()> {
+async fn end(context: &Context, ending: Ending) -> Result<()> {
     super::inherited::end(context).await?;
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
-        Some(locked) => end_job(&store, &job, locked, &reason(context), context.ui).await,
+        Some(locked) => end_job(&store, &job, locked, &reason(context), ending, context.ui).await,
         None => {
             // Another that was killed may have left half a tombstone.
             store.prune();
@@ -85,13 +103,16 @@ pub async fn end_job(
     job: &Job,
     locked: Locked<'_>,
     reason: &str,
+    ending: Ending,
     ui: Ui,
 ) -> Result<()> {
     let record = locked.record();
     let intent = locked.intent();
     // Either is enough to find the machine, whatever is wrong with the other; the intent knows more.
     if let Ok(Some(intent)) = &intent {
-        mark(&locked, intent);
+        if ending == Ending::Called {
+            mark(&locked, intent);
+        }
         end_launches(intent, reason, &store.shared(), ui).await?;
     } else if let Ok(Some(record)) = &record {
         compute::end_machine(&record.machine, reason, &store.shared(), ui).await?;

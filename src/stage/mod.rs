@@ -12,8 +12,12 @@ mod rungs;
 mod welcome;
 
 use crate::cli::Overrides;
+use crate::compute::aws::metadata::Metadata;
 use crate::config::settings::Settings;
+use crate::error::Result;
 use crate::runner::Call;
+use crate::state::lease::{self, Held};
+use crate::state::manager::Bastion;
 use crate::state::shared::Shared;
 use crate::state::shared::climb::Loss;
 use crate::state::{Job, Store};
@@ -30,6 +34,8 @@ pub struct Context {
     pub overrides: Overrides,
     /// What the Runner said.
     pub call: Call,
+    /// Whether this host's metadata may be asked for.
+    pub metadata: Metadata,
     /// The job log.
     pub ui: Ui,
 }
@@ -45,6 +51,44 @@ impl Context {
     #[must_use]
     pub fn shared(&self) -> Shared {
         self.store().shared()
+    }
+
+    /// Returns which bastion this is.
+    async fn bastion(&self) -> Result<Bastion> {
+        self.store().make_bastion(&self.metadata.this_host().await)
+    }
+
+    /// Returns the name that all carries which is launched from here: the one that the file says, while nobody else holds it,
+    /// or this bastion's own.
+    fn manager(&self, bastion: &Bastion) -> Result<String> {
+        let store = self.store();
+        if let Some(name) = &self.settings.manager {
+            match store.renew_lease(bastion)? {
+                Held::Here(_) => return Ok(name.clone()),
+                Held::There(_) => self.ui.progress(&format!(
+                    "The name {name} of [state] manager is in use by another host; this one goes by a name of its own."
+                )),
+            }
+        }
+        store.manager(bastion)
+    }
+
+    /// Keeps the lease of the name that the file says for as long as a stage takes. Never resolves.
+    pub async fn keep_lease(&self) -> std::convert::Infallible {
+        if self.settings.manager.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            // A stage does its work all the same: what cannot be renewed may be somebody else's one day.
+            let renewed = match self.bastion().await {
+                Ok(bastion) => self.store().renew_lease(&bastion),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
+                tracing::debug!(%error, "the lease was not renewed");
+            }
+            tokio::time::sleep(lease::RENEWAL).await;
+        }
     }
 
     /// Notes that the job was lost to Spot on that rung: its retry starts higher.

@@ -2,7 +2,7 @@
 //! the machine lets it in, and leaves the record for the other stages.
 
 use std::future::Future;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::Context;
 use super::bring_up::Preparation;
 use crate::compute::plan::{Asked, Plan, plan};
+use crate::config::settings::Rung;
 use crate::error::{Error, Kind, Result};
 use crate::runner::owner;
 use crate::ssh::keys::JobKey;
@@ -38,13 +39,20 @@ pub async fn run(context: &Context) -> Result<()> {
     let tombstone = job.tombstone()?;
     refuse_hopeless(tombstone.as_ref())?;
     let key = JobKey::generate()?;
-    let intent = Intent::new(
+    let mut intent = Intent::new(
         context.call.attempt.clone(),
         owner::find(),
         tombstone.map(|t| t.first_seen),
         lifetime(context),
     );
-    let plan = match settle(context, &key, &intent) {
+    let mut manager = String::new();
+    // What runs on this very host cannot be mistaken for another's.
+    if context.settings.capacity != [Rung::Local] {
+        let bastion = context.bastion().await?;
+        manager = context.manager(&bastion)?;
+        intent.bastion = Some(bastion.digest);
+    }
+    let plan = match settle(context, &key, &intent, &manager) {
         Ok(plan) => plan,
         Err(error) => return Err(hopeless(error, &job, &intent)),
     };
@@ -73,7 +81,7 @@ pub async fn run(context: &Context) -> Result<()> {
         _ = terminate.recv() => return Err(cancelled()),
         () = owner_gone => {
             // Nobody will call that `cleanup`.
-            super::cleanup::run(context).await?;
+            super::cleanup::of_nobody(context).await?;
             return Err(Error::new(Kind::Cancelled, "GitLab Runner went away while the machine was prepared"));
         }
         done = preparation.run() => done,
@@ -103,18 +111,19 @@ async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
 /// Returns how long anything of the job may live: its own time limit, and a margin for what comes before and after.
 fn lifetime(context: &Context) -> Duration {
     let limit = context.call.payload.timeout;
-    limit.map_or(JOB_TIMEOUT, Duration::from_secs) + context.settings.deadline_margin
+    let limit = limit.map_or(JOB_TIMEOUT, Duration::from_secs);
+    limit.saturating_add(context.settings.deadline_margin)
 }
 
 /// Brings together what the administrator allows and what the job asks for.
-fn settle(context: &Context, key: &JobKey, intent: &Intent) -> Result<Plan> {
+fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Result<Plan> {
     plan(&Asked {
         settings: &context.settings,
         call: &context.call,
         overrides: &context.overrides,
-        manager: &context.store().manager()?,
+        manager,
         public_key: key.public_line()?,
-        deadline: UNIX_EPOCH + Duration::from_secs(intent.deadline),
+        until: intent.until,
         ui: context.ui,
     })
 }

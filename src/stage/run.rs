@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{Context, cleanup, inherited};
+use super::cleanup::{self, Ending};
+use super::{Context, inherited};
 use crate::error::{Error, Kind, Result};
 use crate::runner::exit::Outcome;
 use crate::runner::substage;
@@ -81,7 +82,8 @@ async fn end_job(context: &Context, record: &Record) -> Result<()> {
         None => inherited::end(context).await,
         Some(locked) if locked.record()?.as_ref() != Some(record) => Ok(()),
         Some(locked) => {
-            cleanup::end_job(&store, &job, locked, "GitLab Runner is gone", context.ui).await
+            let reason = "GitLab Runner is gone";
+            cleanup::end_job(&store, &job, locked, reason, Ending::Judged, context.ui).await
         }
     }
 }

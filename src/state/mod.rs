@@ -5,10 +5,11 @@
 //! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
 //! DIRECTORY/jobs/KEY/notice.json    that Spot's notice was told, for the scripts that follow
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
-//! DIRECTORY/manager                 who this is: the name that all it launches carries
 //! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
 //! DIRECTORY/known/NAME              what AWS said of things that seldom change
-//! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits
+//! DIRECTORY/shared/managers         who this is: the name that all it launches carries
+//! DIRECTORY/shared/lease            who may use the name that the configuration says
+//! DIRECTORY/shared                  what else keeps many jobs at once within AWS's limits
 //! ```
 //!
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
@@ -17,13 +18,15 @@
 mod files;
 pub mod go_driver;
 mod known;
+pub mod lease;
 mod lock;
+pub mod manager;
 mod noticed;
 pub mod record;
 pub mod shared;
+pub mod until;
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -42,8 +45,6 @@ const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Between two looks at a lock that another stage holds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// 16 random bytes in hexadecimal.
-const MANAGER_LENGTH: usize = 32;
 /// How long a note holds: a missing permission may have been granted by then.
 const NOTE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long another stage's lock is waited for: none holds it longer than it takes to end a machine.
@@ -105,57 +106,6 @@ impl Store {
         Shared::new(self.root.join(shared::NAME))
     }
 
-    /// Returns who this is, drawing a name at the first call.
-    ///
-    /// # Errors
-    /// Where the state directory cannot be read or written.
-    pub fn manager(&self) -> Result<String> {
-        loop {
-            match self.known_manager()? {
-                Some(name) => return Ok(name),
-                None => self.draw_manager(&self.root.join("manager"))?,
-            }
-        }
-    }
-
-    /// Returns who this is, if a name was drawn already.
-    ///
-    /// # Errors
-    /// Where the state directory cannot be read.
-    pub fn known_manager(&self) -> Result<Option<String>> {
-        let path = self.root.join("manager");
-        match fs::read_to_string(&path) {
-            Ok(text) if text.trim().len() == MANAGER_LENGTH => Ok(Some(text.trim().to_owned())),
-            Ok(_) => Err(Error::new(
-                Kind::State,
-                format!("{} does not hold {MANAGER_LENGTH} hexadecimal digits", path.display()),
-            )
-            .hint("Remove it; a new name is drawn, and machines of the old one end at their deadline.")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(files::problem("read", &path, e)),
-        }
-    }
-
-    /// Many processes may do this at once; a link is made once only, and whole.
-    fn draw_manager(&self, path: &Path) -> Result<()> {
-        make_directory(&self.root)?;
-        let name = crate::hash::random_hex().map_err(|e| files::problem("draw", path, e))?;
-        let own = self.root.join(format!("manager.{}", std::process::id()));
-        // On disk before it has its name: half a name after a power cut would stop every job.
-        let drawn = File::create(&own)
-            .and_then(|mut file| {
-                file.write_all(format!("{name}\n").as_bytes())?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::hard_link(&own, path));
-        drop(fs::remove_file(&own));
-        match drawn {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(files::problem("write", path, e)),
-            Ok(()) => Ok(()),
-        }
-    }
-
     /// Returns whether something was noted within the last day.
     #[must_use]
     pub fn is_noted(&self, name: &str) -> bool {
@@ -194,11 +144,7 @@ impl Store {
     /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
     pub fn prune(&self) {
         self.forget_old();
-        let drawn = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let unfinished = drawn.map(|entry| entry.path()).filter(|path| {
-            path.file_stem().is_some_and(|name| name == "manager") && is_unfinished(path)
-        });
-        unfinished.for_each(|path| drop(fs::remove_file(path)));
+        self.prune_managers();
         let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
             return;
         };

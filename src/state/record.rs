@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::files::{VERSION, Versioned};
+use super::until::Until;
 use crate::compute::local::LocalRequest;
 use crate::compute::{Machine, Request};
 use crate::error::Result;
@@ -22,12 +23,16 @@ pub struct Intent {
     pub created: u64,
     /// When the job was first seen, in whichever try: Unix time, seconds.
     pub first_seen: u64,
-    /// When nothing of the job may live any more: Unix time, seconds.
-    pub deadline: u64,
+    /// When nothing of the job may live any more.
+    #[serde(flatten)]
+    pub until: Until,
     /// The Runner process that owns the job.
     pub owner: Option<Process>,
-    /// Whether `cleanup` has begun: whoever lives, nothing of the job shall. The Runner calls it once, and where it fails
-    /// `reap` goes on.
+    /// The bastion that the Runner is on: none where a version before this one wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bastion: Option<String>,
+    /// Whether `cleanup` was called: whoever lives, nothing of the job shall. The Runner calls it once, and where it fails
+    /// `reap` goes on. Nobody else's judgement stands here: the next one judges anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
     /// What was launched, in order: one rung after the other, each before it was asked for.
@@ -63,14 +68,18 @@ pub struct Record {
     pub attempt: String,
     /// Unix time, seconds.
     pub created: u64,
-    /// When nothing of the job may live any more: Unix time, seconds.
-    pub deadline: u64,
+    /// When nothing of the job may live any more.
+    #[serde(flatten)]
+    pub until: Until,
     /// The job's number.
     pub job_id: u64,
     /// The project's path, if known.
     pub project: Option<String>,
     /// The Runner process that owns the job.
     pub owner: Option<Process>,
+    /// The bastion that the Runner is on: none where a version before this one wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bastion: Option<String>,
     /// Where the job runs.
     pub machine: Machine,
     /// The rung that the machine is on, as the configuration names it.
@@ -119,8 +128,9 @@ impl Intent {
             attempt,
             created: now,
             first_seen: first_seen.unwrap_or(now),
-            deadline: now + lifetime.as_secs(),
+            until: Until::after(lifetime),
             owner,
+            bastion: None,
             ending: false,
             launches: Vec::new(),
         }
@@ -166,10 +176,11 @@ impl Record {
             version: VERSION,
             attempt: intent.attempt.clone(),
             created: now(),
-            deadline: intent.deadline,
+            until: intent.until,
             job_id: 0,
             project: None,
             owner: intent.owner,
+            bastion: intent.bastion.clone(),
             machine,
             rung: None,
             private_key,

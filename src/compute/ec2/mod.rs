@@ -45,9 +45,6 @@ use super::aws::access::Access;
 #[cfg(not(feature = "ec2"))]
 pub(super) use without::{end, refused, registry, watch};
 
-/// What names a launch's own token on all that it made.
-pub const LAUNCH: &str = "launch";
-
 /// Which instance a machine is, and how to ask for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ec2Place {

@@ -54,6 +54,14 @@ fn words_are_checked() {
     check("nul", parse_text("a\0"), Err("control character"));
     check("rel", parse_absolute("builds"), Err("must begin with /"));
     check("a/b", parse_profile_name("a/b"), Err("is no name"));
+    check(
+        "ci-bastion_1",
+        parse_manager("ci-bastion_1"),
+        Ok("ci-bastion_1".to_owned()),
+    );
+    for text in ["a b", "a/b", "ä", &"x".repeat(33)] {
+        check(text, parse_manager(text), Err("is no name for a manager"));
+    }
 }
 
 #[test]

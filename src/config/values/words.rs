@@ -55,6 +55,18 @@ pub(super) fn parse_profile_name(text: &str) -> Result<String, String> {
     Ok(text)
 }
 
+/// Reads a manager's name: with what the driver puts before it, it has to fit where RunTask takes who starts a task.
+pub(super) fn parse_manager(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.len() > 32 || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is no name for a manager: up to 32 letters, digits, '-' and '_'"
+        ));
+    }
+    Ok(text)
+}
+
 pub(super) fn parse_wait(text: &str) -> Result<Duration, String> {
     let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
     let wait = humantime::parse_duration(text.trim())

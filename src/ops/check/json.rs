@@ -32,7 +32,10 @@ fn settings_json(settings: &Settings) -> Value {
         "log_level": settings.log.level.name(),
         "log_format": settings.log.format.name(),
         "log_file": settings.log.file.as_ref().map(|file| file.display().to_string()),
-        "state": { "directory": settings.state_directory.display().to_string() },
+        "state": {
+            "directory": settings.state_directory.display().to_string(),
+            "manager": settings.manager,
+        },
         "fleet": settings.fleet,
         "tags": table(&settings.tags),
         "ssh": {
