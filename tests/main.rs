@@ -13,12 +13,14 @@
 
 mod bad_input;
 mod bad_state;
+mod believed;
 mod cancels;
 mod cancels_of_config;
 mod check_command;
 mod connecting;
 mod containers;
 mod contract;
+mod copies;
 mod crowd;
 mod cuts;
 mod disk;

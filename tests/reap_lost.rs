@@ -23,7 +23,9 @@ fn orphan(bastion: &Bastion, past: u64) {
     for path in files(&bastion.state.join("jobs")) {
         let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         value["owner"]["started"] = json!(1);
+        // As version 0.1.0 left it, which knew no clock but the wall's.
         value["deadline"] = json!(unix_now() - past);
+        value.as_object_mut().unwrap().remove("deadline_in_boot");
         std::fs::write(path, value.to_string()).unwrap();
     }
 }

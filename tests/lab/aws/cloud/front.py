@@ -1,5 +1,6 @@
 """What every call meets first: who calls, the log, faults, permissions; then our own calls or moto's."""
 
+import email.utils
 import io
 import json
 import socket
@@ -48,7 +49,7 @@ class Front:
             cut(environ)
             raise ConnectionResetError("as told")
         status = f"{answer.status} {'OK' if answer.status < 400 else 'Error'}"
-        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))] + date_of(environ)
         start_response(status, headers + answer.headers)
         return [answer.body]
 
@@ -145,6 +146,15 @@ class Front:
         text = b"".join(parts)
         kind = next((value for name, value in seen["headers"] if name.lower() == "content-type"), "text/plain")
         return Answer(seen["status"], kind, text)
+
+
+def date_of(environ):
+    """Returns the answer's time, where a test has the account's clock differ from this host's."""
+    caller = world.CALLERS.get(scope(environ)[0])
+    if caller is None or caller.account.clock is None:
+        return []
+    clock = caller.account.clock
+    return [("Date", clock if isinstance(clock, str) else email.utils.formatdate(time.time() + clock, usegmt=True))]
 
 
 def scope(environ):
