@@ -134,9 +134,7 @@ fn a_damaged_name_keeps_nothing_else_from_being_ended() {
     let runner = bastion.job();
     runner.start();
     change(&bastion, &|value| value["owner"]["started"] = json!(1));
-    for path in files(&bastion.state.join("shared/managers")) {
-        std::fs::write(path, "x").unwrap();
-    }
+    std::fs::write(bastion.state.join("manager"), "x").unwrap();
     let output = runner.command(&["reap", "--json"]).assert_code(1);
     assert_eq!(ended(&report(&output)).len(), 1, "{output}");
     assert!(output.contains("hexadecimal digits"), "{output}");

@@ -109,8 +109,6 @@ fn a_copied_bastion_ends_nothing_of_the_first() {
     let alive = job(&account, &one, &state);
     alive.start();
     let name = manager(&account, &alive);
-    // As version 0.1.0 kept it, bound to nothing.
-    std::fs::write(state.join("manager"), format!("{name}\n")).unwrap();
     copy(&state, &copied);
     let second = job(&account, &other, &copied);
     let same_host = job(&account, &one, &copied);

@@ -63,12 +63,14 @@ impl Context {
     fn manager(&self, bastion: &Bastion) -> Result<String> {
         let store = self.store();
         if let Some(name) = &self.settings.manager {
-            match store.renew_lease(bastion)? {
-                Held::Here(_) => return Ok(name.clone()),
-                Held::There(_) => self.ui.progress(&format!(
-                    "The name {name} of [state] manager is in use by another host; this one goes by a name of its own."
-                )),
-            }
+            let why = match store.renew_lease(bastion) {
+                Ok(Held::Here(_)) => return Ok(name.clone()),
+                Ok(Held::There(_)) => "is in use by another host".to_owned(),
+                Err(error) => format!("cannot be used: {error}"),
+            };
+            self.ui.warn(&format!(
+                "the name {name} of [state] manager {why}; this host goes by a name of its own"
+            ));
         }
         store.manager(bastion)
     }

@@ -6,6 +6,8 @@
 //! DIRECTORY/shared/lease/seen.BASTION    since when another bastion has seen it stand still, by its own clock
 //! ```
 //!
+//! Where it cannot be had nothing ends by that name, and jobs start under another one.
+//!
 //! Another bastion gets it once its holder is proven dead: AWS says so of the instance that held it, or it has stood still for
 //! [`TERM`] under that bastion's own eyes. No clock of another host is believed in this.
 

@@ -1,28 +1,22 @@
 //! Who this is: the name that all carries which this bastion launches, and by which `reap` knows its own.
 //!
-//! ```text
-//! DIRECTORY/shared/managers/BASTION     the name that was drawn here, by this host in this directory
-//! DIRECTORY/manager                     the name of version 0.1.0, bound to nothing: of no use but to people
-//! ```
-//!
-//! A name is bound to its host and its directory. Whoever boots from an image of a bastion, restores its backup or copies its
-//! directory finds no name of his own, and draws one: the other's machines are none of his. Names are drawn once and never
-//! changed, so whoever comes back to his own directory has his own name again.
+//! A name is made of a seed that is drawn once (`DIRECTORY/manager`), of the host, and of the directory. So it is bound to both:
+//! whoever boots from an image of a bastion, restores its backup or copies its directory has the seed and another name, and the
+//! first one's machines are none of his. Whoever comes back to his own directory has his own name again. What version 0.1.0
+//! drew was the name itself; here it is a seed.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Store, files, is_unfinished, make_directory, shared};
+use super::{Store, files, is_unfinished, make_directory};
 use crate::error::{Error, Kind, Result};
 use crate::hash::{random_hex, sha256_hex};
 use crate::host::Host;
 
 /// 16 random bytes in hexadecimal.
 const LENGTH: usize = 32;
-/// Hexadecimal digits of what a bastion is known by.
-const DIGEST: usize = 32;
 
 /// One host with one state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,14 +35,12 @@ impl Store {
     pub fn bastion(&self, host: &Host) -> Result<Option<Bastion>> {
         let inode = match fs::metadata(&self.root) {
             Ok(directory) => directory.ino(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(files::problem("look at", &self.root, e)),
         };
         // Not its device: that has another number after a reboot.
-        let mut digest = sha256_hex(format!("{} {inode}", host.digest).as_bytes());
-        digest.truncate(DIGEST);
         Ok(Some(Bastion {
-            digest,
+            digest: digest(&format!("{} {inode}", host.digest)),
             instance: host.instance.clone(),
         }))
     }
@@ -66,7 +58,7 @@ impl Store {
         }
     }
 
-    /// Returns a bastion's name, drawing it at the first call.
+    /// Returns a bastion's name, drawing its seed at the first call.
     ///
     /// # Errors
     /// Where the state directory cannot be read or written.
@@ -74,54 +66,52 @@ impl Store {
         loop {
             match self.known_manager(bastion)? {
                 Some(name) => return Ok(name),
-                None => draw(&self.name_of(bastion))?,
+                None => draw(&self.seed())?,
             }
         }
     }
 
-    /// Returns a bastion's name, if it was drawn already.
+    /// Returns a bastion's name, if its seed was drawn already.
     ///
     /// # Errors
     /// Where the state directory cannot be read.
     pub fn known_manager(&self, bastion: &Bastion) -> Result<Option<String>> {
-        let path = self.name_of(bastion);
+        let path = self.seed();
         match fs::read_to_string(&path) {
-            Ok(text) if is_name(text.trim()) => Ok(Some(text.trim().to_owned())),
+            Ok(text) if text.trim().len() == LENGTH => {
+                Ok(Some(digest(&format!("{} {}", text.trim(), bastion.digest))))
+            }
             Ok(_) => Err(Error::new(
                 Kind::State,
                 format!("{} does not hold {LENGTH} hexadecimal digits", path.display()),
             )
             .hint("Remove it; a new name is drawn, and machines of the old one end at their deadline.")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(files::problem("read", &path, e)),
         }
     }
 
-    fn managers(&self) -> PathBuf {
-        self.root.join(shared::NAME).join("managers")
-    }
-
-    fn name_of(&self, bastion: &Bastion) -> PathBuf {
-        self.managers().join(&bastion.digest)
+    fn seed(&self) -> PathBuf {
+        self.root.join("manager")
     }
 
     /// Removes what was being drawn when its process died.
-    pub(super) fn prune_managers(&self) {
-        let drawn = fs::read_dir(self.managers());
-        // Versions before this one drew theirs beside the file.
-        let old = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let old = old
-            .map(|entry| entry.path())
-            .filter(|path| path.file_stem().is_some_and(|name| name == "manager"));
-        let drawn = drawn.into_iter().flatten().flatten();
-        let all = drawn.map(|entry| entry.path()).chain(old);
-        all.filter(|path| is_unfinished(path))
+    pub(super) fn prune_seeds(&self) {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let drawn = entries.map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("manager."))
+        });
+        drawn
+            .filter(|path| is_unfinished(path))
             .for_each(|path| drop(fs::remove_file(path)));
     }
 }
 
-fn is_name(text: &str) -> bool {
-    text.len() == LENGTH && text.bytes().all(|b| b.is_ascii_hexdigit())
+fn digest(text: &str) -> String {
+    let mut digest = sha256_hex(text.as_bytes());
+    digest.truncate(LENGTH);
+    digest
 }
 
 /// Many processes may do this at once; a link is made once only, and whole.
@@ -129,20 +119,22 @@ fn draw(path: &Path) -> Result<()> {
     if let Some(directory) = path.parent() {
         make_directory(directory)?;
     }
-    let name = random_hex().map_err(|e| files::problem("draw", path, e))?;
-    let own = path.with_extension(std::process::id().to_string());
-    // On disk before it has its name: half a name after a power cut would stop every job.
-    let drawn = File::create(&own)
-        .and_then(|mut file| {
-            file.write_all(format!("{name}\n").as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::hard_link(&own, path));
+    let draw = || random_hex().map_err(|e| files::problem("draw", path, e));
+    // Its own even where two containers share the directory, whose processes have the same numbers.
+    let own = path.with_extension(format!("{}.{}", draw()?, std::process::id()));
+    let seed = draw()?;
+    // On disk before it has its name: half a seed after a power cut would stop every job.
+    let written = File::create_new(&own).and_then(|mut file| {
+        file.write_all(format!("{seed}\n").as_bytes())?;
+        file.sync_all()
+    });
+    let linked = written.map(|()| fs::hard_link(&own, path));
     drop(fs::remove_file(&own));
-    match drawn {
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(files::problem("write", path, e)),
+    match linked.map_err(|e| files::problem("write", path, e))? {
         Ok(()) => Ok(()),
+        // Another was first, or took this for a dead process's: look again.
+        Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Ok(()),
+        Err(e) => Err(files::problem("write", path, e)),
     }
 }
 
@@ -161,33 +153,32 @@ mod tests {
         assert_eq!(store.bastion(&one).unwrap(), None);
         let here = store.make_bastion(&one).unwrap();
         assert_eq!(store.known_manager(&here).unwrap(), None);
-        fs::write(dir.path().join("state/manager"), "0".repeat(32)).unwrap();
-        assert_eq!(
-            store.known_manager(&here).unwrap(),
-            None,
-            "bound to nothing"
-        );
         let name = store.manager(&here).unwrap();
         assert_eq!(store.manager(&here).unwrap(), name);
+        assert_eq!(name.len(), LENGTH);
         let there = store.make_bastion(&other).unwrap();
         assert_ne!(store.manager(&there).unwrap(), name);
         assert_eq!(store.manager(&here).unwrap(), name, "it comes back");
 
         let copy = Store::new(dir.path().join("copy"));
-        fs::create_dir_all(copy.managers()).unwrap();
-        for entry in fs::read_dir(store.managers()).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap();
-            fs::copy(&path, copy.managers().join(name)).unwrap();
-        }
         let copied = copy.make_bastion(&one).unwrap();
+        fs::copy(store.seed(), copy.seed()).unwrap();
         assert_ne!(copy.manager(&copied).unwrap(), name);
         fs::rename(dir.path().join("state"), dir.path().join("moved")).unwrap();
         let moved = Store::new(dir.path().join("moved"));
-        assert_eq!(
-            moved.manager(&moved.make_bastion(&one).unwrap()).unwrap(),
-            name
-        );
+        let bastion = moved.make_bastion(&one).unwrap();
+        assert_eq!(moved.manager(&bastion).unwrap(), name);
+    }
+
+    #[test]
+    fn the_name_of_the_first_version_is_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().to_owned());
+        let old = "0123456789abcdef0123456789abcdef";
+        fs::write(store.seed(), format!("{old}\n")).unwrap();
+        let bastion = store.make_bastion(&Host::instance("i-1")).unwrap();
+        assert_ne!(store.manager(&bastion).unwrap(), old);
+        assert_eq!(fs::read_to_string(store.seed()).unwrap().trim(), old);
     }
 
     #[test]
@@ -201,19 +192,38 @@ mod tests {
             all.into_iter().map(|one| one.join().unwrap()).collect()
         });
         assert_eq!(names.len(), 1, "{names:?}");
-        assert_eq!(fs::read_dir(store.managers()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&store.root).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_damaged_name_is_told() {
+    fn a_damaged_seed_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().join("state"));
         let bastion = store.make_bastion(&Host::instance("i-1")).unwrap();
         store.manager(&bastion).unwrap();
-        for text in ["", "abc", &"x".repeat(32)] {
-            fs::write(store.name_of(&bastion), text).unwrap();
+        for text in ["", "abc"] {
+            fs::write(store.seed(), text).unwrap();
             let error = store.manager(&bastion).unwrap_err();
             assert!(error.to_string().contains("hexadecimal digits"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_dead_process_drew_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().to_owned());
+        let pid = std::process::id();
+        // Those of version 0.1.0 too.
+        for (name, stays) in [
+            ("manager.2147483647".to_owned(), false),
+            ("manager.ab.2147483647".to_owned(), false),
+            (format!("manager.ab.{pid}"), true),
+            ("manager".to_owned(), true),
+        ] {
+            let path = dir.path().join(name);
+            fs::write(&path, "").unwrap();
+            store.prune_seeds();
+            assert_eq!(path.exists(), stays, "{}", path.display());
         }
     }
 }

@@ -5,11 +5,10 @@
 //! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
 //! DIRECTORY/jobs/KEY/notice.json    that Spot's notice was told, for the scripts that follow
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
+//! DIRECTORY/manager                 who this is: what the name is made of that all it launches carries
 //! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
 //! DIRECTORY/known/NAME              what AWS said of things that seldom change
-//! DIRECTORY/shared/managers         who this is: the name that all it launches carries
-//! DIRECTORY/shared/lease            who may use the name that the configuration says
-//! DIRECTORY/shared                  what else keeps many jobs at once within AWS's limits
+//! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits, and who may use a name that moves
 //! ```
 //!
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
@@ -144,7 +143,7 @@ impl Store {
     /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
     pub fn prune(&self) {
         self.forget_old();
-        self.prune_managers();
+        self.prune_seeds();
         let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
             return;
         };

@@ -6,6 +6,7 @@
 //! DIRECTORY/shared/poll/SCOPE/         who waits for the state of a machine, and who asks for all of them
 //! DIRECTORY/shared/rungs/KEY           what came of a rung lately
 //! DIRECTORY/shared/climbs/KEY          the rung on which a job was lost to Spot
+//! DIRECTORY/shared/lease/              who may use the name that the configuration says (`state::lease`)
 //! ```
 //!
 //! Nothing in here is needed: what cannot be read or written is done without, and no job fails for it. Nothing is
