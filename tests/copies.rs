@@ -238,10 +238,13 @@ fn a_name_that_moves_is_used_by_one_host_at_a_time() {
         .run("build_script", "echo lives")
         .assert_stdout("lives\n");
     // A stage of the first has renewed it: it has to be seen to stand still again.
-    let later = |seconds| named(job(&account, &Host::instance_later(OTHER, seconds), &state));
-    assert_eq!(reap(&later(LATER))["ended"], json!([]));
+    let hosts = [LATER, 2 * LATER].map(|seconds| Host::instance_later(OTHER, seconds));
+    let [later, much_later] = hosts
+        .each_ref()
+        .map(|host| named(job(&account, host, &state)));
+    assert_eq!(reap(&later)["ended"], json!([]));
     // Its holder is dead by now, and with it the Runner of its job.
-    let told = reap(&later(2 * LATER));
+    let told = reap(&much_later);
     let all = ended(&told);
     assert_eq!(all.len(), 2, "{told:#}");
     assert!(all.contains(&orphan.arn), "{told:#}");
@@ -259,16 +262,19 @@ fn a_name_is_taken_from_an_instance_once_aws_says_that_it_is_gone() {
     let instance = account.instances().remove(0).id;
     let directory = lab::temp_dir();
     let state = directory.path().join("state");
-    let lost = named(job(&account, &Host::instance(&instance), &state));
+    let host = Host::instance(&instance);
+    let lost = named(job(&account, &host, &state));
     let orphan = killed_while_coming_up(&lost);
     std::fs::remove_dir_all(state.join("jobs")).unwrap();
     // However long its lease has stood still.
     for seconds in [LATER, 2 * LATER] {
-        let other = named(job(&account, &Host::instance_later(OTHER, seconds), &state));
+        let host = Host::instance_later(OTHER, seconds);
+        let other = named(job(&account, &host, &state));
         assert_eq!(reap(&other)["ended"], json!([]));
     }
     holder.cleanup().assert_success();
-    let other = named(job(&account, &Host::instance(OTHER), &state));
+    let host = Host::instance(OTHER);
+    let other = named(job(&account, &host, &state));
     let told = reap(&other);
     assert_eq!(ended(&told), [orphan.arn], "{told:#}");
 }

@@ -484,6 +484,9 @@ fn the_next_bastion_ends_what_is_past_its_deadline_and_nothing_else() {
     let fleet = ("gitlab-aws-driver:fleet", "gitlab-aws-driver");
     let copied = with_deadline(&task.tags, past.parse().unwrap());
     let copied: Vec<(&str, &str)> = copied.iter().map(|(k, v)| (&**k, &**v)).collect();
+    // It has the lost job's machine, which is not to come up.
+    account.fate(&Fate::stuck("PENDING"));
+    let copy = stranger(account, "x", &copied);
     let strangers = [
         stranger(account, "somebody", &[]),
         stranger(account, "gad-0123456789abcdef0123456789abcdef", &[fleet]),
@@ -506,8 +509,8 @@ fn the_next_bastion_ends_what_is_past_its_deadline_and_nothing_else() {
             "x",
             &[fleet, ("gitlab-aws-driver:deadline", &past)],
         ),
-        // A copy of all tags of one of ours.
-        stranger(account, "x", &copied),
+        // All tags of one of ours.
+        copy,
     ];
     let second = Bastion::on(account);
     let timer = second.job();

@@ -6,8 +6,10 @@ use aws_config::imds::Client;
 
 use crate::host::{self, Host, Seen};
 
-/// It is on the same host, or nowhere.
-const LIMIT: Duration = Duration::from_millis(500);
+/// One connection: the service is on the same host, or nowhere.
+const CONNECT_LIMIT: Duration = Duration::from_millis(500);
+/// All that is asked, by a host that is busy.
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// Whether this host's metadata service may be asked, as AWS's own tools are told by a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Metadata {
 async fn instance_id() -> Option<String> {
     let client = Client::builder()
         .max_attempts(1)
-        .connect_timeout(LIMIT)
+        .connect_timeout(CONNECT_LIMIT)
         .read_timeout(LIMIT)
         .operation_attempt_timeout(LIMIT)
         .operation_timeout(LIMIT)

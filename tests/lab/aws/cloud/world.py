@@ -114,7 +114,7 @@ class Account:
         self.stop_lag = 0.0
         self.addresses = "ipv4"
         # Seconds by which answers say another time than this host, or a text in its place.
-        self.clock = None
+        self.clock = 0
         self.faults = Faults()
         self.limits = Limits()
         self.fates = []
