@@ -122,22 +122,27 @@ pub fn containers(data: &[u8]) {
     };
     auth::problem(&job).iter().for_each(|told| one_line(told));
     // No other name comes so far: the job is refused before.
-    if !image::is_name(name) {
+    let Ok(image) = image::Reference::parse(name) else {
+        assert_eq!(auth::login(name, &job), Login::Machine);
         return;
-    }
-    let full = image::full(name);
-    assert_eq!(image::full(&full), full);
-    assert!(name.starts_with(image::bare(name)));
-    assert!(image::fits(name, name) && image::fits("**", name));
-    if image::fits("registry.example.com/**", name) {
-        assert_eq!(image::registry(name), "registry.example.com");
+    };
+    let full = image.full();
+    assert_eq!(image::Reference::parse(&full).as_ref(), Ok(&image));
+    assert!(image.fits(name) && image.fits(&full) && image.fits("**"));
+    // A digest fits no pattern of tags.
+    assert!(!(full.contains('@') && image.fits("**:**")));
+    for registry in ["registry.example.com", image::HUB] {
+        assert_eq!(
+            image.fits(&format!("{registry}/**")),
+            image.registry() == registry
+        );
     }
     assert!(
         image::aliases(name)
             .iter()
-            .all(|alias| !alias.contains('/'))
+            .all(|alias| !alias.contains(['/', ':']))
     );
-    one_login(&auth::login(name, &job), image::registry(&full));
+    one_login(&auth::login(name, &job), image.registry());
     for trouble in [
         trouble::pull(name, said),
         trouble::start("image", name, said),

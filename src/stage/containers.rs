@@ -221,7 +221,8 @@ impl Far<'_> {
         let by = match &login {
             Login::Machine => String::new(),
             Login::Config(_) => {
-                format!(" with the job's credentials for {}", image::registry(name))
+                let registry = image::registry(name).unwrap_or_default();
+                format!(" with the job's credentials for {registry}")
             }
             Login::Ecr { .. } => format!(" by the {}'s role", set_up.plan.ecr_login.name()),
         };
