@@ -144,11 +144,12 @@ fn run_stage(
     let mut loaded = config::load(config)?;
     overrides.apply_to_log(&mut loaded.settings.log);
     logging::start(&loaded.settings.log)?;
-    let call = Call::read(env, codes.clone())?;
-    let (settings, profile) = profile::applied(loaded.settings, &call.payload);
+    let mut call = Call::read(env, codes.clone())?;
+    let applied = profile::applied(loaded.settings, &call.payload);
+    call.lost.extend(applied.untold);
     let context = Context {
-        settings,
-        profile,
+        settings: applied.settings,
+        profile: applied.profile,
         overrides,
         call,
         ui,

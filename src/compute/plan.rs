@@ -157,6 +157,9 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     for (rung, why) in &settled.left_out {
         asked.ui.progress(&format!("{rung} is left out: {why}."));
     }
+    if let Some(told) = asked.call.wishes.left_out_of_session(settings, &settled) {
+        asked.ui.warn(&told);
+    }
     let containers = match settled.rungs.iter().any(Rung::is_instance) {
         true => container::Plan::new(settings, asked.call),
         false => None,

@@ -1,5 +1,6 @@
 //! From the file as written to checked settings: defaults, and what only holds between keys.
 
+mod matching;
 mod rungs;
 mod tables;
 
@@ -263,6 +264,7 @@ impl Check<'_> {
                 .hint("For example, under [[profile]]: match = { job_name = \"docker-*\" }");
             return Err(self.missing(&path, "match", error));
         }
+        self.variables(&path, &matches)?;
         Ok((name, matches))
     }
 

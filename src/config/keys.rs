@@ -174,7 +174,7 @@ const MATCH: &[Key] = &[
     Key {
         name: "variables",
         go: None,
-        holds: Holds::Free("CI_KIND", "\"docker-*\""),
+        holds: Holds::Free("CI_PIPELINE_SOURCE", "\"schedule\""),
         in_profile: true,
     },
 ];

@@ -7,6 +7,7 @@
 
 pub mod arn;
 mod checked;
+pub mod facts;
 pub mod file;
 pub mod keys;
 pub mod pattern;

@@ -4,6 +4,7 @@
 
 pub mod containers;
 pub mod exit;
+pub mod facts;
 pub mod identity;
 pub mod owner;
 pub mod payload;

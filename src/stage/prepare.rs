@@ -10,13 +10,16 @@ use tokio::time::timeout;
 use super::Context;
 use super::bring_up::Preparation;
 use crate::compute::plan::{Asked, Plan, plan};
+use crate::config::facts::Fact;
 use crate::error::{Error, Kind, Result};
+use crate::runner::facts::{Told, lacks};
 use crate::runner::owner;
 use crate::ssh::keys::JobKey;
 use crate::state::Job;
 use crate::state::record::{FinalFailure, Intent, Tombstone};
 
-/// What a job may take where the Runner does not say (GitLab's own default).
+/// What a job may take where the payload does not say (GitLab's own default). Its machine costs money for as long, so no
+/// variable of the job is asked.
 const JOB_TIMEOUT: Duration = Duration::from_secs(3600);
 /// By how much a child's death may come to this process's knowledge before the signal that both were sent.
 const HEARSAY: Duration = Duration::from_millis(100);
@@ -28,6 +31,9 @@ const HEARSAY: Duration = Duration::from_millis(100);
 pub async fn run(context: &Context) -> Result<()> {
     for lost in &context.call.lost {
         context.ui.warn(lost);
+    }
+    if let Some(untold) = untold_limit(context) {
+        context.ui.warn(&untold);
     }
     if let Some(profile) = &context.profile {
         context
@@ -101,9 +107,22 @@ async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
 }
 
 /// Returns how long anything of the job may live: its own time limit, and a margin for what comes before and after.
-fn lifetime(context: &Context) -> Duration {
+pub(super) fn lifetime(context: &Context) -> Duration {
     let limit = context.call.payload.timeout;
     limit.map_or(JOB_TIMEOUT, Duration::from_secs) + context.settings.deadline_margin
+}
+
+/// Says that nobody tells how long the job may take, where that is so.
+fn untold_limit(context: &Context) -> Option<String> {
+    let payload = &context.call.payload;
+    match payload.told(Fact::JobTimeout) {
+        Told::Missing(field) if !payload.is_empty() => Some(format!(
+            "{}; the job's machine lives for {} at most",
+            lacks(field),
+            humantime::format_duration(lifetime(context))
+        )),
+        _ => None,
+    }
 }
 
 /// Brings together what the administrator allows and what the job asks for.
