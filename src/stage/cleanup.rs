@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::Context;
+use super::{Context, inherited};
 use crate::compute::{self, local};
 use crate::error::{Error, Kind, Result};
 use crate::state::record::{Intent, Launch, Record, Tombstone, now};
@@ -54,7 +54,7 @@ async fn unless(
 }
 
 async fn end(context: &Context) -> Result<()> {
-    super::inherited::end(context).await?;
+    inherited::end(context).await?;
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
         Some(locked) => end_job(&store, &job, locked, &reason(context), context.ui).await,
@@ -150,7 +150,7 @@ pub(super) async fn end_launches(
 }
 
 /// Removes what is known of a job whose machine has ended, and leaves word of it.
-fn forget(
+pub(super) fn forget(
     store: &Store,
     job: &Job,
     locked: Locked<'_>,
@@ -159,6 +159,7 @@ fn forget(
 ) -> Result<()> {
     if let Some(record) = record {
         local::remove_spools(&record.spool);
+        inherited::forget(store, job, record);
     }
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
     // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a

@@ -26,7 +26,9 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
     let job = context.job();
     let record = match job.record()? {
         Some(record) => record,
-        None => inherited::record(context)?.ok_or_else(|| state::unknown(&job))?,
+        None => inherited::record(context)
+            .await?
+            .ok_or_else(|| state::unknown(&job))?,
     };
     let key = JobKey::from_pem(&record.private_key)?;
     let endpoint = record.machine.endpoint(substage::role(name))?;

@@ -140,6 +140,35 @@ impl GoJob {
     }
 }
 
+/// What a task's name says of where it is, as far as it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskPlace<'a> {
+    /// The region.
+    pub region: Option<&'a str>,
+    /// The account's number.
+    pub account: Option<&'a str>,
+    /// The cluster's name; older names of tasks do not say it.
+    pub cluster: Option<&'a str>,
+}
+
+/// Reads where a task is out of its ARN, `arn:PARTITION:ecs:REGION:ACCOUNT:task/CLUSTER/ID` or `…:task/ID`.
+#[must_use]
+pub fn place_of(task_arn: &str) -> TaskPlace<'_> {
+    let parts: Vec<&str> = task_arn.splitn(6, ':').collect();
+    let ["arn", _, "ecs", region, account, resource] = parts[..] else {
+        return TaskPlace::default();
+    };
+    let said = |text: &&str| !text.is_empty();
+    TaskPlace {
+        region: Some(region).filter(said),
+        account: Some(account).filter(said),
+        cluster: match resource.split('/').collect::<Vec<_>>()[..] {
+            ["task", cluster, _] => Some(cluster).filter(said),
+            _ => None,
+        },
+    }
+}
+
 /// Returns the text behind a key, which matches without regard to case, as Go's own reader has it.
 fn text<'a>(json: &'a Value, name: &str) -> Option<&'a str> {
     let object = json.as_object()?;
@@ -296,6 +325,24 @@ mod tests {
                 (GoKey::Unusable(why), GoKey::Unusable(_)) => assert!(!why.is_empty()),
                 (got, want) => assert_eq!(got, want),
             }
+        }
+    }
+
+    #[test]
+    fn a_tasks_name_says_where_it_is() {
+        let whole = place_of(ARN);
+        assert_eq!(whole.region, Some("eu-west-1"));
+        assert_eq!(whole.account, Some("111122223333"));
+        assert_eq!(whole.cluster, Some("ci"));
+        let old = place_of("arn:aws-cn:ecs:cn-north-1:111122223333:task/0123");
+        assert_eq!((old.region, old.cluster), (Some("cn-north-1"), None));
+        for odd in [
+            "",
+            "0123",
+            "arn:aws:ec2:a:b:task/c/d",
+            "arn:aws:ecs:::task//d",
+        ] {
+            assert_eq!(place_of(odd), TaskPlace::default(), "{odd}");
         }
     }
 

@@ -32,6 +32,7 @@ use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
+use go_driver::GoJob;
 use lock::LockFile;
 use record::{Intent, Record, Tombstone};
 use shared::Shared;
@@ -97,6 +98,14 @@ impl Store {
     #[must_use]
     pub fn cache_directory(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// Returns what the Go driver left of a job, if it prepared it.
+    ///
+    /// # Errors
+    /// Where its file cannot be read or understood.
+    pub fn go_job(&self, key: &str) -> Result<Option<GoJob>> {
+        GoJob::read(&self.root, key)
     }
 
     /// Returns the part that all jobs share.
