@@ -533,6 +533,7 @@ fn such_a_job_is_ended_as_the_role_that_launched_it_whatever_the_limits_say_now(
     job.runner
         .run("build_script", "echo built")
         .assert_stdout("built\n");
+    let record = record_file(&job.runner);
     job.runner.cleanup().assert_success();
     assert!(account.left(None).is_empty() && !job.file.exists());
     let stops = account.calls("StopTask");
@@ -541,7 +542,7 @@ fn such_a_job_is_ended_as_the_role_that_launched_it_whatever_the_limits_say_now(
         stops[0].caller.contains("ci-of-the-go-driver"),
         "{stops:#?}"
     );
-    assert!(!record_file(&job.runner).exists());
+    assert!(!record.exists());
 }
 
 #[test]
