@@ -153,6 +153,14 @@ fn run_stage(
         call,
         ui,
     };
+    if let Err(open) = context.trust() {
+        match stage {
+            Stage::Prepare | Stage::Run { .. } => return Err(open),
+            // A machine that nobody ends costs money; what names it still has to be a file of this user's own.
+            Stage::Cleanup => ui.warn(&open.to_string()),
+            Stage::Config => {}
+        }
+    }
     // Whoever can mend the file reads no job logs all day; `check` says it each time.
     if matches!(stage, Stage::Prepare) {
         let store = context.store();

@@ -8,6 +8,7 @@ pub mod compute;
 pub mod config;
 pub mod container;
 pub mod error;
+mod files;
 mod hash;
 mod logging;
 pub mod ops;

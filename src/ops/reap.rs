@@ -13,7 +13,7 @@ mod instances;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -31,7 +31,8 @@ use crate::logging;
 use crate::process::Life;
 use crate::runner::wishes::SettledRole;
 use crate::stage::cleanup;
-use crate::state::record::{Intent, Launch, LaunchState, Record, now};
+use crate::state::record::{Intent, Launch, LaunchState, Record, now, time};
+use crate::state::trust::Lenience;
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
@@ -106,8 +107,10 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
         .enable_all()
         .build()
         .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
+    let store = Store::new(loaded.settings.state_directory.clone());
+    store.trust(Lenience::of(loaded.settings.style))?;
     let mut reaper = Reaper {
-        store: Store::new(loaded.settings.state_directory.clone()),
+        store,
         settings: &loaded.settings,
         ui,
         report: Report {
@@ -223,6 +226,10 @@ impl Reaper<'_> {
             }
         };
         let Some(locked) = locked else { return Ok(()) };
+        if let Err(error) = job.trust() {
+            owned.unclear = true;
+            return Err(error);
+        }
         let (intent, record) = (locked.intent(), locked.record());
         // Of a damaged pair one is enough to know whose the job is.
         let (known_intent, known_record) = match (&intent, &record) {
@@ -369,9 +376,9 @@ impl Owned {
         let Some(since) = self.asked_since else {
             return false;
         };
-        let since = UNIX_EPOCH + Duration::from_secs(since);
-        task.created
-            .is_none_or(|created| created + CLOCK_MARGIN >= since)
+        let since = time(since);
+        let latest = task.created.and_then(|at| at.checked_add(CLOCK_MARGIN));
+        latest.is_none_or(|latest| latest >= since)
     }
 }
 

@@ -16,6 +16,7 @@ use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
 use super::welcome::FirstCommand;
 use crate::compute::keeper;
 use crate::compute::ladder::{Ladder, Next};
+use crate::compute::local;
 use crate::compute::plan::{Attempt, Plan};
 use crate::compute::{self, Coming, Launched, Machine, News, Place, Refused, Settled};
 use crate::container;
@@ -498,8 +499,7 @@ impl Preparation<'_> {
 
     /// Adds what a machine on this host said last to the news that it is gone.
     fn launch_failed(&self, gone: Error) -> Error {
-        let log = std::fs::read(self.job.directory().join("machine.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = local::said(self.job);
         let said = log.lines().rev().filter(|line| !line.trim().is_empty());
         // What minds the machine says only that it ended: the line before that says why, where there is one.
         let own = |line: &&str| line.contains(keeper::SERVER_ENDED);

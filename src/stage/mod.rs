@@ -13,9 +13,11 @@ mod welcome;
 
 use crate::cli::Overrides;
 use crate::config::settings::Settings;
+use crate::error::Result;
 use crate::runner::Call;
 use crate::state::shared::Shared;
 use crate::state::shared::climb::Loss;
+use crate::state::trust::Lenience;
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
@@ -39,6 +41,16 @@ impl Context {
     #[must_use]
     pub fn store(&self) -> Store {
         Store::new(self.settings.state_directory.clone())
+    }
+
+    /// Refuses a state directory that others may change.
+    ///
+    /// # Errors
+    /// Where it is one.
+    pub fn trust(&self) -> Result<()> {
+        let lenience = Lenience::of(self.settings.style);
+        self.store().trust(lenience)?;
+        self.job().trust()
     }
 
     /// Returns what all jobs of this host share.

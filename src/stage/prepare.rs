@@ -2,7 +2,7 @@
 //! the machine lets it in, and leaves the record for the other stages.
 
 use std::future::Future;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::runner::owner;
 use crate::ssh::keys::JobKey;
 use crate::state::Job;
-use crate::state::record::{FinalFailure, Intent, Tombstone};
+use crate::state::record::{FinalFailure, Intent, Tombstone, time};
 
 /// What a job may take where the Runner does not say (GitLab's own default).
 const JOB_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -103,7 +103,8 @@ async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
 /// Returns how long anything of the job may live: its own time limit, and a margin for what comes before and after.
 fn lifetime(context: &Context) -> Duration {
     let limit = context.call.payload.timeout;
-    limit.map_or(JOB_TIMEOUT, Duration::from_secs) + context.settings.deadline_margin
+    let limit = limit.map_or(JOB_TIMEOUT, Duration::from_secs);
+    limit.saturating_add(context.settings.deadline_margin)
 }
 
 /// Brings together what the administrator allows and what the job asks for.
@@ -114,7 +115,7 @@ fn settle(context: &Context, key: &JobKey, intent: &Intent) -> Result<Plan> {
         overrides: &context.overrides,
         manager: &context.store().manager()?,
         public_key: key.public_line()?,
-        deadline: UNIX_EPOCH + Duration::from_secs(intent.deadline),
+        deadline: time(intent.deadline),
         ui: context.ui,
     })
 }

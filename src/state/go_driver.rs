@@ -5,7 +5,7 @@
 //! working directory that is gone, and is looked for nowhere. KEY is our own key of the job.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::files::problem;
 use crate::error::{Error, Kind, Result};
+use crate::files::read_own;
 
 /// The most that is read; a file with an RSA-4096 key has some 5 KiB.
 const LIMIT: u64 = 64 * 1024;
@@ -82,33 +83,23 @@ impl GoJob {
             return Ok(None);
         }
         let path = directory.join(format!("{key}.json"));
-        let mut bytes = Vec::new();
-        let read = fs::File::open(&path).and_then(|f| f.take(LIMIT + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Self::parse(&bytes, path).map(Some),
+        match read_own(&path, LIMIT) {
+            Ok(bytes) => Self::parse(&bytes, path).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                Err(damaged(&path, "it is larger than 64 KiB"))
+            }
             Err(e) => Err(problem("read", &path, e)),
         }
     }
 
     fn parse(bytes: &[u8], path: PathBuf) -> Result<Self> {
-        let damaged = |why: &str| {
-            Error::new(
-                Kind::State,
-                format!("the Go driver's file {} is damaged", path.display()),
-            )
-            .because(why.to_owned())
-            .hint("It is left as it is. End the job's task by hand (`aws ecs stop-task`), then remove the file.")
-        };
-        if bytes.len() as u64 > LIMIT {
-            return Err(damaged("it is larger than 64 KiB"));
-        }
         let json: Value = match serde_json::from_slice(bytes) {
             Ok(json) => json,
-            Err(e) => return Err(damaged(&e.to_string())),
+            Err(e) => return Err(damaged(&path, &e.to_string())),
         };
         let Some(task_arn) = text(&json, "TaskARN") else {
-            return Err(damaged("it names no TaskARN"));
+            return Err(damaged(&path, "it names no TaskARN"));
         };
         let private_key = match text(&json, "PrivateKey") {
             Some(encoded) => key(encoded),
@@ -138,6 +129,13 @@ impl GoJob {
             _ => Ok(()),
         }
     }
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    let what = format!("the Go driver's file {} is damaged", path.display());
+    Error::new(Kind::State, what).because(why.to_owned()).hint(
+        "It is left as it is. End the job's task by hand (`aws ecs stop-task`), then remove the file.",
+    )
 }
 
 /// Returns the text behind a key, which matches without regard to case, as Go's own reader has it.

@@ -2,7 +2,9 @@
 //!
 //! Nothing in here is needed: what cannot be read is asked for, and what cannot be kept is asked for again.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +12,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Store, make_directory};
+use crate::files::read_own;
 use crate::hash::sha256_hex;
 
 /// After so long nobody asks for it any more.
 const KEPT: Duration = Duration::from_secs(40 * 24 * 3600);
+/// The most that is read.
+const LARGEST: u64 = 1 << 20;
 
 impl Store {
     fn known(&self, about: &[&str]) -> PathBuf {
@@ -31,7 +36,7 @@ impl Store {
         if since >= age {
             return None;
         }
-        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+        serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()
     }
 
     /// Keeps something under those words, in place of what was kept before.
@@ -41,9 +46,15 @@ impl Store {
             return;
         };
         let own = path.with_extension(std::process::id().to_string());
+        drop(fs::remove_file(&own));
+        let mut private = OpenOptions::new();
+        private.write(true).create_new(true).mode(0o600);
         if make_directory(directory).is_ok()
             && let Ok(text) = serde_json::to_vec(what)
-            && fs::write(&own, text).is_ok()
+            && private
+                .open(&own)
+                .and_then(|mut file| file.write_all(&text))
+                .is_ok()
         {
             drop(fs::rename(&own, &path));
         }

@@ -21,16 +21,18 @@ mod lock;
 mod noticed;
 pub mod record;
 pub mod shared;
+pub mod trust;
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use crate::error::{Error, Kind, Result};
+use crate::files::{open_own, read_own};
 use crate::process::Process;
 use lock::LockFile;
 use record::{Intent, Record, Tombstone};
@@ -124,7 +126,8 @@ impl Store {
     /// Where the state directory cannot be read.
     pub fn known_manager(&self) -> Result<Option<String>> {
         let path = self.root.join("manager");
-        match fs::read_to_string(&path) {
+        let read = read_own(&path, 2 * MANAGER_LENGTH as u64);
+        match read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
             Ok(text) if text.trim().len() == MANAGER_LENGTH => Ok(Some(text.trim().to_owned())),
             Ok(_) => Err(Error::new(
                 Kind::State,
@@ -142,7 +145,12 @@ impl Store {
         let name = crate::hash::random_hex().map_err(|e| files::problem("draw", path, e))?;
         let own = self.root.join(format!("manager.{}", std::process::id()));
         // On disk before it has its name: half a name after a power cut would stop every job.
-        let drawn = File::create(&own)
+        drop(fs::remove_file(&own));
+        let drawn = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&own)
             .and_then(|mut file| {
                 file.write_all(format!("{name}\n").as_bytes())?;
                 file.sync_all()
@@ -170,7 +178,9 @@ impl Store {
     pub fn note(&self, name: &str) {
         let directory = self.root.join("notes");
         if make_directory(&directory).is_ok() {
-            drop(fs::write(directory.join(name), ""));
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            drop(open_own(&mut options, &directory.join(name)));
         }
     }
 
@@ -318,7 +328,11 @@ impl Job {
     }
 
     fn open_lock(&self) -> Result<Option<LockFile>> {
-        match File::open(&self.dir) {
+        // A named pipe in its place would be waited for.
+        let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits().cast_signed());
+        match options.open(&self.dir) {
             Ok(dir) => Ok(Some(LockFile::new(dir))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(files::problem("open", &self.dir, e)),

@@ -119,7 +119,7 @@ impl Intent {
             attempt,
             created: now,
             first_seen: first_seen.unwrap_or(now),
-            deadline: now + lifetime.as_secs(),
+            deadline: now.saturating_add(lifetime.as_secs()),
             owner,
             ending: false,
             launches: Vec::new(),
@@ -209,6 +209,15 @@ impl Versioned for Record {
 
 impl Versioned for Tombstone {
     const WHAT: &'static str = "tombstone";
+}
+
+/// The last second of the year 9999, after which nothing is meant.
+const LAST: u64 = 253_402_300_799;
+
+/// Returns the time that a state file means by so many seconds of Unix time, whatever number a damaged one holds.
+#[must_use]
+pub fn time(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))
 }
 
 /// Returns the time: Unix time, seconds.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::make_directory;
+use crate::files::open_own;
 use crate::state::lock::LockFile;
 
 /// The most that is read.
@@ -55,13 +56,9 @@ where
 
 fn open(path: &Path) -> io::Result<LockFile> {
     let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        open_own(options.mode(0o600), path)
     };
     let opened = match open() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -9,9 +9,12 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, cell, key};
+use crate::files::read_own;
 
 /// For how long a loss is remembered.
 const AGE: Duration = Duration::from_secs(24 * 3600);
+/// The most that is read.
+const LARGEST: u64 = 8 << 10;
 
 /// A job that was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +40,7 @@ impl Shared {
         if is_old(&path)? {
             return None;
         }
-        let loss: Loss = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let loss: Loss = serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()?;
         (!loss.rung.is_empty()).then_some(loss)
     }
 

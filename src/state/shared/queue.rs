@@ -14,6 +14,7 @@ use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, mknodat};
 use tokio::net::unix::pipe;
 
 use super::make_directory;
+use crate::files::open_own;
 use crate::state::lock::LockFile;
 
 /// The most that an answer takes: what a pipe holds.
@@ -62,12 +63,9 @@ impl Queue {
     pub fn lead(&self) -> io::Result<Option<Lead>> {
         let path = self.directory.join("lock");
         let open = || {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false);
+            open_own(options.mode(0o600), &path)
         };
         let lock = match open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
