@@ -37,7 +37,7 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
             overrides.log_file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
             try_job::run(&args, config.as_deref(), overrides.words(), env.no_color())
         }
-        Command::Check(args) => check::run(&args, config, &overrides, ui).map(|()| 0),
+        Command::Check(args) => check::run(&args, config, &overrides, ui),
         Command::Reap(args) => reap::run(&args, config, &overrides, ui),
         Command::Completions { shell } => {
             manual::completions(&mut Cli::command(), shell).map(|()| 0)

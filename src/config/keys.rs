@@ -131,7 +131,7 @@ pub const ROOT: &[Key] = &[
 ];
 
 /// The keys of a profile: its own two, and what it may override.
-const PROFILE: &[Key] = &[
+pub const PROFILE: &[Key] = &[
     Key::own("name", "\"docker\""),
     Key::table("match", None, MATCH),
     CAPACITY,

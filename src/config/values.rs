@@ -25,9 +25,9 @@ use self::aws::{
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
     no_nul, parse_absolute, parse_log_format, parse_log_level, parse_profile_name, parse_text,
-    parse_username, parse_wait,
+    parse_username,
 };
-use super::quantity::{parse_cpu, parse_size};
+use super::quantity::{parse_cpu, parse_duration, parse_size};
 use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
 
 /// What a list of rungs looks like.
@@ -52,7 +52,7 @@ words! {
     /// Reads a login name.
     username -> String = "a login name such as \"root\"", parse_username;
     /// Reads a duration.
-    wait -> Duration = "a duration such as \"90s\" or \"5m\"", parse_wait;
+    wait -> Duration = "a duration such as \"90s\" or \"5m\"", parse_duration;
     /// Reads a size in bytes.
     size -> u64 = "a size such as \"8GiB\"", parse_size;
     /// Reads a number of vCPU, in thousandths.

@@ -116,7 +116,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
         ),
         (
             "profile = [1]",
-            "f.toml:1:12: profile: expected a list of tables, found something else",
+            "f.toml:1:12: profile: expected a list of tables, found an integer",
             "[[profile]]",
         ),
         (
@@ -357,7 +357,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
         (
             "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"ec2\"]\n[profile.ec2]\nimage-ids = \"ami-0123456789abcdef0\"",
             "f.toml:10:1: profile[0].ec2.image-ids: there is no such key; did you mean image_id?",
-            "f.toml:8:12: profile[0].capacity: the rung \"ec2\" needs [ec2] image_id",
+            "the profile's jobs might get more",
         ),
         (
             "rung_wait = \"5m\"\n[ec2]\nprivileged = true\ncontaner = true",
@@ -367,7 +367,74 @@ fn errors_name_file_line_column_key_and_what_is_right() {
         (
             "[[profile]]\nnmae = \"a\"",
             "f.toml:2:1: profile[0].nmae: there is no such key; did you mean name?",
-            "the profile has no name",
+            "the profile's jobs might get more",
+        ),
+        // In a profile nothing is ignored.
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\ncapcity = 1",
+            "f.toml:4:1: profile[0].capcity: there is no such key; did you mean capacity?",
+            "correct the name, or take it out",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\nssh.prot = 1",
+            "f.toml:4:5: profile[0].ssh.prot: there is no such key; did you mean port?",
+            "correct the name",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\nproject = \"a\"",
+            "f.toml:4:1: profile[0].project: there is no such key; did you mean project under [profile.match]?",
+            "correct the name",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { protected = true, rung_wait = \"5m\" }",
+            "f.toml:3:29: profile[0].match.rung_wait: there is no such key; it belongs right below [[profile]]",
+            "more jobs than meant",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\nfargate = { max_cpu = \"1\" }",
+            "f.toml:4:13: profile[0].fargate.max_cpu: there is no such key; did you mean max_cpu under [profile.limits]?",
+            "correct the name",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\n[profile.fargate.limits]",
+            "f.toml:4:18: profile[0].fargate.limits: there is no such key; did you mean [profile.limits]?",
+            "what it was to forbid",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch.protected = true\n[[profile.limits]]\nroles = []",
+            "f.toml:4:1: profile[0].limits: expected a table, found an array",
+            "Write [limits] on a line",
+        ),
+        // What looks like a profile or a limit.
+        (
+            "[profiles.limits]\ntask_definitions = []",
+            "f.toml:1:2: profiles: there is no such key; did you mean profile?",
+            "each profile begins with [[profile]]",
+        ),
+        (
+            "[[job_profile]]\nname = \"a\"",
+            "f.toml:1:3: job_profile: there is no such key; did you mean profile?",
+            "[[profile]]",
+        ),
+        (
+            "[aws]\nregion = 1\n[aws.job-limit]\nroles = []",
+            "f.toml:1:2: aws: there is no such key; did you mean limits?",
+            "what it was to forbid",
+        ),
+        (
+            "[fargte]\nlimits = { roles = [] }",
+            "f.toml:1:2: fargte: there is no such key; did you mean fargate?",
+            "what it was to forbid",
+        ),
+        (
+            "[fargate.Limits]\nroles = []",
+            "f.toml:1:10: fargate.Limits: there is no such key; did you mean [limits]?",
+            "what it was to forbid",
+        ),
+        (
+            "[[runners]]\nname = \"a\"\n[ssh]\nport = 0",
+            "f.toml:1:3: runners: this is GitLab Runner's own configuration",
+            "each of the four *_args",
         ),
         // Profiles.
         (
@@ -387,7 +454,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
         ),
         (
             "[[profile]]",
-            "f.toml:1:3: profile[0]: the profile has no name",
+            "f.toml:1:1: profile[0]: the profile has no name",
             "name =",
         ),
         (
@@ -442,12 +509,120 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "Take",
         ),
     ] {
-        let (got, hint) = failed(text);
-        assert!(
-            got.starts_with(message),
-            "{text}\n got {got}\nwant {message}"
-        );
+        let all = told(text);
+        let Some((_, hint)) = all.iter().find(|(got, _)| got.starts_with(message)) else {
+            panic!("{text}\n got {all:?}\nwant {message}");
+        };
         assert!(hint.contains(remedy), "{text}\n got {hint}\nwant {remedy}");
+    }
+}
+
+#[test]
+fn all_errors_are_told_in_the_order_of_the_file_and_none_that_follows_from_another() {
+    let profile = "[[profile]]\nname = \"a\"\nmatch.protected = true\n";
+    for (text, wanted) in [
+        // What is refused is there, and lacks to nobody.
+        (
+            "capacity = [\"fargate\", \"ec2\"]\n[fargate]\ntask_definition = 1\nsubnets = 2\n[ec2]\nimage_id = \"x\"\n",
+            &[
+                "1:12: capacity: the rung \"ec2\" needs [ec2] instance_types",
+                "1:12: capacity: the rung \"ec2\" needs [ec2] subnets",
+                "3:19: fargate.task_definition",
+                "4:11: fargate.subnets",
+                "6:12: ec2.image_id",
+            ][..],
+        ),
+        (
+            "capacity = [\"ec2\"]\nec2 = 7",
+            &["2:7: ec2: expected a table"],
+        ),
+        (
+            "[ec2]\nprivileged = true\ncontainer = \"yes\"",
+            &["3:13: ec2.container: invalid type"],
+        ),
+        // Many of one kind, and in one table.
+        (
+            "[ssh]\nport = 0\nusername = \"\"\nconnect_timeout = 5\n[tags]\n\"aws:a\" = \"x\"\nb = 1",
+            &[
+                "2:8: ssh.port",
+                "3:12: ssh.username",
+                "4:19: ssh.connect_timeout",
+                "6:1: tags.\"aws:a\"",
+                "7:5: tags.b",
+            ],
+        ),
+        // What stands there twice hides nothing else.
+        (
+            "[ssh]\nport = 1\nport = 2\nport = 3\n[state]\ndirectory = \"a\"\n[SSH]\nPort = 4",
+            &[
+                "3:1: port: the same is set in line 2",
+                "4:1: port: the same is set in line",
+                "6:13: state.directory",
+                "7:2: SSH: the same is set in line 1 as ssh",
+            ],
+        ),
+        // What breaks TOML does.
+        (
+            "[ssh]\nport = 1\nport = 0\n[state\ndirectory = \"a\"",
+            &["3:1: port: the same is set in line 2", "4:7: not TOML"],
+        ),
+        // What several profiles share is told once.
+        (
+            "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"a\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\n[[profile]]\nname = \"b\"\nmatch.protected = false\nssh.port = 0",
+            &[
+                "1:12: capacity: the rung \"fargate\" needs [fargate] task_definition",
+                "10:12: profile[1].ssh.port",
+            ],
+        ),
+        (
+            &format!("{profile}{profile}{profile}foo = 1\n"),
+            &[
+                "5:8: profile[1].name: the profile of line 2 is called \"a\" too",
+                "8:8: profile[2].name: the profile of line 2",
+                "10:1: profile[2].foo: there is no such key",
+            ],
+        ),
+        (
+            "profile = [1, { name = \"\" }, { match = {} }]",
+            &[
+                "1:12: profile: expected a list of tables, found an integer",
+                "1:17: profile[1]: the profile has no match",
+                "1:24: profile[1].name: the text is empty",
+                "1:32: profile[2]: the profile has no name",
+                "1:32: profile[2]: the profile has no match",
+            ],
+        ),
+    ] {
+        let got = told(text);
+        assert_eq!(got.len(), wanted.len(), "{text}\n{got:#?}");
+        for ((got, _), wanted) in got.iter().zip(wanted) {
+            let wanted = format!("f.toml:{wanted}");
+            assert!(
+                got.starts_with(&wanted),
+                "{text}\n got {got}\nwant {wanted}"
+            );
+        }
+        let (_, remedy) = failed(text);
+        let more = match got.len() {
+            1 => "",
+            2 => "One more error is told by `gitlab-aws-driver check`.",
+            n => &format!(
+                "{} more errors are told by `gitlab-aws-driver check`.",
+                n - 1
+            ),
+        };
+        assert!(remedy.contains(more), "{text}\n{remedy}");
+    }
+}
+
+/// A file of nothing but errors is no reason to be busy for long, or to tell them all.
+#[test]
+fn very_many_errors_are_told_up_to_a_bound() {
+    let twice = "a = 1\n".repeat(20_000);
+    let wrong = "[[profile]]\nssh.port = 0\n".repeat(1_000);
+    for text in [twice, wrong] {
+        let got = told(&text).len();
+        assert!((10..3_000).contains(&got), "{got}");
     }
 }
 
@@ -496,7 +671,7 @@ fn the_errors_in_the_documentation_are_real() {
         "[ssh]\nusername = root",
         "capacity = [\"local\"]",
         "[limits]\nmax_memory = \"8gb\"",
-        "capacity = [\"fargate\"]",
+        "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"subnet-0a1b2c3d\"]",
         "[tags]\n\"aws:team\" = \"a\"",
     ] {
         let e = parse(text, path).expect_err(text);

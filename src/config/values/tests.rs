@@ -6,23 +6,6 @@ use super::aws::*;
 use super::*;
 
 #[test]
-fn durations_need_a_unit_and_an_end() {
-    for (text, want) in [
-        ("90s", Ok(Duration::from_secs(90))),
-        ("1h 30m", Ok(Duration::from_secs(5400))),
-        ("500ms", Ok(Duration::from_millis(500))),
-        ("90", Err("is no duration")),
-        ("0s", Err("no time at all")),
-        ("31days", Err("longer than 30 days")),
-        ("soon", Err("such as \"90s\"")),
-        ("", Err("is no duration")),
-        ("99999999999999999999y", Err("is no duration")),
-    ] {
-        check(text, parse_wait(text), want);
-    }
-}
-
-#[test]
 fn rungs_are_named_exactly() {
     for (text, want) in [
         ("fargate-spot", Ok(Rung::FargateSpot)),

@@ -1,13 +1,9 @@
 //! Texts that mean the same everywhere: names, paths, times, levels.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::super::keys::closest;
 use super::super::settings::{LogFormat, LogLevel};
-
-/// The longest wait that means anything; it also keeps sums of times far from overflow.
-const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 pub(super) fn parse_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
@@ -53,19 +49,6 @@ pub(super) fn parse_profile_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text)
-}
-
-pub(super) fn parse_wait(text: &str) -> Result<Duration, String> {
-    let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
-    let wait = humantime::parse_duration(text.trim())
-        .map_err(|e| format!("{text:?} is no duration ({e}); {wanted}"))?;
-    if wait.is_zero() {
-        return Err(format!("{text:?} is no time at all; {wanted}"));
-    }
-    if wait > LONGEST_WAIT {
-        return Err(format!("{text:?} is longer than 30 days; {wanted}"));
-    }
-    Ok(wait)
 }
 
 /// The levels, by the Go driver's names.

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Page, json::rungs, list, login, time, told};
+use super::json::rungs;
+use super::page::{Page, list, login, time};
+use super::told;
 use crate::cli::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
