@@ -61,6 +61,7 @@ mod recorded;
 mod scripts;
 mod sharing;
 mod stops;
+mod trust;
 mod try_command;
 mod user_data;
 mod watchers;

@@ -26,7 +26,7 @@ pub struct Payload {
     pub reference: Option<String>,
     /// Whether the job's ref is protected.
     pub protected: Option<bool>,
-    /// The job's time limit, in seconds.
+    /// The job's time limit, in seconds: a year at most.
     pub timeout: Option<u64>,
     /// `image:`.
     pub image: Option<Image>,
@@ -88,7 +88,7 @@ impl Payload {
             project_path: text(&info["project_full_path"]),
             reference: text(&json["git_info"]["ref"]),
             protected: json["git_info"]["protected"].as_bool(),
-            timeout: number(&json["runner_info"]["timeout"]),
+            timeout: seconds(&json["runner_info"]["timeout"]),
             image: Image::read(&json["image"]),
             services: list(&json["services"]).filter_map(Service::read).collect(),
             credentials: list(&json["credentials"])
@@ -106,7 +106,7 @@ impl Payload {
         let (path, pipeline) = (first("CI_PROJECT_PATH"), first("CI_PIPELINE_ID"));
         let reference = first("CI_COMMIT_REF_NAME");
         let protected = first("CI_COMMIT_REF_PROTECTED").map(|text| text == "true");
-        let timeout = first("CI_JOB_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        let timeout = first("CI_JOB_TIMEOUT").and_then(|text| seconds(&text.into()));
         payload.reference = payload.reference.or(reference);
         payload.protected = payload.protected.or(protected);
         payload.timeout = payload.timeout.or(timeout);
@@ -199,6 +199,20 @@ fn number(value: &Value) -> Option<u64> {
         .filter(|n| *n != 0)
 }
 
+/// GitLab's own limit is a month; deadlines are counted from what is said here, and must not overflow.
+const LONGEST_TIMEOUT: u64 = 366 * 24 * 3600;
+
+/// A time limit, whatever number a server writes: one that fits no integer is as good as none.
+fn seconds(value: &Value) -> Option<u64> {
+    let huge = || {
+        let text = value.as_str();
+        let number = value.as_f64().or_else(|| text?.parse().ok())?;
+        (number >= 1.0).then_some(LONGEST_TIMEOUT)
+    };
+    let seconds = number(value).or_else(huge)?;
+    Some(seconds.min(LONGEST_TIMEOUT))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +245,25 @@ mod tests {
         assert_eq!((p.timeout, p.protected), (Some(90), Some(true)));
         assert_eq!(p.reference.as_deref(), Some("main"));
         assert_eq!(p.effective().get("CI_COMMIT_REF_NAME"), Some(&"evil"));
+    }
+
+    #[test]
+    fn a_time_limit_is_a_year_at_most_whatever_number_it_is() {
+        for (text, want) in [
+            ("3600", Some(3600)),
+            ("\"90\"", Some(90)),
+            ("0", None),
+            ("-1", None),
+            ("null", None),
+            ("\"soon\"", None),
+            ("18446744073709551615", Some(LONGEST_TIMEOUT)),
+            ("\"18446744073709551616\"", Some(LONGEST_TIMEOUT)),
+            ("1e300", Some(LONGEST_TIMEOUT)),
+        ] {
+            let payload = format!("{{\"runner_info\":{{\"timeout\":{text}}}}}");
+            let payload = Payload::parse(payload.as_bytes()).unwrap();
+            assert_eq!(payload.timeout, want, "{text}");
+        }
     }
 
     proptest! {
