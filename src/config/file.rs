@@ -86,16 +86,16 @@ pub struct Match {
     #[serde(deserialize_with = "values::text")]
     pub job_name: Option<String>,
     /// A pattern of the project's path.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::project_fit")]
     pub project: Option<String>,
     /// A pattern of the branch or tag.
-    #[serde(rename = "ref", deserialize_with = "values::text")]
+    #[serde(rename = "ref", deserialize_with = "values::ref_fit")]
     pub reference: Option<String>,
     /// Whether the job's ref is protected.
     #[serde(deserialize_with = "values::flag")]
     pub protected: Option<bool>,
     /// A pattern of the job's image.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::image_fit")]
     pub image: Option<String>,
     /// Patterns of variables.
     #[serde(deserialize_with = "values::variables")]

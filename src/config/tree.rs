@@ -304,7 +304,7 @@ impl Reader<'_> {
             self.problems.push(problem);
             return;
         }
-        let suggested = suggestion(written, lower, keys, at);
+        let suggested = suggestion(written, lower, value, keys, at);
         let opening = opens_when_ignored(written, value, at, suggested.as_ref());
         let advice = suggested.as_ref().map(|s| s.advice.clone());
         if let Some(opening) = opening {

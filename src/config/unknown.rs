@@ -109,6 +109,7 @@ pub(super) fn of_the_runner<'t>(root: &'t DeTable<'_>) -> Option<&'t str> {
 pub(super) fn suggestion(
     written: &str,
     lower: &str,
+    value: &DeValue<'_>,
     keys: &'static [Key],
     at: &At,
 ) -> Option<Suggestion> {
@@ -127,8 +128,13 @@ pub(super) fn suggestion(
         Some(profile) => (profile, PROFILE),
         None => ("", ROOT),
     };
+    // An AWS profile's name, say, is none of ours; limits in whatever shape are.
+    let may_be = |key: &&Key| {
+        let is_value = matches!(key.holds, Holds::Value(_));
+        key.is(lower) && (is_value || holds_tables(value) || key.name == "limits")
+    };
     if at.path != around
-        && let Some(key) = all.iter().find(|key| key.is(lower))
+        && let Some(key) = all.iter().find(may_be)
     {
         let advice = match (&key.holds, around) {
             (Holds::Value(_), "") => {

@@ -24,8 +24,8 @@ use self::aws::{
 };
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
-    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_profile_name, parse_text,
-    parse_username,
+    no_nul, parse_absolute, parse_fit, parse_log_format, parse_log_level, parse_profile_name,
+    parse_project_fit, parse_ref_fit, parse_text, parse_username,
 };
 use super::quantity::{parse_cpu, parse_duration, parse_size};
 use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
@@ -45,6 +45,12 @@ macro_rules! words {
 words! {
     /// Reads text that must say something.
     text -> String = "text in quotes", parse_text;
+    /// Reads a pattern of a project's path.
+    project_fit -> String = "a pattern such as \"group/**\"", parse_project_fit;
+    /// Reads a pattern of a branch or tag.
+    ref_fit -> String = "a pattern such as \"release/*\"", parse_ref_fit;
+    /// Reads a pattern of an image.
+    image_fit -> String = "a pattern such as \"docker:*\"", parse_fit;
     /// Reads a path.
     path -> PathBuf = "a path in quotes", |s| parse_text(s).map(PathBuf::from);
     /// Reads an absolute directory for the Runner.

@@ -405,6 +405,27 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "f.toml:4:1: profile[0].limits: expected a table, found an array",
             "Write [limits] on a line",
         ),
+        // What fits no job, so that the profile would hold for none.
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { project = \" g/**\" }",
+            "f.toml:3:21: profile[0].match.project: \" g/**\" fits nothing: there are blanks around it",
+            "project = \"group/**\"",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { project = \"https://gitlab.example.com/g/*\" }",
+            "f.toml:3:21: profile[0].match.project: \"https://gitlab.example.com/g/*\" fits no project",
+            "project = \"group/**\"",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { ref = \"refs/heads/main\" }",
+            "f.toml:3:17: profile[0].match.ref: \"refs/heads/main\" fits no branch or tag: GitLab names it \"main\"",
+            "ref = \"release/*\"",
+        ),
+        (
+            "[[profile]]\nname = \"a\"\nmatch = { image = \"docker:* \" }",
+            "f.toml:3:19: profile[0].match.image: \"docker:* \" fits nothing",
+            "image = ",
+        ),
         // What looks like a profile or a limit.
         (
             "[profiles.limits]\ntask_definitions = []",

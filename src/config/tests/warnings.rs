@@ -48,7 +48,7 @@ fn unknown_keys_warn_with_path_line_and_suggestion() {
         ),
         (
             "[Fargate]\nProfile = \"ops\"",
-            "f.toml:2: unknown key Fargate.Profile is ignored; did you mean [[profile]]?",
+            "f.toml:2: unknown key Fargate.Profile is ignored",
         ),
         (
             "TimeLimit = 3",

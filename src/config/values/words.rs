@@ -15,6 +15,40 @@ pub(super) fn parse_text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Reads a pattern of what GitLab names without blanks around it: with them it would fit nothing, and a profile that narrows
+/// would hold for no job.
+pub(super) fn parse_fit(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    if text.trim() != text {
+        return Err(format!("{text:?} fits nothing: there are blanks around it"));
+    }
+    Ok(text)
+}
+
+/// Reads a pattern of a project's path.
+pub(super) fn parse_project_fit(text: &str) -> Result<String, String> {
+    let text = parse_fit(text)?;
+    if text.starts_with('/') || text.ends_with('/') || text.contains("://") {
+        return Err(format!(
+            "{text:?} fits no project: their paths read group/project, without a slash before or after and without a host"
+        ));
+    }
+    Ok(text)
+}
+
+/// Reads a pattern of a branch or tag.
+pub(super) fn parse_ref_fit(text: &str) -> Result<String, String> {
+    let text = parse_fit(text)?;
+    for prefix in ["refs/heads/", "refs/tags/"] {
+        if let Some(name) = text.strip_prefix(prefix) {
+            return Err(format!(
+                "{text:?} fits no branch or tag: GitLab names it {name:?}"
+            ));
+        }
+    }
+    Ok(text)
+}
+
 pub(super) fn no_nul(text: &str) -> Result<&str, String> {
     if text.contains('\0') {
         return Err("the text holds a NUL, which no program can be given".to_owned());
