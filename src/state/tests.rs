@@ -220,6 +220,19 @@ fn a_tombstone_outlives_the_job() {
 }
 
 proptest! {
+    /// Whatever number a server, a clock or a damaged file brings.
+    #[test]
+    fn no_number_makes_a_sum_of_times_overflow(seconds in prop_oneof![any::<u64>(), Just(u64::MAX), 0..u64::from(u32::MAX)]) {
+        let lifetime = Duration::from_secs(seconds);
+        let intent = Intent::new("a".into(), None, Some(seconds), lifetime);
+        prop_assert!(intent.deadline >= intent.created);
+        let at = record::time(seconds);
+        prop_assert!(at.checked_add(lifetime.min(Duration::from_secs(1 << 32))).is_some());
+        if seconds < 1 << 32 {
+            prop_assert_eq!(at, SystemTime::UNIX_EPOCH + lifetime);
+        }
+    }
+
     #[test]
     fn any_bytes_are_a_record_or_an_error(bytes: Vec<u8>) {
         drop(Record::parse(&bytes));
@@ -232,6 +245,45 @@ proptest! {
         if cut { bytes.truncate(at) } else { bytes[at] = byte }
         drop(Record::parse(&bytes));
     }
+}
+
+#[tokio::test]
+async fn a_named_pipe_anywhere_in_the_state_is_refused_at_once() {
+    let pipe = |path: &Path| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    let (dir, job) = store();
+    let locked = job.lock().unwrap();
+    for name in ["record.json", "intent.json", "notice.json"] {
+        pipe(&job.directory().join(name));
+    }
+    let said = locked.record().unwrap_err().to_string();
+    assert!(said.contains("a named pipe"), "{said}");
+    assert!(locked.intent().is_err());
+    assert_eq!(job.noticed("a"), None);
+    drop(locked);
+    let root = dir.path().join("state");
+    let store = Store::new(root.clone());
+    for part in ["tombstones", "notes", "known", "shared/climbs"] {
+        fs::create_dir_all(root.join(part)).unwrap();
+    }
+    pipe(&root.join("manager"));
+    assert!(store.manager().is_err() && store.known_manager().is_err());
+    pipe(&root.join("tombstones/k-1.json"));
+    assert!(job.tombstone().is_err());
+    pipe(&root.join("notes/x"));
+    store.note("x");
+    store.keep(&["a"], &1);
+    for kept in fs::read_dir(root.join("known")).unwrap().flatten() {
+        fs::remove_file(kept.path()).unwrap();
+        pipe(&kept.path());
+    }
+    assert_eq!(store.recall::<u8>(&["a"], NOTE_AGE), None);
+    // In the place of a job's directory as well.
+    pipe(&root.join("jobs/k-2"));
+    let other = store.job("k-2");
+    assert!(other.lock_existing().is_err() && other.lock_existing_when_free().await.is_err());
 }
 
 #[test]
