@@ -314,7 +314,7 @@ mod tests {
         let (_dir, store) = store();
         let me = files::me();
         if me != 0 {
-            eprintln!("left out: only root can give something away");
+            // Only root can give something away.
             return;
         }
         let jobs = store.root.join("jobs");

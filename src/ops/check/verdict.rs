@@ -55,7 +55,7 @@ impl Verdict {
 
     /// Returns whether all is well.
     pub(super) fn is_good(&self) -> bool {
-        self.errors.is_empty() && !(self.strict && !self.warnings.is_empty())
+        self.errors.is_empty() && (!self.strict || self.warnings.is_empty())
     }
 
     /// Tells people what is wrong, and then what is odd.
