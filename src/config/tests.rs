@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+mod all;
 mod errors;
 mod go_driver;
 mod profiles;
