@@ -29,7 +29,7 @@ const MAX_STARTED_BY: usize = 36;
 /// Characters of a session's name.
 const MAX_SESSION_NAME: usize = 64;
 /// Characters of a reason for StopTask.
-const MAX_REASON: usize = 1024;
+const MAX_REASON: usize = 255;
 /// Hexadecimal digits that tell two long texts with the same beginning apart.
 const DIGEST: usize = 10;
 
@@ -403,6 +403,17 @@ mod tests {
         assert!(!is_legal_started_by("") && !is_legal_started_by("a b"));
     }
 
+    #[test]
+    fn a_reason_for_stop_task_has_255_characters_at_most() {
+        assert_eq!(stop_reason("over"), "gitlab-aws-driver: over");
+        assert_eq!(stop_reason(&"x".repeat(1000)).len(), 255);
+        // Two units of UTF-16 each: none is cut in half.
+        let reason = stop_reason(&"\u{1f980}".repeat(1000));
+        assert_eq!(reason.encode_utf16().count(), 255);
+        let reason = stop_reason(&format!("x{}", "\u{1f980}".repeat(1000)));
+        assert_eq!(reason.encode_utf16().count(), 254);
+    }
+
     /// AWS's own pattern, for what can come out of here.
     fn assert_legal(text: &str, most: usize) {
         assert!(text.encode_utf16().count() <= most, "{text:?}");
@@ -453,7 +464,7 @@ mod tests {
         #[test]
         fn reasons_sessions_and_starters_are_legal(text in "(?s).{0,1500}") {
             let reason = stop_reason(&text);
-            prop_assert!(reason.encode_utf16().count() <= 1024 && !reason.chars().any(char::is_control));
+            prop_assert!(reason.encode_utf16().count() <= 255 && !reason.chars().any(char::is_control));
             prop_assert!(reason.starts_with("gitlab-aws-driver: "));
             let session = session_name(&text);
             prop_assert!((2..=64).contains(&session.len()));
