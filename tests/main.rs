@@ -55,6 +55,7 @@ mod on_fargate;
 mod output;
 mod packages;
 mod profiles;
+mod pruning;
 mod reap;
 mod reap_lost;
 mod recorded;

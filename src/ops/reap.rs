@@ -156,6 +156,9 @@ impl Reaper<'_> {
         }
         #[cfg(feature = "ec2")]
         self.end_instances(instances, &owned).await?;
+        if !self.report.dry_run {
+            self.store.prune();
+        }
         let mut ended = HashSet::new();
         for (aws, cluster, tasks) in seen {
             for task in tasks {

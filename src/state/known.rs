@@ -12,9 +12,6 @@ use serde::de::DeserializeOwned;
 use super::{Store, make_directory};
 use crate::hash::sha256_hex;
 
-/// After so long nobody asks for it any more.
-const KEPT: Duration = Duration::from_secs(40 * 24 * 3600);
-
 impl Store {
     fn known(&self, about: &[&str]) -> PathBuf {
         let name = sha256_hex(about.join("\n").as_bytes());
@@ -49,23 +46,9 @@ impl Store {
         }
     }
 
-    /// Removes what nobody asks for any more.
-    pub(super) fn forget_old(&self) {
-        for entry in fs::read_dir(self.root.join("known"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|at| SystemTime::now().duration_since(at).ok())
-                .is_some_and(|age| age > KEPT);
-            if old {
-                drop(fs::remove_file(entry.path()));
-            }
-        }
+    /// Forgets what was kept under those words.
+    pub fn forget(&self, about: &[&str]) {
+        drop(fs::remove_file(self.known(about)));
     }
 }
 
@@ -86,7 +69,10 @@ mod tests {
         assert_eq!(store.recall::<Vec<u8>>(&["a"], Duration::ZERO), None);
         // Of another shape: kept by another version.
         assert_eq!(store.recall::<String>(&["a"], hour), None);
-        store.forget_old();
+        store.prune();
         assert_eq!(store.recall(&["a"], hour), Some(vec![1u8, 2]));
+        store.forget(&["a"]);
+        assert_eq!(store.recall::<Vec<u8>>(&["a"], hour), None);
+        assert_eq!(store.recall(&["a", "b"], hour), Some(vec![3u8]));
     }
 }

@@ -19,6 +19,7 @@ pub mod go_driver;
 mod known;
 mod lock;
 mod noticed;
+mod prune;
 pub mod record;
 pub mod shared;
 
@@ -31,13 +32,9 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::FlockOperation;
 
 use crate::error::{Error, Kind, Result};
-use crate::process::Process;
 use lock::LockFile;
 use record::{Intent, Record, Tombstone};
 use shared::Shared;
-
-/// How long a tombstone is of use: longer than any pipeline waits before it retries a job.
-const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Between two looks at a lock that another stage holds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
@@ -190,30 +187,6 @@ impl Store {
             .filter_map(|e| e.file_name().into_string().ok());
         Ok(names.map(|name| self.job(&name)).collect())
     }
-
-    /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
-    pub fn prune(&self) {
-        self.forget_old();
-        let drawn = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let unfinished = drawn.map(|entry| entry.path()).filter(|path| {
-            path.file_stem().is_some_and(|name| name == "manager") && is_unfinished(path)
-        });
-        unfinished.for_each(|path| drop(fs::remove_file(path)));
-        let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|t| SystemTime::now().duration_since(t).ok())
-                .is_some_and(|age| age > TOMBSTONE_AGE);
-            if old || is_unfinished(&entry.path()) {
-                drop(fs::remove_file(entry.path()));
-            }
-        }
-    }
 }
 
 impl Job {
@@ -333,8 +306,7 @@ impl Job {
 
     /// Whoever held the lock may have removed the directory; another may stand in its place.
     fn confirm(&self, lock: LockFile) -> Option<Locked<'_>> {
-        let same = |now: fs::Metadata| lock.metadata().is_ok_and(|m| m.ino() == now.ino());
-        fs::metadata(&self.dir).is_ok_and(same).then_some(Locked {
+        lock.is_at(&self.dir).then_some(Locked {
             job: self,
             _lock: lock,
         })
@@ -462,12 +434,6 @@ fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
             _ => None,
         }
     })
-}
-
-/// Tells whether a file is one that its writer, whose pid it ends with, will not rename any more.
-fn is_unfinished(path: &Path) -> bool {
-    let pid = path.extension().and_then(|end| end.to_str()?.parse().ok());
-    pid.is_some_and(|pid| Process::of(pid).is_none())
 }
 
 /// Builds the error for a job of which nothing is known.

@@ -6,6 +6,7 @@ use super::record::{Intent, Launch, LaunchState, Record, Tombstone};
 use super::*;
 use crate::compute::local::LocalRequest;
 use crate::compute::{Machine, Place, Request};
+use crate::process::Process;
 
 fn request() -> Request {
     Request::Local(LocalRequest {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Shared, cell, key};
 
 /// For how long a loss is remembered.
-const AGE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// A job that was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +25,7 @@ pub struct Loss {
 impl Shared {
     /// Notes that a job was lost to Spot. What cannot be noted happens again.
     pub async fn lost(&self, job: &str, loss: Loss) {
-        let path = self.climb(job);
-        forget_old(path.parent().unwrap_or(&path));
-        cell::change(&path, |_: Loss| (loss, ())).await;
+        cell::change(&self.climb(job), |_: Loss| (loss, ())).await;
     }
 
     /// Returns the loss of a job of that name within the last day, if there was one.
@@ -43,14 +41,6 @@ impl Shared {
 
     fn climb(&self, job: &str) -> PathBuf {
         self.directory.join("climbs").join(key(job))
-    }
-}
-
-fn forget_old(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if is_old(&entry.path()) == Some(true) {
-            drop(fs::remove_file(entry.path()));
-        }
     }
 }
 
@@ -87,7 +77,5 @@ mod tests {
             .and_then(|file| file.set_modified(yesterday))
             .unwrap();
         assert_eq!(shared.loss("a"), None);
-        shared.lost("b", Loss::default()).await;
-        assert!(!path.exists());
     }
 }
