@@ -29,6 +29,7 @@ mod ec2_cost;
 mod ec2_failures;
 mod ec2_instances;
 mod ec2_leaks;
+mod ec2_templates;
 mod endings;
 mod environment;
 mod examples;

@@ -2,6 +2,7 @@
 
 mod bring_up;
 pub mod cleanup;
+mod climb;
 pub mod config;
 pub mod containers;
 mod first_login;

@@ -24,6 +24,8 @@ pub mod instance;
 pub mod launch;
 #[cfg(feature = "ec2")]
 pub mod list;
+#[cfg(feature = "ec2")]
+pub mod made;
 pub mod pools;
 #[cfg(feature = "ec2")]
 pub mod registry;
