@@ -62,6 +62,7 @@ mod reap_lost;
 mod recorded;
 mod scripts;
 mod sharing;
+mod state_0_1_0;
 mod stops;
 mod try_command;
 mod user_data;
