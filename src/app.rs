@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use tokio::runtime::Runtime;
 
 use crate::cli::{Cli, Command, Overrides, Stage};
+use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -37,8 +39,8 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
             overrides.log_file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
             try_job::run(&args, config.as_deref(), overrides.words(), env.no_color())
         }
-        Command::Check(args) => check::run(&args, config, &overrides, ui).map(|()| 0),
-        Command::Reap(args) => reap::run(&args, config, &overrides, ui),
+        Command::Check(args) => check::run(&args, config, &overrides, ui),
+        Command::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
         Command::Completions { shell } => {
             manual::completions(&mut Cli::command(), shell).map(|()| 0)
         }
@@ -75,6 +77,12 @@ pub fn refuse(error: &clap::Error, env: &Environment) -> ExitCode {
 /// Returns the configuration that `try` uses: the one named, else one in the usual places, else none.
 fn configured(explicit: Option<&Path>) -> Option<PathBuf> {
     explicit.map(Path::to_owned).or_else(config::find_default)
+}
+
+/// Whether this host's metadata may be asked for.
+fn metadata(env: &Environment) -> Metadata {
+    let disabled = env.get(Metadata::DISABLED).and_then(|value| value.to_str());
+    Metadata::read(disabled)
 }
 
 /// Runs a stage for GitLab Runner.
@@ -141,49 +149,105 @@ fn run_stage(
     codes: &ExitCodes,
     ui: Ui,
 ) -> Result<Outcome> {
-    let mut loaded = config::load(config)?;
-    overrides.apply_to_log(&mut loaded.settings.log);
-    logging::start(&loaded.settings.log)?;
-    let call = Call::read(env, codes.clone())?;
-    let (settings, profile) = profile::applied(loaded.settings, &call.payload);
-    let context = Context {
-        settings,
-        profile,
-        overrides,
-        call,
-        ui,
-    };
-    // Whoever can mend the file reads no job logs all day; `check` says it each time.
-    if matches!(stage, Stage::Prepare) {
-        let store = context.store();
-        for warning in &loaded.warnings {
-            let name = format!("warned-{}", hash::sha256_hex(warning.as_bytes()));
-            if !store.is_noted(&name) {
-                ui.warn(warning);
-                store.note(&name);
-            }
+    let context = match begin(config, overrides, env, stage, codes, ui) {
+        // What a job has left is ended whatever is wrong here.
+        Err(error) if matches!(stage, Stage::Cleanup) => {
+            let ended = runtime()?.block_on(stage::recover::run(config, env, error, ui));
+            return ended.map(|()| Outcome::Success);
         }
-    }
+        begun => begun?,
+    };
     if matches!(stage, Stage::Config) {
         return stage::config::run(&context).map(|()| Outcome::Success);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        match stage {
-            Stage::Config => stage::config::run(&context).map(|()| Outcome::Success),
-            Stage::Prepare => stage::prepare::run(&context)
-                .await
-                .map(|()| Outcome::Success),
-            Stage::Run { script, name } => stage::run::run(&context, script, name).await,
-            Stage::Cleanup => stage::cleanup::run(&context)
-                .await
-                .map(|()| Outcome::Success),
+        let done = async {
+            match stage {
+                Stage::Config => stage::config::run(&context).map(|()| Outcome::Success),
+                Stage::Prepare => stage::prepare::run(&context)
+                    .await
+                    .map(|()| Outcome::Success),
+                Stage::Run { script, name } => stage::run::run(&context, script, name).await,
+                Stage::Cleanup => stage::cleanup::run(&context)
+                    .await
+                    .map(|()| Outcome::Success),
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = done => outcome,
+            never = context.keep_lease() => match never {},
         }
     });
     // A name look-up or a dead connection may still hold a thread; nothing waits for it.
     runtime.shutdown_background();
     outcome
+}
+
+/// Reads all that a stage begins with.
+fn begin(
+    config: Option<&Path>,
+    overrides: Overrides,
+    env: &Environment,
+    stage: &Stage,
+    codes: &ExitCodes,
+    ui: Ui,
+) -> Result<Context> {
+    let mut loaded = config::load(config)?;
+    overrides.apply_to_log(&mut loaded.settings.log);
+    logging::start(&loaded.settings.log, ui)?;
+    let mut call = Call::read(env, codes.clone())?;
+    let applied = profile::applied(loaded.settings, &call.payload);
+    call.lost.extend(applied.untold);
+    let mut context = Context {
+        settings: applied.settings,
+        profile: applied.profile,
+        configuration: configuration(&loaded.digest, &overrides),
+        overrides,
+        call,
+        metadata: metadata(env),
+        ui,
+    };
+    if let Err(open) = context.trust() {
+        match stage {
+            Stage::Prepare | Stage::Run { .. } => return Err(open),
+            // A machine that nobody ends costs money; what names it still has to be a file of this user's own.
+            Stage::Cleanup => ui.warn(&open.to_string()),
+            Stage::Config => {}
+        }
+    }
+    match stage {
+        // Whoever can mend the file reads no job logs all day; `check` says it each time.
+        Stage::Prepare => {
+            let store = context.store();
+            for warning in &loaded.warnings {
+                let name = format!("warned-{}", hash::sha256_hex(warning.as_bytes()));
+                if !store.is_noted(&name) {
+                    ui.warn(warning);
+                    store.note(&name);
+                }
+            }
+        }
+        Stage::Run { .. } | Stage::Cleanup => context.follow_note(),
+        Stage::Config => {}
+    }
+    Ok(context)
+}
+
+/// Tells all that the administrator said from all else that might be said: the file's text, and what stands above it.
+fn configuration(file: &str, overrides: &Overrides) -> String {
+    let mut all = file.as_bytes().to_vec();
+    for word in overrides.words() {
+        all.push(0);
+        all.extend(word.as_encoded_bytes());
+    }
+    hash::sha256_hex(&all)
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))
 }

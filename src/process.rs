@@ -24,7 +24,7 @@ const LOOK_PAUSE: Timespec = Timespec {
     tv_nsec: 0,
 };
 /// No number that a boot or a namespace ever had.
-const UNKNOWN: u64 = 0;
+pub(crate) const UNKNOWN: u64 = 0;
 
 /// One process of this host, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,6 +91,13 @@ impl Process {
     #[must_use]
     pub fn life(self) -> Life {
         self.life_from(Here::look())
+    }
+
+    /// Returns whether it is known to be of another boot than this one: gone, whatever its namespace.
+    #[must_use]
+    pub fn is_of_another_boot(self) -> bool {
+        let now = boot();
+        now != UNKNOWN && self.boot != UNKNOWN && self.boot != now
     }
 
     fn life_from(self, here: Here) -> Life {
@@ -207,7 +214,7 @@ fn says_gone(error: &io::Error) -> bool {
 }
 
 /// Tells this boot of the host from all others: the first half of the kernel's random number for it.
-fn boot() -> u64 {
+pub(crate) fn boot() -> u64 {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let digits: String = id
         .chars()
@@ -290,6 +297,8 @@ mod tests {
         let (started, boot) = (me.started + 1, me.boot ^ 1);
         assert_eq!(Process { started, ..me }.life(), Life::Gone);
         assert_eq!(Process { boot, ..me }.life(), Life::Gone);
+        let another = |boot| Process { boot, ..me }.is_of_another_boot();
+        assert!(another(boot) && !another(me.boot) && !another(UNKNOWN));
     }
 
     #[test]

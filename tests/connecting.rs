@@ -132,6 +132,21 @@ fn a_machine_that_never_listens_is_told() {
     runner.assert_nothing_left();
 }
 
+#[test]
+fn a_machine_that_is_knocked_on_ever_more_rarely_has_its_time_to_the_end() {
+    let machine = ServerBuilder::new(Kind::Dropbear, Login::Dash);
+    let runner = behind_proxy(machine).connect_timeout("3s").build();
+    runner.proxy().door(Door::Close);
+    runner.config().assert_success();
+    let since = Instant::now();
+    let output = assert_ends_at_once(runner.spawn_prepare(), since);
+    // At 0, 0.2, 0.6 and 1.4 s, and then at the end of the time rather than never.
+    assert!(output.duration >= Duration::from_secs(3), "{output}");
+    assert_system_failure(&runner, output, "closed it");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
 /// Prepares a machine that has this to be waited for, and runs a job there.
 fn late_by(machine: ServerBuilder, late: Duration) {
     let runner = PLACE.job().machine(machine).connect_timeout("2m");

@@ -184,6 +184,70 @@ fn an_instance_that_spot_takes_before_the_first_login_is_the_next_rungs_turn() {
 }
 
 #[test]
+fn an_instance_that_stays_pending_is_ended_and_the_next_rung_tried() {
+    let runner = spot_first().config_line("rung_wait = \"6s\"").build();
+    let account = runner.account();
+    account.timings(&[("launching", 0.0)]);
+    account.instance_fate(&InstanceFate::never_comes_up());
+    hands_over(
+        &runner,
+        "the instance still waited to be started (pending) after 6s",
+    );
+    let instances = account.instances();
+    assert_eq!(instances.len(), 2);
+    // It went before the next was asked for.
+    let calls = account.calls("*");
+    let calls: Vec<_> = calls.iter().map(|call| call.action.as_str()).collect();
+    let ended = calls.iter().position(|one| *one == "TerminateInstances");
+    let asked = calls.iter().rposition(|one| *one == "CreateFleet");
+    assert!(ended < asked, "{calls:?}");
+}
+
+#[test]
+fn an_instance_that_stays_pending_on_the_only_rung_fails_the_job_after_its_wait() {
+    let runner = Runner::builder()
+        .on_ec2()
+        .config_line("rung_wait = \"2s\"\ncapacity_wait = \"1s\"")
+        .build();
+    let account = runner.account();
+    account.instance_fate(&InstanceFate::never_comes_up());
+    runner.config().assert_success();
+    let output = assert_failure(
+        runner.prepare(),
+        "on any rung within 1s: ec2-spot: the instance still waited to be started (pending) after 2s",
+        "capacity_wait",
+    );
+    assert!(output.duration.as_secs() < 20, "{output}");
+    assert_eq!(account.instances().len(), 1);
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
+fn a_fleet_that_names_neither_an_instance_nor_an_error_is_ended_and_the_next_rung_tried() {
+    let runner = spot_first().build();
+    let account = runner.account();
+    // The first call is the one that finds out that the template is missing.
+    account.fault(&Fault::neither("CreateFleet").skip(1));
+    runner.config().assert_success();
+    let output = runner.prepare().assert_success();
+    let told = assert_once(&output, "No room on ");
+    assert!(
+        told.contains("neither an instance nor an error was named")
+            && told.ends_with(". Trying ec2..."),
+        "{told}"
+    );
+    // It had started one all the same.
+    let state = account.wait("one instance to be left", |state| {
+        let instances = state.instances.iter();
+        instances.filter(|one| one.is_alive()).count() == 1
+    });
+    assert_eq!(state.instances.len(), 2);
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
 fn subnets_without_addresses_are_not_asked_for_or_are_the_next_rungs_turn() {
     let runner = spot_first().build();
     let account = runner.account();

@@ -20,10 +20,6 @@ use crate::lab::servers::ServerBuilder;
 use crate::lab::traces;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
-use crate::reap::unix_now;
-
-/// A job that has this long, with a margin of a second, is soon past its deadline.
-const SHORT: u64 = 20;
 
 fn job() -> Runner {
     Runner::builder().on_ec2().build()
@@ -224,13 +220,10 @@ fn kill_at(moment: Moment, looks: u64, bytes: u64, swept: bool) {
         Moment::SshIsWaitedFor => machine.listen_late(Duration::from_secs(600)),
         _ => machine,
     };
-    let mut builder = Runner::builder().machine(machine).on_ec2_of(&account);
-    if swept {
-        builder = builder
-            .job_timeout(SHORT)
-            .config_line("deadline_margin = \"1s\"");
-    }
-    let runner = builder.build();
+    let runner = Runner::builder()
+        .machine(machine)
+        .on_ec2_of(&account)
+        .build();
     runner.config().assert_success();
     if matches!(
         moment,
@@ -284,19 +277,6 @@ fn kill_at(moment: Moment, looks: u64, bytes: u64, swept: bool) {
     one_at_most(&account);
 }
 
-/// Waits until all that there is, and has a deadline, is past it.
-fn wait_deadlines(account: &Account) {
-    let state = account.state();
-    let instances = state.instances.iter().filter(|one| one.is_alive());
-    let volumes = state.volumes.iter().map(|one| &one.tags);
-    let tags = instances.map(|one| &one.tags).chain(volumes);
-    let deadlines = tags.filter_map(|tags| tags.get("gitlab-aws-driver:deadline"));
-    let last = deadlines.map(|text| text.parse::<u64>().unwrap()).max();
-    until("the deadline", PATIENCE, || {
-        last.is_none_or(|last| unix_now() > last)
-    });
-}
-
 /// Ends what a job has left whose state directory is gone, as another bastion of the fleet does after the deadline.
 #[track_caller]
 fn sweep(account: &Arc<Account>, runner: &Runner) {
@@ -306,7 +286,7 @@ fn sweep(account: &Arc<Account>, runner: &Runner) {
         let calls = account.calls("CreateFleet");
         calls.iter().all(|call| call.status.is_some())
     });
-    wait_deadlines(account);
+    account.make_overdue();
     until("all to be swept", PATIENCE, || {
         other.command(&["reap"]);
         account.state().ec2_alive(|_| true).is_empty()
@@ -319,10 +299,7 @@ fn what_outlives_its_instance_is_swept_by_its_tags() {
     for kind in ["volume", "spot-request"] {
         let account = Arc::new(Account::new());
         let builder = || Runner::builder().on_ec2_of(&account);
-        let short = builder()
-            .job_timeout(SHORT)
-            .config_line("deadline_margin = \"1s\"");
-        let runner = short.build();
+        let runner = builder().build();
         runner.start();
         account.leave_behind(kind);
         runner.cleanup().assert_success();
@@ -337,7 +314,7 @@ fn what_outlives_its_instance_is_swept_by_its_tags() {
         let left = account.state().ec2_alive(|_| true);
         assert!(left.len() <= 1, "{again}");
         account.age(20 * 60);
-        wait_deadlines(&account);
+        account.make_overdue();
         until("the sweep", PATIENCE, || {
             other.command(&["reap"]);
             account.state().ec2_alive(|_| true).is_empty()

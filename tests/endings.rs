@@ -184,7 +184,7 @@ fn a_code_that_cannot_be_written_is_said_and_the_script_failed_all_the_same() {
     runner.run("build_script", "exit 0").assert_stdout("");
 }
 
-/// Runners before 17.9 give no file for the code, those before 14.1 no payload either.
+/// Runners before 17.9 give no file for the code.
 #[test]
 fn older_runners_are_served() {
     let all = [
@@ -193,32 +193,25 @@ fn older_runners_are_served() {
         (Kind::Own, Login::Dash),
     ];
     for (kind, login) in PLACE.some(all, 1) {
-        for payload in [true, false] {
-            let builder = PLACE
-                .job()
-                .machine(ServerBuilder::new(kind, login))
-                .without_exit_code_file();
-            let runner = if payload {
-                builder
-            } else {
-                builder.without_payload()
-            }
+        let runner = PLACE
+            .job()
+            .machine(ServerBuilder::new(kind, login))
+            .without_exit_code_file()
             .build();
-            let before = files(&runner);
-            runner.config().assert_success();
-            let prepare = runner.prepare().assert_success();
-            assert_eq!(prepare.contains("JOB_RESPONSE_FILE"), !payload, "{prepare}");
-            for (script, code) in [("exit 0", 0), ("exit 42", 1), ("exit 2", 1), ("exit 1", 1)] {
-                let output = runner.run("build_script", script).assert_code(code);
-                output.assert_stdout("");
-            }
-            let left: Vec<_> = files(&runner)
-                .into_iter()
-                .filter(|name| !before.contains(name) && !name.starts_with("script"))
-                .collect();
-            assert_eq!(left, <[String; 0]>::default());
-            runner.cleanup().assert_success();
-            runner.assert_nothing_left();
+        runner.config().assert_success();
+        let before = files(&runner);
+        let prepare = runner.prepare().assert_success();
+        assert!(!prepare.contains("JOB_RESPONSE_FILE"), "{prepare}");
+        for (script, code) in [("exit 0", 0), ("exit 42", 1), ("exit 2", 1), ("exit 1", 1)] {
+            let output = runner.run("build_script", script).assert_code(code);
+            output.assert_stdout("");
         }
+        let left: Vec<_> = files(&runner)
+            .into_iter()
+            .filter(|name| !before.contains(name) && !name.starts_with("script"))
+            .collect();
+        assert_eq!(left, <[String; 0]>::default());
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
     }
 }

@@ -234,6 +234,54 @@ fn a_waiting_task_that_cannot_be_stopped_is_ended_by_the_cleanup() {
 }
 
 #[test]
+fn an_answer_that_names_neither_a_task_nor_a_failure_is_ended_and_the_next_rung_tried() {
+    let runner = spot_first().build();
+    let account = runner.account();
+    account.fault(&Fault::neither("RunTask"));
+    runner.config().assert_success();
+    let output = runner.prepare().assert_success();
+    let told = assert_once(&output, "No room on fargate-spot: ");
+    assert!(
+        told.contains("neither a task nor a failure was named"),
+        "{told}"
+    );
+    // It had started one all the same, which the same request has found.
+    assert_eq!(asked(account), ["FARGATE_SPOT", "FARGATE_SPOT", "FARGATE"]);
+    let state = account.wait("one task to be left", |state| {
+        let tasks = state.tasks.iter();
+        tasks.filter(|task| task.desired == "RUNNING").count() == 1
+    });
+    assert_eq!(state.tasks.len(), 2);
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
+fn a_task_without_the_address_that_is_dialled_is_ended_and_the_next_rung_tried() {
+    let runner = spot_first()
+        .config_tables("enable_public_ip = true\nuse_public_ip = true\n")
+        .build();
+    let account = runner.account();
+    let code = "InvalidNetworkInterfaceID.NotFound";
+    let unknown = Fault::error("DescribeNetworkInterfaces", 400, code, "It does not exist.");
+    account.fault(&unknown.forever());
+    runner.config().assert_success();
+    let output = runner.prepare();
+    let told = assert_once(&output, "fargate-spot cannot be used: the task ");
+    assert!(
+        told.contains("runs but has no public address (Its subnet has to be")
+            && told.ends_with("Trying fargate..."),
+        "{told}"
+    );
+    // Where no rung is left its own words are the failure.
+    assert_failure(output, "runs but has no public address", "enable_public_ip");
+    assert_eq!(asked(account), ["FARGATE_SPOT", "FARGATE"]);
+    assert_eq!(account.calls("StopTask").len(), 1);
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
+#[test]
 fn a_provider_of_the_clusters_own_gets_nothing_that_only_fargate_takes() {
     let runner = Runner::builder()
         .on_fargate()

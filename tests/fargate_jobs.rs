@@ -141,9 +141,9 @@ fn a_role_is_taken_on_with_what_gitlab_says_of_the_job() {
     let runner = on_init()
         .variable(
             "SESSION_VARS",
-            "CI_PROJECT_PATH, TEAM,CI_PIPELINE_ID,NOT_SET",
+            "CI_PROJECT_PATH, GITLAB_USER_ID,CI_PIPELINE_ID,CI_COMMIT_TAG",
         )
-        .variable("TEAM", "infra")
+        .variable("GITLAB_USER_ID", "1")
         .build();
     let account = runner.account();
     let role = account.role("ci-project", None);
@@ -156,7 +156,10 @@ fn a_role_is_taken_on_with_what_gitlab_says_of_the_job() {
     // The job shadows its project's path for all that it can reach.
     let shadowed = |payload: &mut Value| {
         let variables = payload["variables"].as_array_mut().unwrap();
-        variables.push(json!({ "key": "CI_PROJECT_PATH", "value": "other/team", "public": true }));
+        for (key, value) in [("CI_PROJECT_PATH", "other/team"), ("CI_COMMIT_TAG", "v1")] {
+            variables.insert(0, json!({ "key": key, "value": value, "public": true }));
+        }
+        payload["job_info"]["user_id"] = 7.into();
     };
     edit_payload(&runner, shadowed);
     let environment = |stage: &[&str]| {
@@ -181,9 +184,9 @@ fn a_role_is_taken_on_with_what_gitlab_says_of_the_job() {
         let wanted = [
             ("CI_PIPELINE_ID", "77"),
             ("CI_PROJECT_PATH", "group/project"),
-            ("TEAM", "infra"),
+            ("GITLAB_USER_ID", "7"),
         ];
-        // The pipeline's id is in the job's variables of the payload.
+        // And a branch is no tag.
         assert_eq!(tags, wanted);
     }
     for call in account
@@ -204,6 +207,56 @@ fn a_role_is_taken_on_with_what_gitlab_says_of_the_job() {
     let reason = account.tasks().pop().unwrap().reason.unwrap();
     assert!(reason.contains("group/project"), "{reason}");
     assert_example_names_all(account);
+}
+
+#[test]
+fn no_role_is_told_what_an_author_can_write() {
+    let tables = "[limits]\nroles = [\"arn:aws:iam::111122223333:role/ci-*\"]\n";
+    let runner = Runner::builder()
+        .on_fargate()
+        .variable("ROLE_ARN", "arn:aws:iam::111122223333:role/ci-x")
+        .variable("GITLAB_USER_LOGIN", "admin")
+        .variable("TEAM", "infra")
+        .config_tables(tables)
+        .build();
+    for (names, told) in [
+        (
+            "GITLAB_USER_LOGIN",
+            "whoever writes the job can set it or have it expanded",
+        ),
+        (
+            "CI_PROJECT_ID,GITLAB_USER_EMAIL",
+            "Name GITLAB_USER_ID in SESSION_VARS",
+        ),
+        ("GITLAB_USER_NAME", "no policy can go by it"),
+        ("CI_COMMIT_REF_SLUG", "no policy can go by it"),
+        (
+            "gitlab_user_id",
+            "AWS would take for GitLab's GITLAB_USER_ID",
+        ),
+        ("TEAM", "whoever writes the job can set it"),
+        // Nobody says it of this job.
+        (
+            "CI_COMMIT_REF_PROTECTED",
+            "payload has no git_info.protected",
+        ),
+    ] {
+        let mut environment = runner.stage_environment();
+        environment.insert("CUSTOM_ENV_SESSION_VARS".into(), names.into());
+        let stage = |name: &str| {
+            let args = vec![name.into()];
+            let stage = runner.spawn_in(name, args, environment.clone(), &runner.attempt());
+            stage.wait(PATIENCE)
+        };
+        stage("prepare").assert_code(2).assert_contains(told);
+        stage("cleanup").assert_success();
+        // The next is another job's try: a final failure of this one would be told again.
+        drop(std::fs::remove_dir_all(
+            runner.state_directory().join("tombstones"),
+        ));
+        runner.next_attempt();
+    }
+    assert!(runner.account().calls("*").is_empty());
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn somebody_runs(command: &[u8]) -> bool {
 }
 
 /// Plays a Runner that can be killed: a shell that starts stages in process groups of their own.
-const MORTAL_RUNNER: &str = "set -m\n\
+pub(crate) const MORTAL_RUNNER: &str = "set -m\n\
     \"$1\" --config \"$2\" custom config > config.out || exit 1\n\
     \"$1\" --config \"$2\" custom prepare > prepare.out 2>&1 || exit 1\n\
     \"$1\" --config \"$2\" custom run \"$3\" build_script > run.out 2> run.err &\n\

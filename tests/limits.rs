@@ -120,6 +120,82 @@ fn a_shadowed_variable_widens_no_limit() {
 }
 
 #[test]
+fn no_spelling_of_an_image_passes_for_another() {
+    let runner = Runner::builder()
+        .config_tables(
+            "[limits]\nimages = [\"ruby:3*\", \"docker.io/group/**\", \"registry.example.com/**\"]\n",
+        )
+        .on_ec2()
+        .ec2_line("container = true")
+        .build();
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let (out_of_bounds, no_name) = (
+        "[limits] images allows only ruby:3*, docker.io/group/**, registry.example.com/**",
+        "which is no image's name",
+    );
+    for (name, told) in [
+        ("EVIL/library/ruby:3", out_of_bounds),
+        ("EVIL/group/x", out_of_bounds),
+        ("EVIL/registry.example.com/x", out_of_bounds),
+        ("Docker.io/group/x", out_of_bounds),
+        ("docker.io/registry.example.com/x", out_of_bounds),
+        ("registry.example.com:5000/x", out_of_bounds),
+        ("[::1]:5000/group/x", out_of_bounds),
+        ("ruby:3/x", out_of_bounds),
+        ("bitnami/ruby:3", out_of_bounds),
+        ("docker.io/../x", no_name),
+        ("registry.example.com//x", no_name),
+        ("registry.example.com/x/", no_name),
+        ("registry.example.com/X", no_name),
+        ("registry.example.com/x%2f..", no_name),
+        ("registry.example.com/x y", no_name),
+        ("registry.example.com/x\u{0}", no_name),
+        ("registry.example.com/\u{ff41}", no_name),
+        (&format!("ruby:3@{digest}"), out_of_bounds),
+        (&format!("ruby@{digest}"), out_of_bounds),
+        ("ruby:3@sha256:00", no_name),
+        (&format!("ruby@{digest}@{digest}"), no_name),
+        (&format!("ruby:{}", "3".repeat(129)), no_name),
+        (
+            &format!("registry.example.com/{}", "x".repeat(300)),
+            no_name,
+        ),
+    ] {
+        for services in [false, true] {
+            edit_payload(&runner, |payload| {
+                let (image, all) = match services {
+                    false => (json!({ "name": name }), json!([])),
+                    true => (json!({ "name": "ruby:3.4" }), json!([{ "name": name }])),
+                };
+                payload["image"] = image;
+                payload["services"] = all;
+            });
+            let file = runner.attempt().join("response.json");
+            let file = file.to_str().unwrap();
+            // What `check` says of it a job is told too.
+            let output = runner.command(&["check", "--job", file]).assert_code(1);
+            assert!(output.contains(told), "{name}: {output}");
+        }
+    }
+    for name in [format!("ruby:3@{digest}"), "EVIL/library/ruby:3".to_owned()] {
+        edit_payload(&runner, |payload| {
+            payload["image"] = json!({ "name": name });
+            payload["services"] = json!([]);
+        });
+        runner
+            .prepare()
+            .assert_code(2)
+            .assert_contains(out_of_bounds);
+        runner.cleanup().assert_success();
+        drop(std::fs::remove_dir_all(
+            runner.state_directory().join("tombstones"),
+        ));
+        runner.next_attempt();
+    }
+    assert!(runner.account().calls("*").is_empty());
+}
+
+#[test]
 fn a_size_on_fargate_is_the_next_that_there_is() {
     let runner = with(&[
         ("AWS_DRIVER_CPU", "3"),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::chown;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -311,6 +312,62 @@ fn the_go_driver_stays_where_that_is_asked_for_or_unclear() {
         root.remove();
         assert_eq!(root.read(LINK), "the Go driver");
     }
+}
+
+/// Whoever owns the directory of the programs may put links in the way of what the packages' scripts write there.
+#[test]
+fn a_link_in_a_directory_that_is_not_roots_leads_root_nowhere() {
+    // What the first installation writes there, in this version or the one before, and where its owner would have it go.
+    let cases = [
+        [
+            ("fargate.new", "etc/directory"),
+            (".gitlab-aws-driver.new", "etc/file"),
+        ],
+        [
+            ("fargate.new", "etc/file"),
+            (".gitlab-aws-driver.new", "etc/nothing"),
+        ],
+        [
+            ("fargate.go-driver", "etc/directory"),
+            ("fargate.new", "etc/nothing"),
+        ],
+    ];
+    for family in BOTH {
+        for links in cases {
+            let root = Root::new(family);
+            root.write("etc/file", "root's");
+            fs::create_dir(root.at("etc/directory")).unwrap();
+            root.write(LINK, "the Go driver");
+            let programs = root.at("opt/gitlab-runner");
+            for (name, target) in links {
+                symlink(format!("/{target}"), programs.join(name)).unwrap();
+            }
+            chown(&programs, Some(4711), Some(4711)).unwrap();
+            root.install(1);
+            // What lies where the Go driver would be kept may be somebody's own.
+            match links.iter().any(|(name, _)| ASIDE.ends_with(name)) {
+                true => assert_eq!(root.read(LINK), "the Go driver"),
+                false => root.assert_link_is_ours(),
+            }
+            root.remove();
+            assert_eq!(root.read(LINK), "the Go driver", "{family:?}: {links:?}");
+            assert_eq!(root.read("etc/file"), "root's", "{family:?}: {links:?}");
+            assert!(!root.there("etc/nothing"), "{family:?}: {links:?}");
+            let inside = fs::read_dir(root.at("etc/directory")).unwrap().count();
+            assert_eq!(inside, 0, "{family:?}: {links:?}");
+        }
+    }
+}
+
+#[test]
+fn an_installation_that_comes_to_nothing_leaves_no_mark() {
+    let root = Root::new(Family::Deb);
+    // Something that is in the way of a file of the package.
+    root.write(&format!("{EXAMPLE}/in/the/way"), "");
+    let file = Packages::get().file(1, Family::Deb);
+    let failed = output(root.dpkg().arg("--install").arg(file));
+    assert!(!failed.status.success());
+    assert!(!root.there("usr/lib/gitlab-aws-driver"));
 }
 
 #[test]

@@ -61,11 +61,11 @@ fn the_first_profile_that_fits_changes_where_and_how_a_job_runs() {
         .replace(BIG, "no-such-family");
     let text = format!(
         "{other}{}{later}",
-        big("job_name = \"la*\", ref = \"main\", variables = { KIND = \"x-*\" }")
+        big("job_name = \"la*\", ref = \"main\", variables = { CI_PIPELINE_SOURCE = \"sched*\" }")
     );
     let runner = on_fargate(
         Runner::builder()
-            .variable("KIND", "x-1")
+            .variable("CI_PIPELINE_SOURCE", "schedule")
             .config_tables(&text),
     );
     let answer: Value = serde_json::from_slice(&runner.config().assert_success().stdout).unwrap();
@@ -98,20 +98,21 @@ fn no_job_brings_a_profile_about_by_gitlabs_own_names() {
         .variable("CI_COMMIT_REF_PROTECTED", "true")
         .config_tables(&text);
     let runner = on_fargate(builder);
-    // As GitLab sends it: its own first, then what the job sets. Older servers say neither elsewhere.
-    let gitlabs = |runner: &Runner, path: &str, protected: &str, fields: bool| {
+    // As GitLab sends it: its own first, then what the job sets. An older one, or an older Runner, hands over no fields for
+    // the same; then nobody says it, and the job's own may be the only variables of these names.
+    let gitlabs = |runner: &Runner, path: &str, protected: &str, fields: bool, first: bool| {
         edit_payload(runner, |payload| {
             let variables = payload["variables"].as_array_mut().unwrap();
             variables
                 .retain(|v| v["key"] != "CI_PROJECT_PATH" && v["key"] != "CI_COMMIT_REF_PROTECTED");
-            for (place, value) in [(0, path), (variables.len() + 1, "trusted/project")] {
-                variables.insert(place, json!({ "key": "CI_PROJECT_PATH", "value": value }));
-            }
-            for (place, value) in [(0, protected), (variables.len() + 1, "true")] {
-                variables.insert(
-                    place,
-                    json!({ "key": "CI_COMMIT_REF_PROTECTED", "value": value }),
-                );
+            for (key, own, forged) in [
+                ("CI_PROJECT_PATH", path, "trusted/project"),
+                ("CI_COMMIT_REF_PROTECTED", protected, "true"),
+            ] {
+                variables.push(json!({ "key": key, "value": forged }));
+                if first {
+                    variables.insert(0, json!({ "key": key, "value": own }));
+                }
             }
             payload["job_info"]["project_full_path"] = Value::Null;
             if fields {
@@ -120,17 +121,18 @@ fn no_job_brings_a_profile_about_by_gitlabs_own_names() {
             }
         });
     };
-    for (path, protected, fields, held) in [
-        ("group/project", "true", true, false),
-        ("group/project", "true", false, false),
-        ("trusted/project", "false", true, false),
-        ("trusted/project", "false", false, false),
-        // Whoever it really is.
-        ("trusted/project", "true", true, true),
-        ("trusted/project", "true", false, true),
+    for (path, protected, fields, first, held) in [
+        ("group/project", "true", true, true, false),
+        ("group/project", "true", false, true, false),
+        ("group/project", "true", false, false, false),
+        ("trusted/project", "false", true, true, false),
+        ("trusted/project", "false", false, false, false),
+        // Whoever it really is, where that is said.
+        ("trusted/project", "true", true, true, true),
+        ("trusted/project", "true", false, true, false),
     ] {
         runner.next_attempt();
-        gitlabs(&runner, path, protected, fields);
+        gitlabs(&runner, path, protected, fields, first);
         let want = if held {
             BIG.to_owned()
         } else {
@@ -139,22 +141,99 @@ fn no_job_brings_a_profile_about_by_gitlabs_own_names() {
         assert_eq!(
             task_definition(&runner),
             want,
-            "{path} {protected} {fields}"
+            "{path} {protected} {fields} {first}"
         );
     }
 }
 
 #[test]
-fn without_a_copy_of_the_job_nobody_can_tell_which_profile_holds() {
+fn a_profile_that_nobody_can_tell_of_does_not_hold_and_the_log_says_which_field_is_missing() {
+    let narrow = "[[profile]]\nname = \"narrow\"\nmatch = { variables = { GITLAB_USER_ID = \"7\" } }\nrung_wait = \"1m\"\n";
+    let text = format!(
+        "{narrow}{}",
+        big("project = \"group/**\", protected = true")
+    );
+    // What the author says in place of GitLab.
+    let builder = Runner::builder()
+        .variable("GITLAB_USER_ID", "7")
+        .variable("CI_COMMIT_REF_PROTECTED", "true");
+    let runner = on_fargate(builder.config_tables(&text));
+    edit_payload(&runner, |payload| {
+        payload["job_info"]["project_full_path"] = "".into();
+        payload["runner_info"] = json!({ "timeout": 0 });
+    });
+    let prepared = runner.prepare().assert_success();
+    for (profile, field) in [
+        ("narrow", "job_info.user_id"),
+        ("big", "job_info.project_full_path"),
+        ("big", "git_info.protected"),
+    ] {
+        let line =
+            format!("the profile {profile} does not hold: this job's payload has no {field}");
+        assert!(prepared.contains(&line), "{line}\n{prepared}");
+    }
+    // An author's CI_JOB_TIMEOUT lengthens nothing.
+    assert!(
+        prepared.contains("has no runner_info.timeout"),
+        "{prepared}"
+    );
+    let checked = runner.command(&["check", "--job", &response(&runner)]);
+    for field in [
+        "job_info.user_id",
+        "job_info.project_full_path",
+        "git_info.protected",
+    ] {
+        let told = format!("payload has no {field}: GitLab or GitLab Runner is too old to tell");
+        assert!(checked.contains(&told), "{told}\n{checked}");
+    }
+    let checked = runner.command(&["check", "--json", "--job", &response(&runner)]);
+    let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(told["profiles"][0]["missing"], json!(["job_info.user_id"]));
+    assert_eq!(told["profile"], Value::Null);
+    runner.cleanup().assert_success();
+    let asked = runner.account().calls("RunTask").pop().unwrap();
+    assert_eq!(asked.parameters["taskDefinition"], runner.family());
+}
+
+#[test]
+fn a_profile_by_what_an_author_can_write_is_an_error_that_says_what_to_go_by() {
+    for (name, instead) in [
+        ("GITLAB_USER_LOGIN", "Go by GITLAB_USER_ID"),
+        ("GITLAB_USER_EMAIL", "Go by GITLAB_USER_ID"),
+        ("GITLAB_USER_NAME", "Go by GITLAB_USER_ID"),
+        ("CI_COMMIT_BRANCH", "Go by CI_COMMIT_REF_NAME"),
+        ("CI_COMMIT_MESSAGE", ""),
+        ("KIND", "bounded by [limits]"),
+    ] {
+        let profile = big(&format!("variables = {{ {name} = \"admin\" }}"));
+        let runner = Runner::builder()
+            .variable(name, "admin")
+            .config_tables(&profile)
+            .build();
+        for output in [runner.prepare(), runner.command(&["check"])] {
+            assert_ne!(output.code(), Some(0), "{output}");
+            let told = format!("profile[0].match.variables.{name}: no profile can go by it");
+            assert!(output.contains(&told), "{output}");
+            assert!(output.contains("config.toml:"), "{output}");
+            assert!(output.contains(instead), "{output}");
+        }
+        runner.forgive_leftovers();
+    }
+}
+
+#[test]
+fn without_a_copy_of_the_job_no_profile_holds_since_no_job_begins() {
     let builder = Runner::builder().without_payload();
     let runner = builder.config_tables(&big("job_name = \"lab\"")).build();
-    runner.config().assert_success();
-    runner
-        .prepare()
-        .assert_code(2)
-        .assert_contains("which profile holds for this job cannot be told")
-        .assert_contains("Update GitLab Runner (14.1 or later)");
-    runner.cleanup().assert_success();
+    for output in [
+        runner.config(),
+        runner.spawn("prepare", &["prepare"]).wait(PATIENCE),
+    ] {
+        output
+            .assert_code(2)
+            .assert_contains("which job this is cannot be told: no JOB_RESPONSE_FILE")
+            .assert_contains("GitLab Runner (15.0 or later)");
+    }
     runner.assert_nothing_left();
 }
 

@@ -1,5 +1,6 @@
 //! `reap`: ends what no live job owns, and nothing else.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::lab::aws::Fate;
 use crate::lab::aws::Fault;
 use crate::lab::aws::Meanwhile;
 use crate::lab::aws::Task;
+use crate::lab::aws::overdue::with_deadline;
 use crate::lab::processes;
 use crate::lab::runner::Runner;
 use crate::lab::servers::Kind;
@@ -50,7 +52,7 @@ impl Bastion {
     }
 
     /// Returns another bastion of the same fleet.
-    fn on(account: &Arc<Account>) -> Self {
+    pub(crate) fn on(account: &Arc<Account>) -> Self {
         let directory = lab::temp_dir();
         Self {
             account: Arc::clone(account),
@@ -78,7 +80,7 @@ impl Bastion {
 }
 
 /// Starts a job that is killed on its way up: no watchdog is on its machine.
-fn killed_while_coming_up(runner: &Runner) -> Task {
+pub(crate) fn killed_while_coming_up(runner: &Runner) -> Task {
     let account = runner.account();
     account.fate(&Fate::stuck("PENDING"));
     runner.config().assert_success();
@@ -135,7 +137,7 @@ pub(crate) fn reap(runner: &Runner) -> Value {
 }
 
 #[track_caller]
-fn report(output: &Output) -> Value {
+pub(crate) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
 }
 
@@ -480,6 +482,11 @@ fn the_next_bastion_ends_what_is_past_its_deadline_and_nothing_else() {
     alive.start();
     let past = unix_now().saturating_sub(1_000).to_string();
     let fleet = ("gitlab-aws-driver:fleet", "gitlab-aws-driver");
+    let copied = with_deadline(&task.tags, past.parse().unwrap());
+    let copied: Vec<(&str, &str)> = copied.iter().map(|(k, v)| (&**k, &**v)).collect();
+    // It has the lost job's machine, which is not to come up.
+    account.fate(&Fate::stuck("PENDING"));
+    let copy = stranger(account, "x", &copied);
     let strangers = [
         stranger(account, "somebody", &[]),
         stranger(account, "gad-0123456789abcdef0123456789abcdef", &[fleet]),
@@ -497,6 +504,13 @@ fn the_next_bastion_ends_what_is_past_its_deadline_and_nothing_else() {
             &[fleet, ("gitlab-aws-driver:deadline", "soon")],
         ),
         stranger(account, "x", &[("gitlab-aws-driver:deadline", &past)]),
+        stranger(
+            account,
+            "x",
+            &[fleet, ("gitlab-aws-driver:deadline", &past)],
+        ),
+        // All tags of one of ours.
+        copy,
     ];
     let second = Bastion::on(account);
     let timer = second.job();
@@ -504,10 +518,15 @@ fn the_next_bastion_ends_what_is_past_its_deadline_and_nothing_else() {
     // The bastion itself has a new name since its state was lost: it does not know the task either.
     assert_eq!(reap(&alive)["ended"], json!([]));
     assert!(deadline(&task) > unix_now(), "{task:?}");
-    let tags = json!([{ "key": "gitlab-aws-driver:deadline", "value": past }]);
-    let request = json!({ "resourceArn": task.arn, "tags": tags });
-    let answer = account.call("ecs", "TagResource", &request).unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Somebody's word alone does not make it so.
+    let by_hand = BTreeMap::from([("gitlab-aws-driver:deadline".to_owned(), past.clone())]);
+    account.tag_task(&task.arn, &by_hand);
+    let report = reap(&timer);
+    assert_eq!(report["ended"], json!([]), "{report:#}");
+    let told = report["skipped"].to_string();
+    assert!(told.contains(&task.arn), "{report:#}");
+    assert!(told.contains("does not fit its other tags"), "{report:#}");
+    account.tag_task(&task.arn, &with_deadline(&task.tags, past.parse().unwrap()));
     let report = reap(&timer);
     assert_eq!(
         ended(&report),
@@ -553,7 +572,7 @@ fn a_task_without_a_record_ends_at_once() {
 }
 
 /// Returns the directory of the job that is not this one.
-fn only_other(state: &Path, runner: &Runner) -> PathBuf {
+pub(crate) fn only_other(state: &Path, runner: &Runner) -> PathBuf {
     let jobs = std::fs::read_dir(state.join("jobs")).unwrap().flatten();
     let mut jobs = jobs.map(|job| job.path()).filter(|job| {
         let intent = std::fs::read_to_string(job.join("intent.json")).unwrap();
@@ -813,6 +832,14 @@ fn a_job_that_its_runner_forgot_ends_after_its_deadline() {
     let path = only_other(&bastion.state, &alive).join("intent.json");
     let mut intent: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert!(intent["deadline"].as_u64().unwrap() > unix_now());
+    // As if the wall clock were days ahead by now: this boot's own says that the time is not over.
+    for pointer in ["/deadline", "/made_in_boot/unix"] {
+        let time = intent.pointer_mut(pointer).unwrap();
+        *time = json!(time.as_u64().unwrap() - 200_000);
+    }
+    std::fs::write(&path, intent.to_string()).unwrap();
+    assert_eq!(reap(&alive)["ended"], json!([]));
+    intent["made_in_boot"]["unix"] = json!(unix_now());
     intent["deadline"] = json!(unix_now() - 1);
     std::fs::write(&path, intent.to_string()).unwrap();
     let report = reap(&alive);
@@ -846,7 +873,12 @@ fn a_job_whose_runner_cannot_be_seen_ends_after_its_deadline() {
     runner
         .run("build_script", "echo lives")
         .assert_stdout("lives\n");
-    change("/deadline", &|_| unix_now() - 1);
+    for pointer in ["/deadline", "/made_in_boot/unix"] {
+        change(pointer, &|time| time - 200_000);
+    }
+    assert_eq!(reap(&runner)["ended"], json!([]));
+    // Of another boot nothing but the wall clock tells.
+    change("/made_in_boot/boot", &|boot| boot ^ 1);
     let report = reap(&runner);
     assert_eq!(ended(&report).len(), 1, "{report:#}");
     assert!(

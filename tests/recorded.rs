@@ -2,8 +2,9 @@
 //! environments and scripts.
 //!
 //! The records are not part of the project. They are looked for in the directory that the variable
-//! `GAD_RUNNER_JOBS` names, or else in `../shared/data/runner-jobs` beside the project; where they are
-//! missing the tests here say so and pass (`jobs.rs` has jobs of the same shape that always run).
+//! `GAD_RUNNER_JOBS` names, or else in `../shared/data/runner-jobs` beside the project. Where they are
+//! missing the tests here say so and pass (`jobs.rs` has jobs of the same shape that always run); under
+//! `CI=true`, where nobody reads what passes, they fail.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -67,7 +68,13 @@ impl Replay {
         );
         let folder = records.join(job);
         if !folder.is_dir() {
-            eprintln!("skipped: there is no recorded job {}", folder.display());
+            let missing = format!("there is no recorded job {}", folder.display());
+            assert!(
+                std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+                "{missing}: under CI=true the records have to be in ../shared/data/runner-jobs beside the project, or in \
+                 the directory that GAD_RUNNER_JOBS names"
+            );
+            eprintln!("skipped: {missing}");
             return None;
         }
         let directory = lab::temp_dir();
@@ -245,6 +252,36 @@ impl Replay {
 fn assert_no_more_than(output: &Output, ticks: usize) {
     let seen = output.stdout_text().matches("\ntick ").count();
     assert!(seen <= ticks, "{output}");
+}
+
+#[test]
+fn records_that_are_missing_are_said_and_under_ci_they_are_an_error() {
+    let empty = lab::temp_dir();
+    // The tests here once more, with nothing to replay.
+    let replayed = |ci: Option<&str>| {
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "recorded::success", "--nocapture"]);
+        again.env("GAD_RUNNER_JOBS", empty.path()).env_remove("CI");
+        again.envs(ci.map(|ci| ("CI", ci)));
+        let output = again.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    for ci in [None, Some(""), Some("false")] {
+        let (passed, said) = replayed(ci);
+        assert!(
+            passed && said.contains("skipped: there is no recorded job"),
+            "{said}"
+        );
+    }
+    let (passed, said) = replayed(Some("true"));
+    assert!(
+        !passed && said.contains("under CI=true the records have to be in"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a stage does when it is told to stop, or when another stage is in its way, and what it says then.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -17,6 +17,8 @@ use crate::lab::stage::Stage;
 use crate::lab::traces::assert_only_tombstones;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
+use crate::lab::unread::spawn_unread;
+use crate::lab::unread::wait_child;
 use crate::output::machines;
 use crate::scripts::record_file;
 
@@ -24,7 +26,7 @@ use crate::scripts::record_file;
 const LOCK_LIMIT: Duration = Duration::from_secs(120);
 
 /// Takes the lock of a job that is prepared, as a `cleanup` that hangs would.
-fn hold(runner: &Runner) -> File {
+pub(crate) fn hold(runner: &Runner) -> File {
     let directory = File::open(record_file(runner).parent().unwrap()).unwrap();
     rustix::fs::flock(&directory, FlockOperation::LockExclusive).unwrap();
     directory
@@ -138,32 +140,6 @@ fn prepare_whose_child_dies_of_the_same_signal_says_that_it_was_cancelled() {
     assert!(cancelled > 0, "all were over too soon");
 }
 
-/// Changes the record as if it had been written before the host was started last: the numbers by which it names processes
-/// may have come again since.
-fn date_back(runner: &Runner) -> PathBuf {
-    let path = record_file(runner);
-    let mut record: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let boot = &mut record["owner"]["boot"];
-    let number = boot.as_u64().unwrap();
-    assert_ne!(number, 0);
-    *boot = (number ^ 1).into();
-    std::fs::write(&path, record.to_string()).unwrap();
-    path
-}
-
-#[test]
-fn a_runner_of_an_earlier_boot_is_gone() {
-    let runner = Runner::builder().build();
-    runner.start();
-    let traces = runner.traces();
-    date_back(&runner);
-    let output = runner.run("build_script", "sleep 600");
-    assert_refused(&output, 2, &["GitLab Runner is gone"]);
-    assert_all_gone(&runner);
-    traces.assert_gone();
-}
-
 /// Checks that a stage named this process as the one that is in its way.
 #[track_caller]
 fn assert_names_us(output: &lab::stage::Output, job: &Path) {
@@ -183,12 +159,14 @@ fn a_lock_that_somebody_keeps_is_told_and_nothing_is_lost() {
     let job = record_file(&runner).parent().unwrap().to_owned();
     let held = hold(&runner);
     let cleanup = runner.spawn_cleanup();
-    // A job that lost its Runner meets the same lock.
-    date_back(&runner);
-    let run = runner.spawn_run("build_script", "sleep 600");
-    for stage in [cleanup, run] {
-        assert_names_us(&stage.wait(LOCK_LIMIT + PATIENCE), &job);
-    }
+    // A job whose output nobody reads any more meets the same lock.
+    let mut child = spawn_unread(&runner, "echo ready; sleep 600");
+    let mut reader = child.stdout.take().unwrap();
+    let mut first = [0; 6];
+    reader.read_exact(&mut first).unwrap();
+    drop(reader);
+    assert_names_us(&cleanup.wait(LOCK_LIMIT + PATIENCE), &job);
+    assert_eq!(wait_child(&mut child, LOCK_LIMIT + PATIENCE), 2);
     assert!(job.join("intent.json").exists() && job.join("record.json").exists());
     drop(held);
     runner.cleanup().assert_success();

@@ -14,7 +14,7 @@ use gitlab_aws_driver::container::{image, trouble};
 use gitlab_aws_driver::error::Error;
 use gitlab_aws_driver::runner::containers::{Containers, Credential, Secret};
 use gitlab_aws_driver::runner::payload::Payload;
-use gitlab_aws_driver::script::frames::{Frame, Item, Malformed, Scanner};
+use gitlab_aws_driver::script::frames::{Frame, HELD_LIMIT, Item, Malformed, Scanner};
 use gitlab_aws_driver::state::Store;
 use gitlab_aws_driver::state::record::Record;
 use gitlab_aws_driver::state::shared::Shared;
@@ -24,6 +24,9 @@ use gitlab_aws_driver::state::shared::climb::Loss;
 
 /// The nonce that inputs of [`frames`] have to use for something to happen.
 const NONCE: &str = "0123456789abcdef0123456789abcdef";
+
+/// How long a line for people may get, whatever it is about.
+const LINE_LIMIT: usize = 64 << 10;
 
 /// Parses a configuration file: right, or one error; whatever is printed stays on its line.
 pub fn config(data: &[u8]) {
@@ -65,7 +68,7 @@ pub fn payload(data: &[u8]) {
     }
 }
 
-/// Scans what a machine sends: in pieces it gives what it gives at once.
+/// Scans what a machine sends: in pieces it gives what it gives at once, and whatever comes it holds back next to nothing.
 ///
 /// The first byte says how the rest is cut.
 pub fn frames(data: &[u8]) {
@@ -96,9 +99,16 @@ fn scan<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<Frame>, Opt
                 Ok(Some(Item::Bytes(some))) => bytes.extend_from_slice(&some),
                 Ok(Some(Item::Frame(frame))) => frames.push(frame),
                 Ok(None) => break,
-                Err(error) => return (bytes, frames, Some(error)),
+                Err(error) => {
+                    // Nobody may ever take from it again, and more may come all the same.
+                    scanner.push(piece);
+                    assert_eq!(scanner.waiting(), 0);
+                    assert_eq!(scanner.take(), Err(error.clone()));
+                    return (bytes, frames, Some(error));
+                }
             }
         }
+        assert!(scanner.waiting() <= HELD_LIMIT, "{}", scanner.waiting());
     }
     (bytes, frames, None)
 }
@@ -122,22 +132,27 @@ pub fn containers(data: &[u8]) {
     };
     auth::problem(&job).iter().for_each(|told| one_line(told));
     // No other name comes so far: the job is refused before.
-    if !image::is_name(name) {
+    let Ok(image) = image::Reference::parse(name) else {
+        assert_eq!(auth::login(name, &job), Login::Machine);
         return;
-    }
-    let full = image::full(name);
-    assert_eq!(image::full(&full), full);
-    assert!(name.starts_with(image::bare(name)));
-    assert!(image::fits(name, name) && image::fits("**", name));
-    if image::fits("registry.example.com/**", name) {
-        assert_eq!(image::registry(name), "registry.example.com");
+    };
+    let full = image.full();
+    assert_eq!(image::Reference::parse(&full).as_ref(), Ok(&image));
+    assert!(image.fits(name) && image.fits(&full) && image.fits("**"));
+    // A digest fits no pattern of tags.
+    assert!(!(full.contains('@') && image.fits("**:**")));
+    for registry in ["registry.example.com", image::HUB] {
+        assert_eq!(
+            image.fits(&format!("{registry}/**")),
+            image.registry() == registry
+        );
     }
     assert!(
         image::aliases(name)
             .iter()
-            .all(|alias| !alias.contains('/'))
+            .all(|alias| !alias.contains(['/', ':']))
     );
-    one_login(&auth::login(name, &job), image::registry(&full));
+    one_login(&auth::login(name, &job), image.registry());
     for trouble in [
         trouble::pull(name, said),
         trouble::start("image", name, said),
@@ -301,7 +316,8 @@ fn printable(error: &Error) {
     error.remedy().into_iter().for_each(one_line);
 }
 
-/// Nothing from outside may forge a line of the job log.
+/// Nothing from outside may forge a line of the job log, or flood it.
 fn one_line(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
+    assert!(text.len() <= LINE_LIMIT, "{} bytes", text.len());
 }

@@ -6,6 +6,7 @@
 //! intent gone ends itself before it starts anything.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::{Endpoint, Machine, Place};
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::process::{self, Process};
 use crate::runner::substage::Role;
 use crate::state::Job;
@@ -25,6 +27,8 @@ pub const MARK: &str = "GITLAB_AWS_DRIVER_MACHINE";
 
 /// How long processes may take to die of SIGKILL before `cleanup` says that they do not.
 const DEATH: Duration = Duration::from_secs(10);
+/// The most that is read of a machine's log.
+const LOG_LIMIT: u64 = 1 << 20;
 /// When what stands still meanwhile is let go on.
 const COLLECTING: Duration = Duration::from_secs(2);
 
@@ -80,9 +84,8 @@ pub(super) async fn launch(request: &LocalRequest, job: &Job) -> Result<Machine>
         )
     };
     let exe = std::env::current_exe().map_err(|e| fail("cannot find this program").because(e))?;
-    let log = job.directory().join("machine.log");
     let stderr =
-        std::fs::File::create(&log).map_err(|e| fail("cannot write its log").because(e))?;
+        std::fs::File::create(log(job)).map_err(|e| fail("cannot write its log").because(e))?;
     let mut command = std::process::Command::new(exe);
     command
         .arg("local-machine")
@@ -110,7 +113,7 @@ pub(super) async fn launch(request: &LocalRequest, job: &Job) -> Result<Machine>
     {
         Some(ready) => Ok(machine(request, &ready)),
         None => {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let said = said(job);
             // Of an error the cause, not the remedy below it.
             let told = said.lines().find_map(|l| l.strip_prefix("ERROR: "));
             let last = told
@@ -119,6 +122,16 @@ pub(super) async fn launch(request: &LocalRequest, job: &Job) -> Result<Machine>
             Err(fail(last))
         }
     }
+}
+
+fn log(job: &Job) -> PathBuf {
+    job.directory().join("machine.log")
+}
+
+/// Returns what the machine's processes said last.
+pub(crate) fn said(job: &Job) -> String {
+    let bytes = files::read(&log(job), LOG_LIMIT).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn machine(request: &LocalRequest, ready: &Ready) -> Machine {

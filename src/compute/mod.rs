@@ -8,12 +8,12 @@ pub mod ec2;
 pub mod fargate;
 pub mod keeper;
 pub mod ladder;
+mod launching;
 pub mod local;
 pub mod plan;
 mod watch;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -22,9 +22,7 @@ use crate::container::Tokens;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use crate::runner::substage::Role;
-use crate::state::Job;
-use crate::state::Store;
-use crate::state::record::{Launch, LaunchState, now};
+use crate::state::record::{Launch, LaunchState};
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 use aws::Aws;
@@ -165,21 +163,9 @@ pub struct Login {
     pub port: u16,
 }
 
-/// What came of a launch.
-#[derive(Debug)]
-pub enum Launched {
-    /// Something is on its way.
-    Coming(Coming),
-    /// The rung has no room now, in the cloud's words.
-    NoRoom(String),
-    /// The rung cannot be used at all, in the cloud's words.
-    Unusable(String),
-    /// Nothing was started because the role may not tag, in the cloud's words.
-    Untaggable(String),
-}
-
 /// Why there is nothing.
 pub use fargate::launch::Refused;
+pub use launching::{Launched, Settled, launch, settle, withdraw};
 
 /// A machine on its way up.
 #[derive(Debug)]
@@ -243,133 +229,10 @@ pub enum News {
         /// Whether nothing is left of it; else what there is has to be ended.
         over: bool,
     },
+    /// It comes no further, or nobody can reach it, and not for want of room: another rung's turn, where there is one.
+    Stuck(Error),
     /// It will not come, and no further try of the job can fare better.
     Hopeless(Error),
-}
-
-/// What became of a request before it is written down.
-#[derive(Debug)]
-pub enum Settled {
-    /// It is as it is to be sent.
-    Ready(Request),
-    /// There is no room for it, as is known without asking for it.
-    NoRoom(String),
-}
-
-/// Completes a request by what has to be looked up first.
-///
-/// # Errors
-/// Where what it names does not exist, or AWS does not say.
-pub async fn settle(
-    request: Request,
-    store: &Store,
-    ui: Ui,
-) -> std::result::Result<Settled, Refused> {
-    match request {
-        Request::Local(_) => Ok(Settled::Ready(request)),
-        Request::Ecs(mut request) => {
-            request.asked = now();
-            Ok(Settled::Ready(Request::Ecs(request)))
-        }
-        Request::Ec2(request) => settle_instance(*request, store, ui).await,
-    }
-}
-
-#[cfg(feature = "ec2")]
-async fn settle_instance(
-    request: InstanceRequest,
-    store: &Store,
-    ui: Ui,
-) -> std::result::Result<Settled, Refused> {
-    let aws = Aws::new(&request.access, Some(ui), &store.shared()).await;
-    Ok(match ec2::settle::settle(&aws, request, store).await? {
-        ec2::settle::Settled::Ready(request) => Settled::Ready(Request::Ec2(request)),
-        ec2::settle::Settled::NoRoom(cause) => Settled::NoRoom(cause),
-    })
-}
-
-#[cfg(not(feature = "ec2"))]
-async fn settle_instance(
-    _request: InstanceRequest,
-    _store: &Store,
-    _ui: Ui,
-) -> std::result::Result<Settled, Refused> {
-    Err(ec2::refused().into())
-}
-
-/// Sends a request.
-///
-/// # Errors
-/// Where nothing can be started by it.
-pub async fn launch(
-    request: &Request,
-    job: &Job,
-    login: &Login,
-    rung_wait: Duration,
-    shared: &Shared,
-    ui: Ui,
-) -> std::result::Result<Launched, Refused> {
-    match request {
-        Request::Local(request) => match local::launch(request, job).await {
-            Ok(machine) => Ok(Launched::Coming(Coming::Local {
-                machine: Box::new(machine),
-                told: 0,
-                shared: shared.clone(),
-            })),
-            Err(error) => Err(Refused {
-                error,
-                unanswered: true,
-                hopeless: false,
-            }),
-        },
-        Request::Ecs(request) => {
-            use fargate::launch::Launched as Answer;
-            let aws = Aws::new(&request.access, Some(ui), shared).await;
-            Ok(match fargate::launch::launch(&aws, request).await? {
-                Answer::Task(arn) => {
-                    let coming = ComingUp::new(aws, request, arn, login.clone(), rung_wait);
-                    Launched::Coming(Coming::Ecs(Box::new(coming)))
-                }
-                Answer::NoRoom(verdict) => Launched::NoRoom(verdict.cause),
-                Answer::Unusable(verdict) => Launched::Unusable(verdict.cause),
-                Answer::Untaggable(verdict) => Launched::Untaggable(verdict.cause),
-            })
-        }
-        Request::Ec2(request) => launch_instance(request, login, shared, ui).await,
-    }
-}
-
-#[cfg(feature = "ec2")]
-async fn launch_instance(
-    request: &InstanceRequest,
-    login: &Login,
-    shared: &Shared,
-    ui: Ui,
-) -> std::result::Result<Launched, Refused> {
-    use ec2::launch::Launched as Answer;
-    let aws = Aws::new(&request.access, Some(ui), shared).await;
-    Ok(match ec2::launch::launch(&aws, request).await? {
-        Answer::Instance(id, surplus) => {
-            for other in surplus {
-                if let Err(error) = ec2::end::terminate(&aws, &other).await {
-                    ui.warn(&format!("{error}; `reap` will try again"));
-                }
-            }
-            let coming = ec2::coming::ComingUp::new(aws, request, id, login.clone());
-            Launched::Coming(Coming::Ec2(Box::new(coming)))
-        }
-        Answer::NoRoom(verdict) => Launched::NoRoom(verdict.cause),
-    })
-}
-
-#[cfg(not(feature = "ec2"))]
-async fn launch_instance(
-    _request: &InstanceRequest,
-    _login: &Login,
-    _shared: &Shared,
-    _ui: Ui,
-) -> std::result::Result<Launched, Refused> {
-    Err(ec2::refused().into())
 }
 
 impl Coming {
@@ -390,6 +253,16 @@ impl Coming {
             Self::Local { .. } | Self::Ecs(_) => None,
             #[cfg(feature = "ec2")]
             Self::Ec2(coming) => coming.admission().map(Admission::Ec2),
+        }
+    }
+
+    /// Notes that somebody is in: from now on the machine is no longer waited for, but only watched.
+    pub fn entered(&mut self) {
+        match self {
+            Self::Local { .. } => {}
+            Self::Ecs(coming) => coming.entered(),
+            #[cfg(feature = "ec2")]
+            Self::Ec2(coming) => coming.entered(),
         }
     }
 

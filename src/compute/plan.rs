@@ -2,9 +2,10 @@
 
 mod instance;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::aws::access::{Access, Role};
+use super::aws::proof;
 use super::aws::tags::{self, Owner};
 use super::ec2::request::Market;
 use super::fargate::request::{Capacity, TaskRequest};
@@ -15,8 +16,9 @@ use crate::config::settings::{Fargate, Rung, Settings, Style};
 use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::hash;
+use crate::runner::Call;
 use crate::runner::wishes::{Settled, SettledRole, SettledTask, settle};
-use crate::runner::{Call, profile};
+use crate::state::until::Until;
 use crate::ui::Ui;
 use instance::Common;
 
@@ -39,7 +41,7 @@ pub struct Asked<'a> {
     /// The job's public key, as an OpenSSH line.
     pub public_key: String,
     /// When nothing of the job may live any more.
-    pub deadline: SystemTime,
+    pub until: Until,
     /// The job log.
     pub ui: Ui,
 }
@@ -100,17 +102,22 @@ impl Plan {
     /// Where no machine can be told what it has to be told.
     pub fn request(&self, step: usize, attempt: &Attempt) -> Result<Request> {
         let number = attempt.number.to_string();
-        let token = tags::client_token(&[&self.manager, &self.key, &self.attempt, &number]);
+        let parts = [&*self.manager, &*self.key, &*self.attempt, &*number];
         Ok(match &self.steps[step].template {
             Request::Local(request) => Request::Local(request.clone()),
             Request::Ecs(request) => Request::Ecs(match attempt.untagged {
-                true => Box::new(request.without_tags(token)),
-                false => Box::new(TaskRequest {
-                    token,
-                    ..(**request).clone()
-                }),
+                true => Box::new(request.without_tags(tags::client_token(&parts))),
+                false => {
+                    let token = proof::token(&parts, &request.tags);
+                    Box::new(TaskRequest {
+                        tags: proof::sealed(&token, &request.tags),
+                        token,
+                        ..(**request).clone()
+                    })
+                }
             }),
             Request::Ec2(request) => {
+                let token = proof::token(&parts, &request.tags);
                 let request = instance::launch(request, &self.common, token, attempt)?;
                 Request::Ec2(Box::new(request))
             }
@@ -140,9 +147,6 @@ impl Plan {
 pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     let settings = asked.settings;
     let payload = &asked.call.payload;
-    if let Some(untold) = profile::untold(settings, payload) {
-        return Err(untold);
-    }
     if settings.capacity == [Rung::Local] {
         settle(settings, asked.overrides, &asked.call.wishes)?;
         let request = LocalRequest::new(settings, asked.public_key.clone())?;
@@ -156,6 +160,9 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     let settled = settle(settings, asked.overrides, &asked.call.wishes)?;
     for (rung, why) in &settled.left_out {
         asked.ui.progress(&format!("{rung} is left out: {why}."));
+    }
+    if let Some(told) = asked.call.wishes.left_out_of_session(settings, &settled) {
+        asked.ui.warn(&told);
     }
     let containers = match settled.rungs.iter().any(Rung::is_instance) {
         true => container::Plan::new(settings, asked.call),
@@ -305,7 +312,8 @@ impl Asked<'_> {
             pipeline: &number(payload.pipeline_id),
             job: &self.call.identity.job_id.to_string(),
             job_name: payload.job_name.as_deref().unwrap_or_default(),
-            deadline: Some(self.deadline),
+            key: &self.call.identity.key,
+            until: Some(self.until.unix()),
         };
         tags::all(&owner, &self.settings.tags).tags
     }

@@ -1,5 +1,7 @@
 //! From the file as written to checked settings: defaults, and what only holds between keys.
 
+mod matching;
+mod reach;
 mod rungs;
 mod tables;
 
@@ -9,15 +11,15 @@ use std::time::Duration;
 use super::file::Keys;
 use super::keys::TAG;
 use super::place::Place;
+use super::problem::Problem;
 use super::settings::{
     Limits, Local, Log, LogFormat, LogLevel, Match, Profile, Rung, Settings, Style,
 };
+use super::spots::{Misspelt, Spot, Spots};
 use super::tags;
-use super::tree::{Misspelt, Spot, Spots};
-use crate::error::{Error, Result};
 
 /// Where state lives unless the file says otherwise.
-const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
+pub(super) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
 /// What machines are told from others by unless the file says otherwise.
 const FLEET: &str = "gitlab-aws-driver";
 /// How long one rung may keep a task waiting.
@@ -27,34 +29,69 @@ const CAPACITY_WAIT: Duration = Duration::from_secs(10 * 60);
 /// What a machine may live beyond its job's own time limit.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(30 * 60);
 
-/// Makes settings of what the file says.
+/// What is wrong with a file, and what is odd about it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What is wrong.
+    pub(super) problems: Vec<Problem>,
+    /// What is odd.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Found {
+    /// Notes what is wrong: once, where several profiles share it.
+    fn wrong(&mut self, problem: Problem) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Notes what is odd: once, where several profiles share it.
+    fn odd(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+}
+
+/// Makes settings of what the file says. They mean something only where nothing is wrong.
 pub(super) fn settings(
     keys: &Keys,
     style: Style,
     spots: &Spots,
     place: Place<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Settings> {
+    found: &mut Found,
+) -> Settings {
     let file = Check {
         spots,
         place,
         profile: None,
     };
-    file.local(keys, warnings)?;
-    let mut settings = file.settings(keys.clone(), style, warnings)?;
+    file.local(keys, found);
+    let mut settings = file.settings(keys.clone(), style, found);
     for (i, profile) in keys.profile.iter().enumerate() {
-        let (name, matches) = file.name_and_match(i, profile, &keys.profile[..i])?;
+        let named = file.name_and_match(i, profile, &keys.profile[..i], found);
         // What holds for its jobs has to be right as a whole, and long before one of them comes.
         let merged = Check {
             profile: Some(i),
             ..file
         };
-        let mut said = Vec::new();
-        let own = merged.settings(keys.overlaid(profile), style, &mut said)?;
-        for warning in said {
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
-            }
+        let own = merged.settings(keys.overlaid(profile), style, found);
+        let Some((name, matches)) = named else {
+            continue;
+        };
+        if let Some(above) = settings
+            .profiles
+            .iter()
+            .find(|p| reach::covers(&p.matches, &matches))
+        {
+            found.odd(file.at_line(
+                &format!("profile[{i}].name"),
+                &format!(
+                    "no job gets as far as the profile {name:?}: the profile {:?} above it fits whatever it fits",
+                    above.name
+                ),
+            ));
         }
         let mut overrides = profile.clone();
         (overrides.name, overrides.matches) = (None, None);
@@ -65,7 +102,7 @@ pub(super) fn settings(
             settings: own,
         });
     }
-    Ok(settings)
+    settings
 }
 
 /// What stands where.
@@ -79,20 +116,20 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Makes settings of keys that are the file's own, or a profile's over them.
-    fn settings(self, keys: Keys, style: Style, warnings: &mut Vec<String>) -> Result<Settings> {
-        self.tags(keys.tags.as_deref())?;
+    fn settings(self, keys: Keys, style: Style, found: &mut Found) -> Settings {
+        self.tags(keys.tags.as_deref(), found);
         if style == Style::New {
-            self.rungs(&keys)?;
-            self.container(&keys, warnings)?;
+            self.rungs(&keys, found);
+            self.container(&keys, found);
         }
         let own = style == Style::New;
         let state_directory =
-            self.state_directory(keys.state.directory, keys.taskmetadata.directory, warnings)?;
+            self.state_directory(keys.state.directory, keys.taskmetadata.directory, found);
         let limits = match keys.limits {
             Some(limits) => Some(limits.into()),
             None if own => Some(Limits::default()),
             None => {
-                warnings.push(format!(
+                found.odd(format!(
                     "{}: there is no [limits], so any job may choose any task definition and any role (FARGATE_TASK_DEFINITION, ROLE_ARN), as with the Go driver; list what they may choose under [limits]",
                     self.place.path.display()
                 ));
@@ -102,7 +139,7 @@ impl Check<'_> {
         let capacity = keys.capacity.unwrap_or_default();
         // A machine of its own may have them anywhere; jobs that share this host get directories by the stages.
         let own_places = own && capacity != [Rung::Local];
-        Ok(Settings {
+        Settings {
             style,
             capacity,
             rung_wait: keys.rung_wait.unwrap_or(RUNG_WAIT),
@@ -119,6 +156,7 @@ impl Check<'_> {
                 file: keys.log_file,
             },
             state_directory,
+            manager: keys.state.manager,
             fleet: keys.fleet.unwrap_or_else(|| FLEET.to_owned()),
             tags: keys.tags.unwrap_or_default(),
             ssh: keys.ssh.into(),
@@ -129,148 +167,175 @@ impl Check<'_> {
             ec2: keys.ec2.map(Into::into),
             limits,
             profiles: Vec::new(),
-        })
+        }
+    }
+
+    /// Returns a key's path in the profile at hand and in the file itself, in the order in which they count.
+    fn paths(self, path: &str) -> impl Iterator<Item = String> {
+        let own = self.profile.map(|i| format!("profile[{i}].{path}"));
+        own.into_iter().chain([path.to_owned()])
     }
 
     /// Returns where a key stands: in the profile at hand, else in the file itself.
     fn spot(&self, path: &str) -> Option<&Spot> {
-        let own = self
-            .profile
-            .and_then(|i| self.spots.get(&format!("profile[{i}].{path}")));
-        own.or_else(|| self.spots.get(path))
+        self.paths(path).find_map(|path| self.spots.get(&path))
     }
 
-    /// Returns an error at a key; one that the file does not have is reported at its top.
-    fn error(self, path: &str, message: &str) -> Error {
+    /// Returns a problem with a key's value; of one that the file does not have it is told at the file's top.
+    fn problem(self, path: &str, cause: &str) -> Problem {
         match self.spot(path) {
-            Some(spot) => spot.error(self.place, message),
-            None => self.place.error(0, message),
+            Some(spot) => spot.problem(self.place, cause),
+            None => self.place.problem(0, None, cause),
         }
     }
 
-    /// Returns an error at a key whose remedy is elsewhere.
-    fn plain_error(self, path: &str, message: &str) -> Error {
+    /// Returns a problem with a key's value whose remedy is elsewhere.
+    fn plain_problem(self, path: &str, cause: &str) -> Problem {
         match self.spot(path) {
-            Some(spot) => spot.plain_error(self.place, message),
-            None => self.place.error(0, message),
+            Some(spot) => spot.plain_problem(self.place, cause),
+            None => self.place.problem(0, None, cause),
         }
     }
 
-    /// Returns the error that something is not there, or, where the file has it under a name that nobody knows, the error
-    /// that this is no key: its warning would not be seen beside the error.
-    fn missing(self, table: &str, key: &str, error: Error) -> Error {
+    /// Returns a warning that names the line of a key.
+    fn at_line(self, path: &str, warning: &str) -> String {
+        let line = self.spot(path);
+        let line = line.map_or(1, |spot| self.place.line(spot.key.start));
+        format!("{}:{line}: {warning}", self.place.path.display())
+    }
+
+    /// Notes that something is not there. Where the file has it under a name that nobody knows, that this is no key is noted,
+    /// since its warning would not be seen beside the error; where what the file has was refused, that is enough.
+    fn missing(self, table: &str, key: &str, problem: Problem, found: &mut Found) {
         let path = format!("{table}.{key}");
-        let own = self.profile.map(|i| format!("profile[{i}]."));
-        let prefixes = own.iter().map(String::as_str).chain([""]);
-        let misspelt = prefixes
-            .flat_map(|prefix| [format!("{prefix}{path}"), format!("{prefix}{table}")])
+        if self.paths(&path).any(|path| self.spots.is_broken(&path)) {
+            return;
+        }
+        let meant = self.paths(&path).zip(self.paths(table));
+        let misspelt = meant
+            .flat_map(|(path, table)| [path, table])
             .find_map(|path| self.spots.meant(&path));
         match misspelt {
-            Some(Misspelt { shown, advice, key }) => {
-                let message = format!("{shown}: there is no such key; {advice}");
-                self.place.error(*key, &message).hint(error.to_string())
+            Some(misspelt) if misspelt.refused => {}
+            Some(Misspelt {
+                shown, advice, key, ..
+            }) => {
+                let cause = format!("there is no such key; {advice}");
+                let instead = self.place.problem(*key, Some(shown), &cause);
+                found.wrong(instead.hint(problem.message(self.place.path)));
             }
-            None => error,
+            None => found.wrong(problem),
         }
     }
 
     /// Checks the administrator's own tags: AWS would refuse a whole launch for one of them.
-    fn tags(self, all: Option<&[(String, String)]>) -> Result<()> {
+    fn tags(self, all: Option<&[(String, String)]>, found: &mut Found) {
         let all = all.unwrap_or_default();
         for (key, _) in all {
             let problem = tags::key_problem(key);
             if let (Some(problem), Some(spot)) = (problem, self.spot(&format!("tags.{key}"))) {
-                return Err(spot.error_at_key(self.place, &problem, Some(TAG)));
+                found.wrong(spot.problem_at_key(self.place, &problem, Some(TAG)));
             }
         }
         if all.len() > tags::OWN {
-            let message = format!(
+            let cause = format!(
                 "the table holds {} tags; AWS takes 50 on a task, and {} of them are left beside the driver's",
                 all.len(),
                 tags::OWN
             );
-            return Err(match self.spot("tags") {
-                Some(spot) => spot.error_at_key(self.place, &message, None),
-                None => self.place.error(0, &message),
+            found.wrong(match self.spot("tags") {
+                Some(spot) => spot.problem_at_key(self.place, &cause, None),
+                None => self.place.problem(0, None, &cause),
             });
         }
-        Ok(())
     }
 
     fn state_directory(
         self,
         own: Option<PathBuf>,
         go: Option<PathBuf>,
-        warnings: &mut Vec<String>,
-    ) -> Result<PathBuf> {
+        found: &mut Found,
+    ) -> PathBuf {
         if let Some(directory) = own {
             if !directory.is_absolute() {
-                let message = format!(
+                let cause = format!(
                     "{} is no absolute path, and every stage runs in another directory",
                     quoted(&directory)
                 );
-                return Err(self.error("state.directory", &message));
+                found.wrong(self.problem("state.directory", &cause));
             }
-            return Ok(directory);
+            return directory;
         }
         match go {
-            Some(directory) if directory.is_absolute() => Ok(directory),
+            Some(directory) if directory.is_absolute() => directory,
             // The Go driver took it from its working directory, which under the Runner goes away with the job.
             Some(directory) => {
+                let warning = format!(
+                    "TaskMetadata.Directory {} is no absolute path; state goes to {STATE_DIRECTORY}",
+                    quoted(&directory)
+                );
+                found.odd(self.at_line("taskmetadata.directory", &warning));
+                PathBuf::from(STATE_DIRECTORY)
+            }
+            None => PathBuf::from(STATE_DIRECTORY),
+        }
+    }
+
+    /// Returns what a profile is called and which jobs it is for, where it says both.
+    fn name_and_match(
+        self,
+        i: usize,
+        profile: &Keys,
+        before: &[Keys],
+        found: &mut Found,
+    ) -> Option<(String, Match)> {
+        let path = format!("profile[{i}]");
+        if self.spots.is_broken(&path) {
+            return None;
+        }
+        let name = profile.name.as_ref();
+        if let Some(name) = name {
+            let same = |other: &Keys| other.name.as_ref() == Some(name);
+            if let Some(first) = before.iter().position(same) {
                 let line = self
                     .spots
-                    .get("taskmetadata.directory")
+                    .get(&format!("profile[{first}].name"))
                     .map_or(1, |spot| self.place.line(spot.key.start));
-                warnings.push(format!(
-                    "{}:{line}: TaskMetadata.Directory {} is no absolute path; state goes to {STATE_DIRECTORY}",
-                    self.place.path.display(),
-                    quoted(&directory)
-                ));
-                Ok(PathBuf::from(STATE_DIRECTORY))
+                let cause = format!("the profile of line {line} is called {name:?} too");
+                let problem = self.problem(&format!("{path}.name"), &cause);
+                found.wrong(problem.hint("Give each profile a name of its own."));
             }
-            None => Ok(PathBuf::from(STATE_DIRECTORY)),
-        }
-    }
-
-    /// Returns what a profile is called and which jobs it is for.
-    fn name_and_match(self, i: usize, profile: &Keys, before: &[Keys]) -> Result<(String, Match)> {
-        let path = format!("profile[{i}]");
-        let Some(name) = profile.name.clone() else {
-            let message = format!("{path}: the profile has no name");
-            let error = self
-                .nameless(i, &message)
+        } else {
+            let problem = self
+                .of_whole(i, "the profile has no name")
                 .hint("For example, under [[profile]]: name = \"docker\"");
-            return Err(self.missing(&path, "name", error));
-        };
-        let same = |other: &Keys| other.name.as_ref() == Some(&name);
-        if let Some(first) = before.iter().position(same) {
-            let line = self
-                .spots
-                .get(&format!("profile[{first}].name"))
-                .map_or(1, |spot| self.place.line(spot.key.start));
-            let message = format!("the profile of line {line} is called {name:?} too");
-            return Err(self
-                .error(&format!("{path}.name"), &message)
-                .hint("Give each profile a name of its own."));
+            self.missing(&path, "name", problem, found);
         }
         let matches = Match::from(profile.matches.clone().unwrap_or_default());
-        if matches == Match::default() {
-            let message = format!(
-                "{path}: the profile {name:?} has no match, so it would hold for every job"
-            );
-            let error = self
-                .nameless(i, &message)
+        let is_empty = matches == Match::default();
+        if is_empty && !self.spots.has_broken_below(&format!("{path}.match")) {
+            let what = name.map_or("the profile".to_owned(), |name| {
+                format!("the profile {name:?}")
+            });
+            let problem = self
+                .of_whole(
+                    i,
+                    &format!("{what} has no match, so it would hold for every job"),
+                )
                 .hint("For example, under [[profile]]: match = { job_name = \"docker-*\" }");
-            return Err(self.missing(&path, "match", error));
+            self.missing(&path, "match", problem, found);
         }
-        Ok((name, matches))
+        self.variables(&path, &matches, found);
+        name.filter(|_| !is_empty)
+            .map(|name| (name.clone(), matches))
     }
 
-    /// Returns an error about a profile as a whole, at the first of its keys.
-    fn nameless(self, i: usize, message: &str) -> Error {
-        let offset = self.spots.first_below(&format!("profile[{i}]"));
-        let offset = offset.or_else(|| self.spots.get("profile").map(|spot| spot.key.start));
-        self.place.error(offset.unwrap_or(0), message)
+    /// Returns a problem with a profile as a whole, at the first of its keys.
+    fn of_whole(self, i: usize, cause: &str) -> Problem {
+        let path = format!("profile[{i}]");
+        let offset = self.spots.first_below(&path);
+        let offset = offset.or_else(|| self.spots.get(&path).map(|spot| spot.key.start));
+        self.place.problem(offset.unwrap_or(0), Some(&path), cause)
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Keys {
     #[serde(deserialize_with = "values::path")]
     pub log_file: Option<PathBuf>,
     /// `[state]`.
-    pub state: Directory,
+    pub state: State,
     /// The Go driver's `[TaskMetadata]`.
     pub taskmetadata: Directory,
     /// What this driver's machines are told from others by.
@@ -86,23 +86,35 @@ pub struct Match {
     #[serde(deserialize_with = "values::text")]
     pub job_name: Option<String>,
     /// A pattern of the project's path.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::project_fit")]
     pub project: Option<String>,
     /// A pattern of the branch or tag.
-    #[serde(rename = "ref", deserialize_with = "values::text")]
+    #[serde(rename = "ref", deserialize_with = "values::ref_fit")]
     pub reference: Option<String>,
     /// Whether the job's ref is protected.
     #[serde(deserialize_with = "values::flag")]
     pub protected: Option<bool>,
     /// A pattern of the job's image.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::image_fit")]
     pub image: Option<String>,
     /// Patterns of variables.
     #[serde(deserialize_with = "values::variables")]
     pub variables: Option<Vec<(String, String)>>,
 }
 
-/// `[state]` and `[TaskMetadata]`.
+/// `[state]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub struct State {
+    /// Where state lives.
+    #[serde(deserialize_with = "values::path")]
+    pub directory: Option<PathBuf>,
+    /// The name that all carries which is launched.
+    #[serde(deserialize_with = "values::manager")]
+    pub manager: Option<String>,
+}
+
+/// `[TaskMetadata]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct Directory {

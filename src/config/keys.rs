@@ -131,7 +131,7 @@ pub const ROOT: &[Key] = &[
 ];
 
 /// The keys of a profile: its own two, and what it may override.
-const PROFILE: &[Key] = &[
+pub const PROFILE: &[Key] = &[
     Key::own("name", "\"docker\""),
     Key::table("match", None, MATCH),
     CAPACITY,
@@ -174,12 +174,15 @@ const MATCH: &[Key] = &[
     Key {
         name: "variables",
         go: None,
-        holds: Holds::Free("CI_KIND", "\"docker-*\""),
+        holds: Holds::Free("CI_PIPELINE_SOURCE", "\"schedule\""),
         in_profile: true,
     },
 ];
 
-const STATE: &[Key] = &[Key::own("directory", "\"/var/lib/gitlab-aws-driver\"")];
+const STATE: &[Key] = &[
+    Key::own("directory", "\"/var/lib/gitlab-aws-driver\""),
+    Key::own("manager", "\"ci-bastion\""),
+];
 
 const TASK_METADATA: &[Key] = &[Key::both(
     "directory",

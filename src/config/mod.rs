@@ -1,39 +1,44 @@
 //! What the administrator said: the file as written, then checked settings.
 //!
 //! A file is parsed as TOML ([`load`], [`parse`]), put into one spelling with every key's place
-//! kept, read value by value, and at last checked as a whole. Whatever is wrong is one error that
-//! names file, line, column and key, with an example of what would be right; what is merely odd is
-//! a warning, since files of GitLab's Go driver hold odd things and must go on working.
+//! kept, read value by value, and at last checked as a whole. Whatever is wrong is a [`Problem`] that
+//! names line, column and key, with an example of what would be right, and all of them are found in one
+//! reading; what is merely odd is a warning, since files of GitLab's Go driver hold odd things and must
+//! go on working.
 
 pub mod arn;
+pub mod broken;
 mod checked;
+pub mod facts;
 pub mod file;
 pub mod keys;
 pub mod pattern;
 mod place;
+mod problem;
 mod quantity;
 pub mod settings;
 pub mod shown;
+mod spots;
 pub mod tags;
 mod tree;
+mod unknown;
 mod values;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue, Deserializer};
+use toml::de::{DeTable, DeValue};
 
-use self::file::Keys;
+use self::checked::Found;
 use self::place::Place;
-pub(crate) use self::quantity::{parse_cpu, parse_size};
+pub use self::problem::{Problem, Refusal, Wrong};
+pub(crate) use self::quantity::{parse_cpu, parse_duration, parse_size};
 use self::settings::Settings;
 pub(crate) use self::values::{
     parse_architecture, parse_instance_type, parse_machine_image, parse_rung,
 };
 use crate::error::{Error, Kind, Result, one_line};
+use crate::files;
 
 /// Where the file is looked for when nobody named one.
 pub const DEFAULT_PATHS: [&str; 2] = [
@@ -44,6 +49,9 @@ pub const DEFAULT_PATHS: [&str; 2] = [
 /// The largest file that is read; a real one has a few kilobytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
+/// So many keys that stand there twice are told; the line of each one's first is looked for from the top.
+const MOST_DOUBLES: usize = 50;
+
 /// A file that was read and is right.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -53,15 +61,26 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Where it was found.
     pub path: PathBuf,
+    /// A digest of its text.
+    pub digest: String,
 }
 
 /// Reads the named file, or else the first of [`DEFAULT_PATHS`] that is there.
 ///
 /// # Errors
 ///
-/// Fails when there is no file, when it cannot be read, and when what it says is wrong.
+/// Fails when there is no file, when it cannot be read, and when what it says is wrong: with the first of all that is.
 pub fn load(explicit: Option<&Path>) -> Result<Loaded> {
-    load_from(explicit, &DEFAULT_PATHS.map(Path::new))
+    examine(explicit).map_err(Refusal::first)
+}
+
+/// Reads the same file, and tells all that is wrong with it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn examine(explicit: Option<&Path>) -> std::result::Result<Loaded, Refusal> {
+    examine_from(explicit, &DEFAULT_PATHS.map(Path::new))
 }
 
 /// Returns the first of [`DEFAULT_PATHS`] that is there.
@@ -70,73 +89,80 @@ pub fn find_default() -> Option<PathBuf> {
     DEFAULT_PATHS.iter().map(PathBuf::from).find(|p| p.exists())
 }
 
-fn load_from(explicit: Option<&Path>, defaults: &[&Path]) -> Result<Loaded> {
+fn examine_from(
+    explicit: Option<&Path>,
+    defaults: &[&Path],
+) -> std::result::Result<Loaded, Refusal> {
+    let look = |path| read(path).map_err(Refusal::Unread);
     if let Some(path) = explicit {
-        return match read(path)? {
-            Some(text) => parse(&text, path),
-            None => Err(
-                Error::new(Kind::Config, format!("there is no file {}", path.display()))
-                    .hint("Give the path of the configuration with --config FILE."),
-            ),
+        let Some(bytes) = look(path)? else {
+            let error = Error::new(Kind::Config, format!("there is no file {}", path.display()));
+            let hint = "Give the path of the configuration with --config FILE.";
+            return Err(Refusal::Unread(error.hint(hint)));
         };
+        return understand(&bytes, path).map_err(Refusal::Wrong);
     }
     for path in defaults {
-        if let Some(text) = read(path)? {
-            return parse(&text, path);
+        if let Some(bytes) = look(path)? {
+            return understand(&bytes, path).map_err(Refusal::Wrong);
         }
     }
     let names: Vec<_> = defaults.iter().map(|p| p.display().to_string()).collect();
-    Err(Error::new(
+    let error = Error::new(
         Kind::Config,
         format!("there is no configuration: no {}", names.join(" and no ")),
-    )
-    .hint(format!(
+    );
+    Err(Refusal::Unread(error.hint(format!(
         "Write {}, or name another file with --config FILE before the command.",
         names.first().map_or("one", String::as_str)
-    )))
+    ))))
 }
 
-/// Returns the file's text, or nothing where there is no file.
-fn read(path: &Path) -> Result<Option<String>> {
-    let failed = |e: io::Error| {
-        let hint = match e.kind() {
-            io::ErrorKind::IsADirectory => {
-                "It is a directory; name the file in it with --config FILE."
-            }
-            io::ErrorKind::PermissionDenied => {
-                "Make it readable for the user that GitLab Runner runs as."
-            }
-            _ => "Give the path of the configuration with --config FILE.",
-        };
-        Error::new(Kind::Config, format!("cannot read {}", path.display()))
-            .because(e)
-            .hint(hint)
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
+/// Returns the file's content, or nothing where there is no file.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let hint = match files::read(path, LARGEST_FILE) {
+        Ok(bytes) => return Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(e)),
+        Err(e) => (e.kind(), e),
     };
-    let mut bytes = Vec::new();
-    file.take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        let message = format!("{} is larger than 1 MiB", path.display());
-        return Err(Error::new(Kind::Config, message)
-            .hint("That is no configuration; name the right file with --config FILE."));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(text)),
+    let (hint, cause) = match hint {
+        (io::ErrorKind::FileTooLarge, _) => {
+            let message = format!("{} is larger than 1 MiB", path.display());
+            return Err(Error::new(Kind::Config, message)
+                .hint("That is no configuration; name the right file with --config FILE."));
+        }
+        (io::ErrorKind::IsADirectory, e) => (
+            "It is a directory; name the file in it with --config FILE.",
+            e,
+        ),
+        (io::ErrorKind::PermissionDenied, e) => (
+            "Make it readable for the user that GitLab Runner runs as.",
+            e,
+        ),
+        (_, e) => ("Give the path of the configuration with --config FILE.", e),
+    };
+    let message = format!("cannot read {}", path.display());
+    Err(Error::new(Kind::Config, message).because(cause).hint(hint))
+}
+
+/// Reads a configuration from a file's content.
+fn understand(bytes: &[u8], path: &Path) -> std::result::Result<Loaded, Wrong> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => parse_all(text, path),
         Err(e) => {
-            let valid = e.utf8_error().valid_up_to();
-            let head = String::from_utf8_lossy(&e.as_bytes()[..valid]);
+            let valid = e.valid_up_to();
+            let head = String::from_utf8_lossy(&bytes[..valid]);
             let place = Place { text: &head, path };
-            let byte = e.as_bytes().get(valid).copied().unwrap_or_default();
-            let message = format!("the file is not UTF-8: byte 0x{byte:02x}");
-            Err(place
-                .error(valid, &message)
-                .hint("Save the file as UTF-8, without a special character in that place."))
+            let byte = bytes.get(valid).copied().unwrap_or_default();
+            let cause = format!("the file is not UTF-8: byte 0x{byte:02x}");
+            let problem = place.problem(valid, None, &cause);
+            Err(wrong(
+                place,
+                vec![
+                    problem
+                        .hint("Save the file as UTF-8, without a special character in that place."),
+                ],
+            ))
         }
     }
 }
@@ -145,56 +171,91 @@ fn read(path: &Path) -> Result<Option<String>> {
 ///
 /// # Errors
 ///
-/// Fails when what the text says is wrong.
+/// Fails when what the text says is wrong, with the first of all that is.
 pub fn parse(text: &str, path: &Path) -> Result<Loaded> {
-    let place = Place { text, path };
-    let (root, errors) = DeTable::parse_recoverable(text);
-    // The parser reports in an order of its own; what stands first in the file is what broke it.
-    if let Some(first) = errors
-        .iter()
-        .min_by_key(|e| e.span().map(|span| span.start))
-    {
-        return Err(not_toml(place, first));
-    }
-    let tree = tree::read(root.into_inner(), place)?;
-    let keys = Keys::deserialize(Deserializer::from(Spanned::new(0..0, tree.table)))
-        .map_err(|e| tree.spots.refused(place, &e))?;
-    let mut warnings = tree.warnings;
-    let settings = checked::settings(&keys, tree.style, &tree.spots, place, &mut warnings)?;
-    Ok(Loaded {
-        settings,
-        warnings,
-        path: path.to_owned(),
-    })
+    parse_all(text, path).map_err(|wrong| wrong.first())
 }
 
-fn not_toml(place: Place<'_>, error: &toml::de::Error) -> Error {
+/// Reads a configuration from its text, and tells all that is wrong with it.
+fn parse_all(text: &str, path: &Path) -> std::result::Result<Loaded, Wrong> {
+    let place = Place { text, path };
+    let (root, mut errors) = DeTable::parse_recoverable(text);
+    // The parser reports in an order of its own.
+    errors.sort_by_key(|e| e.span().map(|span| span.start));
+    // What breaks the syntax makes nonsense of all below it; what only stands there twice does not.
+    let broken = errors.iter().position(|e| !is_double(e));
+    errors.truncate(broken.map_or(MOST_DOUBLES, |at| at + 1));
+    let problems: Vec<Problem> = errors.iter().map(|e| not_toml(place, e)).collect();
+    if broken.is_some() {
+        return Err(wrong(place, problems));
+    }
+    let mut tree = match tree::read(root.into_inner(), place) {
+        Ok(tree) => tree,
+        Err(problem) => return Err(wrong(place, vec![problem])),
+    };
+    let keys = tree.values(place);
+    let mut found = Found {
+        problems: [problems, tree.problems].concat(),
+        warnings: tree.warnings,
+    };
+    let settings =
+        keys.map(|keys| checked::settings(&keys, tree.style, &tree.spots, place, &mut found));
+    match settings {
+        Some(settings) if found.problems.is_empty() => Ok(Loaded {
+            settings,
+            warnings: found.warnings,
+            path: path.to_owned(),
+            digest: crate::hash::sha256_hex(text.as_bytes()),
+        }),
+        _ => Err(Wrong {
+            warnings: found.warnings,
+            ..wrong(place, found.problems)
+        }),
+    }
+}
+
+/// Puts what is wrong into the order of the file.
+fn wrong(place: Place<'_>, mut problems: Vec<Problem>) -> Wrong {
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Wrong {
+        path: place.path.to_owned(),
+        problems,
+        warnings: Vec::new(),
+    }
+}
+
+/// Tells whether all that is wrong is that something stands there twice.
+fn is_double(error: &toml::de::Error) -> bool {
+    error.message().starts_with("duplicate key")
+}
+
+fn not_toml(place: Place<'_>, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
-    if error.message().starts_with("duplicate key") {
+    if is_double(error) {
         let name = place.written(&span);
         if let Some(first) = first_of(place, name, span.start) {
-            let message = format!("{name}: the same is set in line {first}");
-            return place.error(span.start, &message).hint(format!(
+            let cause = format!("the same is set in line {first}");
+            return place.problem(span.start, Some(name), &cause).hint(format!(
                 "Keep one of the two lines, {first} or {}.",
                 place.line(span.start)
             ));
         }
-        return place.error(span.start, &format!("{name}: the key stands here twice"));
+        return place.problem(span.start, Some(name), "the key stands here twice");
     }
-    let message = format!("not TOML: {}", error.message());
+    let cause = format!("not TOML: {}", error.message());
     let line = place::clip(place.whole_line(span.start).trim(), 100);
-    let error = place.error(span.start, &message);
+    let problem = place.problem(span.start, None, &cause);
     if line.is_empty() {
-        error
+        problem
     } else {
-        error.hint(one_line(&format!("The line reads: {line}")))
+        problem.hint(one_line(&format!("The line reads: {line}")))
     }
 }
 
 /// Returns the line where a key that is doubled at `offset` stood first.
 ///
-/// The parser tells only the second place. All above the second one's line is right in itself, so
-/// parsing that shows the first; of several tables with such a key, the last one is meant.
+/// The parser tells only the second place. Parsing what is above the second one's line shows the first; of several tables
+/// with such a key, the last one is meant.
 fn first_of(place: Place<'_>, name: &str, offset: usize) -> Option<usize> {
     fn last(table: &DeTable<'_>, name: &str, found: &mut Option<usize>) {
         for (key, value) in table {
@@ -216,7 +277,7 @@ fn first_of(place: Place<'_>, name: &str, offset: usize) -> Option<usize> {
     }
     let above = place.before(offset);
     let above = &above[..above.rfind('\n').map_or(0, |at| at + 1)];
-    let table = DeTable::parse(above).ok()?;
+    let (table, _) = DeTable::parse_recoverable(above);
     let mut found = None;
     last(table.get_ref(), name, &mut found);
     found.map(|at| place.line(at))

@@ -1,9 +1,9 @@
-//! Where in the file something stands, and errors that say so.
+//! Where in the file something stands.
 
 use std::ops::Range;
 use std::path::Path;
 
-use crate::error::{Error, Kind};
+use super::problem::Problem;
 
 /// The file at hand.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +12,8 @@ pub(super) struct Place<'a> {
     pub(super) path: &'a Path,
 }
 
-/// The longest message about a value; a file may hold megabytes of it.
-const LONGEST: usize = 300;
+/// The longest key, and the longest cause: a file may hold megabytes of a value.
+const LONGEST: usize = 250;
 
 impl Place<'_> {
     /// Returns the line, counted from one.
@@ -51,14 +51,16 @@ impl Place<'_> {
         self.text[start..].lines().next().unwrap_or("")
     }
 
-    /// Returns an error that begins with file, line and column.
-    pub(super) fn error(&self, offset: usize, message: &str) -> Error {
+    /// Returns a problem with what stands there: a key, or the file as a whole.
+    pub(super) fn problem(&self, offset: usize, key: Option<&str>, cause: &str) -> Problem {
         let (line, column) = self.line_and_column(offset);
-        let path = self.path.display();
-        Error::new(
-            Kind::Config,
-            format!("{path}:{line}:{column}: {}", clip(message, LONGEST)),
-        )
+        Problem {
+            line,
+            column,
+            key: key.map(|key| clip(key, LONGEST)),
+            cause: clip(cause, LONGEST),
+            remedy: None,
+        }
     }
 }
 

@@ -1,4 +1,6 @@
-//! Sizes and numbers of vCPU, read without rounding.
+//! Durations, sizes and numbers of vCPU, read without rounding.
+
+use std::time::Duration;
 
 use super::keys::closest;
 
@@ -49,6 +51,46 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The longest wait that means anything; it also keeps sums of times far from overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Reads a duration of more than nothing and of 30 days at most.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
+    // Part by part: `humantime` adds up some sums that overflow without looking, and panics.
+    let parts = parts(text.trim())
+        .into_iter()
+        .map(humantime::parse_duration);
+    let parts: Vec<Duration> = parts
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("{text:?} is no duration ({e}); {wanted}"))?;
+    let add = |sum: Duration, part| sum.saturating_add(part);
+    let wait = parts.into_iter().fold(Duration::ZERO, add);
+    if wait.is_zero() {
+        return Err(format!("{text:?} is no time at all; {wanted}"));
+    }
+    if wait > LONGEST_WAIT {
+        return Err(format!("{text:?} is longer than 30 days; {wanted}"));
+    }
+    Ok(wait)
+}
+
+/// Splits "1h 30m" before each number that follows a unit.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut begin, mut after_unit) = (Vec::new(), 0, false);
+    for (at, c) in text.char_indices() {
+        if c.is_ascii_digit() && after_unit {
+            parts.push(&text[begin..at]);
+            begin = at;
+        }
+        if !c.is_whitespace() {
+            after_unit = c.is_alphabetic();
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
 /// Reads vCPU to the thousandth.
 pub(crate) fn parse_cpu(text: &str) -> Result<u32, String> {
     let wanted = "write a number with at most three decimals, such as \"4\" or \"0.5\"";
@@ -73,6 +115,8 @@ fn decimal(text: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -117,6 +161,62 @@ mod tests {
             ("", Err("is no number of vCPU")),
         ] {
             check(text, parse_cpu(text), want);
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_an_end() {
+        let seconds = |n| Ok(Duration::from_secs(n));
+        for (text, want) in [
+            ("90s", seconds(90)),
+            ("1h 30m", seconds(5400)),
+            ("1h30m", seconds(5400)),
+            ("1.5h", seconds(5400)),
+            ("1 h", seconds(3600)),
+            ("30days", seconds(30 * 24 * 3600)),
+            ("500ms", Ok(Duration::from_millis(500))),
+            ("90", Err("is no duration")),
+            ("1h 30", Err("is no duration")),
+            ("h", Err("is no duration")),
+            ("-5s", Err("is no duration")),
+            ("0s", Err("no time at all")),
+            ("0s 0ms", Err("no time at all")),
+            ("31days", Err("longer than 30 days")),
+            ("30days 1ms", Err("longer than 30 days")),
+            ("soon", Err("such as \"90s\"")),
+            ("", Err("is no duration")),
+            ("99999999999999999y", Err("is no duration")),
+            ("18446744073709551615s", Err("longer than 30 days")),
+            // A sum that `humantime` itself makes a panic of.
+            ("18446744073709551615s 1000ms", Err("longer than 30 days")),
+            (
+                "18446744073709551615s 18446744073709551615s",
+                Err("longer than 30 days"),
+            ),
+        ] {
+            check(text, parse_duration(text), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_duration_panic(text in "\\PC{0,30}|([0-9]{1,21}[. ]?(ns|us|µs|ms|s|m|h|days|w|M|y|x)? ?){0,5}") {
+            if let Ok(wait) = parse_duration(&text) {
+                prop_assert!(!wait.is_zero() && wait <= LONGEST_WAIT);
+            }
+        }
+
+        #[test]
+        fn what_is_taken_is_what_humantime_reads(a in 0..1_000_u32, b in 0..100_000_u32, unit in "[mh]", blank in " ?") {
+            let text = format!("{a}{unit}{blank}{b}s");
+            if let Ok(wait) = parse_duration(&text) {
+                prop_assert_eq!(Ok(wait), humantime::parse_duration(&text));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_a_size_or_a_number_panic(text in "\\PC{0,30}|[0-9]{0,40}[.]?[0-9]{0,40}(KiB|TiB|TB|x)?") {
+            drop((parse_size(&text), parse_cpu(&text)));
         }
     }
 

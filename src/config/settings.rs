@@ -89,6 +89,8 @@ pub struct Settings {
     pub log: Log,
     /// Where intents, records and tombstones live.
     pub state_directory: PathBuf,
+    /// The name that all carries which is launched, in place of one that is drawn and bound to this host.
+    pub manager: Option<String>,
     /// What this driver's machines are told from others by: a tag on each, the same on all hosts that share them.
     pub fleet: String,
     /// Tags of the administrator's own, for cost allocation; legal for AWS.

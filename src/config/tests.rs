@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+mod all;
 mod errors;
 mod go_driver;
 mod profiles;
 mod reading;
 mod warnings;
 
+use super::file::Keys;
 use super::keys::{Holds, Key, ROOT};
 use super::settings::{LogFormat, LogLevel, Rung, Style};
 use super::*;
@@ -18,6 +20,19 @@ fn parsed(text: &str) -> Loaded {
         Ok(loaded) => loaded,
         Err(e) => panic!("{e}\n{text}"),
     }
+}
+
+fn load_from(explicit: Option<&Path>, defaults: &[&Path]) -> Result<Loaded> {
+    examine_from(explicit, defaults).map_err(Refusal::first)
+}
+
+/// Returns all that is wrong, in order, each with its remedy.
+fn told(text: &str) -> Vec<(String, String)> {
+    let path = Path::new("f.toml");
+    let wrong = parse_all(text, path).expect_err(text);
+    let all = wrong.problems.iter();
+    let all = all.map(|p| (p.message(path), p.remedy.clone().unwrap_or_default()));
+    all.collect()
 }
 
 fn failed(text: &str) -> (String, String) {

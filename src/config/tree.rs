@@ -3,165 +3,59 @@
 //! Keys match without regard to case and by the Go driver's names; every known key keeps its
 //! place in the file, so that whatever is wrong with it later can name line and column. A key
 //! that nobody knows is taken out with a warning: the Go driver ignored such keys, and its users
-//! have them.
+//! have them. Where ignoring it would open something ([`super::unknown`]) it is a problem.
+//!
+//! What is wrong is taken out too, so that the rest can be read and all be told at once.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
+use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeArray, DeString, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue, Deserializer};
 
-use super::keys::{Holds, Key, RIVALS, ROOT, closest};
+use super::file::Keys;
+use super::keys::{Holds, Key, RIVALS, ROOT};
 use super::place::{Place, clip};
+use super::problem::Problem;
 use super::settings::Style;
-use crate::error::{Error, Result};
+use super::spots::{Misspelt, Spot, Spots};
+use super::unknown::{At, join, of_the_runner, opens_when_ignored, suggestion};
+
+/// So many values that are wrong are told. Each is found by reading all others again, and a file that holds more is no
+/// configuration.
+const MOST_VALUES: usize = 200;
 
 /// The file, put straight.
 pub(super) struct Tree<'i> {
     /// Known keys only, by their names in [`super::keys`].
-    pub(super) table: DeTable<'i>,
+    table: DeTable<'i>,
     /// Where each of them stands, by its full path.
     pub(super) spots: Spots,
     /// What was ignored.
     pub(super) warnings: Vec<String>,
+    /// What is wrong.
+    pub(super) problems: Vec<Problem>,
     /// The family of spellings.
     pub(super) style: Style,
 }
 
-/// Where every known key stands, and what unknown ones probably meant.
-#[derive(Debug, Default)]
-pub(super) struct Spots {
-    known: BTreeMap<String, Spot>,
-    meant: BTreeMap<String, Misspelt>,
-}
-
-/// A key that nobody knows, but whose right spelling can be guessed.
-#[derive(Debug)]
-pub(super) struct Misspelt {
-    /// Its full path as the file spells it.
-    pub(super) shown: String,
-    /// What it probably meant.
-    pub(super) advice: String,
-    /// Where it is.
-    pub(super) key: usize,
-}
-
-/// Where a key stands.
-#[derive(Debug)]
-pub(super) struct Spot {
-    /// Its full path as the file spells it.
-    shown: String,
-    /// The key alone as the file spells it.
-    name: String,
-    /// The table that it stands in, as a header.
-    header: Option<String>,
-    /// What it should hold, as TOML.
-    example: Option<&'static str>,
-    /// Where the key is.
-    pub(super) key: Range<usize>,
-    /// Where its value is.
-    value: Range<usize>,
-}
-
-impl Spots {
-    /// Returns where a key stands, if the file has it.
-    pub(super) fn get(&self, path: &str) -> Option<&Spot> {
-        self.known.get(path)
-    }
-
-    /// Returns what was probably meant for a key or table that the file does not have.
-    pub(super) fn meant(&self, path: &str) -> Option<&Misspelt> {
-        self.meant.get(path)
-    }
-
-    /// Returns where the first key of a table stands.
-    pub(super) fn first_below(&self, table: &str) -> Option<usize> {
-        self.known
-            .iter()
-            .filter(|(path, _)| {
-                path.strip_prefix(table)
-                    .is_some_and(|rest| rest.starts_with('.'))
-            })
-            .map(|(_, spot)| spot.key.start)
-            .min()
-    }
-
-    /// Returns the innermost key whose value holds the offset.
-    fn around(&self, offset: usize) -> Option<&Spot> {
-        self.known
-            .values()
-            .filter(|spot| {
-                spot.value.start <= offset && offset < spot.value.end.max(spot.value.start + 1)
-            })
-            .min_by_key(|spot| spot.value.len())
-    }
-
-    /// Returns the error for a value that serde refused.
-    pub(super) fn refused(&self, place: Place<'_>, error: &toml::de::Error) -> Error {
-        let offset = error.span().map_or(0, |span| span.start);
-        let Some(spot) = self.around(offset) else {
-            return place.error(offset, error.message());
-        };
-        spot.error_at(place, offset, error.message())
-    }
-}
-
-impl Spot {
-    /// Returns an error about this key's value whose remedy is elsewhere.
-    pub(super) fn plain_error(&self, place: Place<'_>, message: &str) -> Error {
-        place.error(self.value.start, &format!("{}: {message}", self.shown))
-    }
-
-    /// Returns an error about the key itself, with another one as an example where there is one.
-    pub(super) fn error_at_key(
-        &self,
-        place: Place<'_>,
-        message: &str,
-        better: Option<&str>,
-    ) -> Error {
-        let error = place.error(self.key.start, &format!("{}: {message}", self.shown));
-        match (better, self.example, &self.header) {
-            (Some(name), Some(example), Some(header)) => {
-                error.hint(format!("For example, under {header}: {name} = {example}"))
-            }
-            _ => error,
-        }
-    }
-
-    /// Returns an error about this key's value, with an example of a right one.
-    pub(super) fn error(&self, place: Place<'_>, message: &str) -> Error {
-        self.error_at(place, self.value.start, message)
-    }
-
-    fn error_at(&self, place: Place<'_>, offset: usize, message: &str) -> Error {
-        let error = place.error(offset, &format!("{}: {message}", self.shown));
-        match (self.example, &self.header) {
-            (None, _) => error,
-            (Some(example), None) => error.hint(format!("For example: {} = {example}", self.name)),
-            (Some(example), Some(header)) => error.hint(format!(
-                "For example, under {header}: {} = {example}",
-                self.name
-            )),
-        }
-    }
-}
-
 /// Puts a parsed file straight.
-pub(super) fn read<'i>(root: DeTable<'i>, place: Place<'_>) -> Result<Tree<'i>> {
+///
+/// # Errors
+/// Where it is no configuration of the driver at all.
+pub(super) fn read<'i>(root: DeTable<'i>, place: Place<'_>) -> Result<Tree<'i>, Problem> {
+    if let Some(name) = of_the_runner(&root) {
+        return Err(runners_own(&root, name, place));
+    }
     let mut reader = Reader {
         place,
         spots: Spots::default(),
         warnings: Vec::new(),
+        problems: Vec::new(),
         style: Style::GoDriver,
     };
-    let at = At {
-        path: String::new(),
-        shown: String::new(),
-        header: None,
-        in_profile: false,
-    };
-    let mut table = reader.table(root, ROOT, &at)?;
-    reader.rivals()?;
+    let mut table = reader.table(root, ROOT, &At::top());
+    reader.rivals();
     if reader.style == Style::GoDriver {
         drop_empty(&mut table);
     }
@@ -171,56 +65,92 @@ pub(super) fn read<'i>(root: DeTable<'i>, place: Place<'_>) -> Result<Tree<'i>> 
         table,
         spots: reader.spots,
         warnings: reader.warnings.into_iter().map(|(_, w)| w).collect(),
+        problems: reader.problems,
         style: reader.style,
     })
 }
 
-/// The table at hand.
-struct At {
-    path: String,
-    shown: String,
-    header: Option<String>,
-    in_profile: bool,
+fn runners_own(root: &DeTable<'_>, name: &str, place: Place<'_>) -> Problem {
+    let key = root.keys().find(|key| key.get_ref() == name);
+    let offset = key.map_or(0, |key| key.span().start);
+    place
+        .problem(offset, Some(name), "this is GitLab Runner's own configuration, not the driver's")
+        .hint(
+            "The driver has a file of its own: write /etc/gitlab-runner/aws-driver.toml, or name one by --config FILE before `custom` in each \
+             of the four *_args.",
+        )
 }
 
-impl At {
-    fn path_to(&self, name: &str) -> String {
-        join(&self.path, name)
-    }
-
-    fn shown_to(&self, name: &str) -> String {
-        join(&self.shown, name)
+impl Tree<'_> {
+    /// Reads all values. Each that is wrong is noted and taken out; nothing is returned where not even that can be done.
+    pub(super) fn values(&mut self, place: Place<'_>) -> Option<Keys> {
+        for _ in 0..MOST_VALUES {
+            let table = Spanned::new(0..0, self.table.clone());
+            let error = match Keys::deserialize(Deserializer::from(table)) {
+                Ok(keys) => return Some(keys),
+                Err(error) => error,
+            };
+            let offset = error.span().map_or(0, |span| span.start);
+            let Some((path, spot)) = self.spots.around(offset) else {
+                let problem = place.problem(offset, None, error.message());
+                self.problems.push(problem);
+                return None;
+            };
+            let problem = spot.problem_at(place, offset, error.message());
+            let (path, key) = (path.to_owned(), spot.key.clone());
+            self.problems.push(problem);
+            self.spots.add_broken(&path);
+            if !take_out(&mut self.table, &key) {
+                return None;
+            }
+        }
+        None
     }
 }
 
-fn join(table: &str, name: &str) -> String {
-    if table.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{table}.{name}")
-    }
+/// Takes out the key that stands there.
+fn take_out(table: &mut DeTable<'_>, key: &Range<usize>) -> bool {
+    let mut found = false;
+    *table = std::mem::take(table)
+        .into_iter()
+        .filter_map(|(name, mut value)| {
+            if name.span() == *key {
+                found = true;
+                return None;
+            }
+            match value.get_mut() {
+                DeValue::Table(inner) => found |= take_out(inner, key),
+                DeValue::Array(items) => {
+                    for item in items.iter_mut() {
+                        if let DeValue::Table(inner) = item.get_mut() {
+                            found |= take_out(inner, key);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            Some((name, value))
+        })
+        .collect();
+    found
 }
 
 struct Reader<'a> {
     place: Place<'a>,
     spots: Spots,
     warnings: Vec<(usize, String)>,
+    problems: Vec<Problem>,
     style: Style,
 }
 
 impl Reader<'_> {
-    fn table<'i>(
-        &mut self,
-        table: DeTable<'i>,
-        keys: &'static [Key],
-        at: &At,
-    ) -> Result<DeTable<'i>> {
+    fn table<'i>(&mut self, table: DeTable<'i>, keys: &'static [Key], at: &At) -> DeTable<'i> {
         let mut out = DeTable::new();
         for (name, value) in table {
             let written = show_key(name.get_ref());
             let lower = name.get_ref().to_lowercase();
             let Some(key) = keys.iter().find(|key| key.is(&lower)) else {
-                self.unknown(name.span(), &written, &lower, keys, at)?;
+                self.unknown(name.span(), &written, &lower, value.get_ref(), keys, at);
                 continue;
             };
             if !key.is_go(&lower) {
@@ -239,16 +169,22 @@ impl Reader<'_> {
                 value: value.span(),
             };
             if let Some(other) = self.spots.get(&path) {
-                return Err(self.twice(other, &spot));
+                self.problems.push(twice(self.place, other, &spot));
+                continue;
             }
-            let value = self.value(value, key, &spot, &path, at.in_profile)?;
-            self.spots.known.insert(path, spot);
-            out.insert(
-                Spanned::new(name.span(), DeString::Borrowed(key.name)),
-                value,
-            );
+            match self.value(value, key, &spot, &path) {
+                Ok(value) => {
+                    let name = Spanned::new(name.span(), DeString::Borrowed(key.name));
+                    out.insert(name, value);
+                }
+                Err(problem) => {
+                    self.problems.push(problem);
+                    self.spots.add_broken(&path);
+                }
+            }
+            self.spots.add(path, spot);
         }
-        Ok(out)
+        out
     }
 
     fn value<'i>(
@@ -257,14 +193,12 @@ impl Reader<'_> {
         key: &'static Key,
         spot: &Spot,
         path: &str,
-        in_profile: bool,
-    ) -> Result<Spanned<DeValue<'i>>> {
+    ) -> Result<Spanned<DeValue<'i>>, Problem> {
         let span = value.span();
-        let at = |path: String, shown: String, header: String, in_profile| At {
+        let at = |path: String, shown: String, header: String| At {
             path,
             shown,
             header: Some(header),
-            in_profile,
         };
         let value = match (&key.holds, value.into_inner()) {
             (Holds::Value(_), value) => value,
@@ -273,26 +207,35 @@ impl Reader<'_> {
                 DeValue::Table(table)
             }
             (Holds::Table(keys), DeValue::Table(table)) => {
-                let header = header(&spot.shown);
-                let at = at(path.to_owned(), spot.shown.clone(), header, in_profile);
-                DeValue::Table(self.table(table, keys, &at)?)
+                let at = at(path.to_owned(), spot.shown.clone(), header(&spot.shown));
+                DeValue::Table(self.table(table, keys, &at))
             }
             (Holds::Tables(keys), DeValue::Array(array)) => {
                 let mut out = DeArray::new();
                 for (i, item) in array.into_iter().enumerate() {
-                    let span = item.span();
-                    let DeValue::Table(table) = item.into_inner() else {
-                        return Err(self.not_a_table(span.start, key, spot, "something else"));
+                    let (item_span, path) = (item.span(), format!("{path}[{i}]"));
+                    let table = match item.into_inner() {
+                        DeValue::Table(table) => {
+                            let shown = format!("{}[{i}]", spot.shown);
+                            let item = Spot {
+                                shown: shown.clone(),
+                                key: item_span.clone(),
+                                value: item_span.clone(),
+                                ..spot.clone()
+                            };
+                            self.spots.add(path.clone(), item);
+                            let at = at(path, shown, format!("[[{}]]", spot.name));
+                            self.table(table, keys, &at)
+                        }
+                        other => {
+                            let found = article(other.type_str());
+                            let problem = self.not_a_table(item_span.start, key, spot, &found);
+                            self.problems.push(problem);
+                            self.spots.add_broken(&path);
+                            DeTable::new()
+                        }
                     };
-                    let header = format!("[[{}]]", spot.name);
-                    let at = at(
-                        format!("{path}[{i}]"),
-                        format!("{}[{i}]", spot.shown),
-                        header,
-                        true,
-                    );
-                    let table = DeValue::Table(self.table(table, keys, &at)?);
-                    out.push(Spanned::new(span, table));
+                    out.push(Spanned::new(item_span, DeValue::Table(table)));
                 }
                 DeValue::Array(out)
             }
@@ -315,19 +258,20 @@ impl Reader<'_> {
                 key: name.span(),
                 value: value.span(),
             };
-            self.spots.known.insert(join(path, name.get_ref()), spot);
+            self.spots.add(join(path, name.get_ref()), spot);
         }
     }
 
-    fn not_a_table(&self, offset: usize, key: &Key, spot: &Spot, found: &str) -> Error {
+    fn not_a_table(&self, offset: usize, key: &Key, spot: &Spot, found: &str) -> Problem {
         let (wanted, header) = match key.holds {
             Holds::Tables(_) => ("a list of tables", format!("[[{}]]", spot.name)),
             _ => ("a table", format!("[{}]", spot.name)),
         };
         self.place
-            .error(
+            .problem(
                 offset,
-                &format!("{}: expected {wanted}, found {found}", spot.shown),
+                Some(&spot.shown),
+                &format!("expected {wanted}, found {found}"),
             )
             .hint(format!(
                 "Write {header} on a line of its own and the keys below it."
@@ -335,86 +279,94 @@ impl Reader<'_> {
     }
 
     /// Warns about a key that nobody knows, or refuses one that would open something; in a profile, a known key that holds for
-    /// all jobs is an error.
+    /// all jobs is refused in other words.
     fn unknown(
         &mut self,
         span: Range<usize>,
         written: &str,
         lower: &str,
+        value: &DeValue<'_>,
         keys: &'static [Key],
         at: &At,
-    ) -> Result<()> {
-        let shown = at.shown_to(written);
-        let in_profile_itself = at.in_profile && at.path.ends_with(']');
+    ) {
+        let (shown, offset) = (at.shown_to(written), span.start);
+        let problem = |cause: &str| self.place.problem(offset, Some(&shown), cause);
         let for_all = |key: &&Key| key.is(lower) && !key.in_profile;
-        if in_profile_itself && let Some(key) = ROOT.iter().find(for_all) {
-            let message = format!("{shown}: no profile can set this, it holds for every job");
+        if at.is_profile()
+            && let Some(key) = ROOT.iter().find(for_all)
+        {
             let what = match key.holds {
                 Holds::Value(_) => written.to_owned(),
                 _ => format!("[{written}]"),
             };
-            return Err(self
-                .place
-                .error(span.start, &message)
-                .hint(format!("Put {what} above the first [[profile]].")));
+            let problem = problem("no profile can set this, it holds for every job")
+                .hint(format!("Put {what} above the first [[profile]]."));
+            self.problems.push(problem);
+            return;
         }
-        let suggested = suggestion(written, lower, keys, at);
-        if let Some(remedy) = opens_when_ignored(at, suggested.as_ref().map(|(_, path)| &**path)) {
-            let advice = suggested.map_or_else(String::new, |(advice, _)| format!("; {advice}"));
-            let message = format!("{shown}: there is no such key{advice}");
-            return Err(self.place.error(span.start, &message).hint(remedy));
-        }
-        let line = self.place.line(span.start);
-        let path = self.place.path.display();
-        let mut warning = format!("{path}:{line}: unknown key {shown} is ignored");
-        if let Some((advice, meant)) = suggested {
-            warning = format!("{warning}; {advice}");
-            let key = span.start;
-            self.spots
-                .meant
-                .insert(meant, Misspelt { shown, advice, key });
-        }
-        self.warnings.push((span.start, warning));
-        Ok(())
-    }
-
-    fn twice(&self, one: &Spot, other: &Spot) -> Error {
-        let (first, second) = if one.key.start < other.key.start {
-            (one, other)
+        let suggested = suggestion(written, lower, value, keys, at);
+        let opening = opens_when_ignored(written, value, at, suggested.as_ref());
+        let advice = suggested.as_ref().map(|s| s.advice.clone());
+        if let Some(opening) = opening {
+            let looks = |name| format!("did you mean {name}?");
+            let advice = advice.or(opening.meant.map(looks));
+            let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+            let problem = problem(&format!("there is no such key{advice}")).hint(opening.remedy);
+            self.problems.push(problem);
+            self.spots.add_broken(&at.path_to(lower));
         } else {
-            (other, one)
-        };
-        let line = self.place.line(first.key.start);
-        let message = format!(
-            "{}: the same is set in line {line} as {}",
-            second.shown, first.shown
-        );
-        self.place.error(second.key.start, &message).hint(format!(
-            "Keep one of the two lines, {line} or {}.",
-            self.place.line(second.key.start)
-        ))
+            let line = self.place.line(offset);
+            let path = self.place.path.display();
+            let mut warning = format!("{path}:{line}: unknown key {shown} is ignored");
+            if let Some(advice) = advice {
+                warning = format!("{warning}; {advice}");
+            }
+            self.warnings.push((offset, warning));
+        }
+        if let Some(suggested) = suggested {
+            let misspelt = Misspelt {
+                shown,
+                advice: suggested.advice,
+                key: offset,
+                refused: opening.is_some(),
+            };
+            self.spots.add_misspelt(suggested.meant, misspelt);
+        }
     }
 
     /// Refuses two keys of different names that set the same thing.
-    fn rivals(&self) -> Result<()> {
-        let profiles = self
-            .spots
-            .known
-            .keys()
-            .filter_map(|path| path.find("].").map(|end| &path[..end + 2]));
-        for prefix in std::iter::once("").chain(profiles) {
+    fn rivals(&mut self) {
+        let ends = |path: &str| path.find("].").map(|end| path[..end + 2].to_owned());
+        let mut prefixes: Vec<String> = self.spots.paths().filter_map(ends).collect();
+        prefixes.push(String::new());
+        prefixes.sort();
+        prefixes.dedup();
+        for prefix in prefixes {
             for (a, b) in RIVALS {
                 let found = (
                     self.spots.get(&format!("{prefix}{a}")),
                     self.spots.get(&format!("{prefix}{b}")),
                 );
                 if let (Some(a), Some(b)) = found {
-                    return Err(self.twice(a, b));
+                    self.problems.push(twice(self.place, a, b));
                 }
             }
         }
-        Ok(())
     }
+}
+
+fn twice(place: Place<'_>, one: &Spot, other: &Spot) -> Problem {
+    let (first, second) = if one.key.start < other.key.start {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    let line = place.line(first.key.start);
+    let cause = format!("the same is set in line {line} as {}", first.shown);
+    let again = place.line(second.key.start);
+    place
+        .problem(second.key.start, Some(&second.shown), &cause)
+        .hint(format!("Keep one of the two lines, {line} or {again}."))
 }
 
 /// Returns the header that a table stands under: a profile's tables are named without its number.
@@ -423,58 +375,6 @@ fn header(shown: &str) -> String {
         Some(((before, _), (_, after))) => format!("[{before}{after}]"),
         None => format!("[{shown}]"),
     }
-}
-
-/// Returns what to do about an unknown key that is not safely ignored: it narrows something, which would be wider without.
-fn opens_when_ignored(at: &At, meant: Option<&str>) -> Option<&'static str> {
-    if at.path.ends_with(".match") {
-        return Some(
-            "Ignored, it would let the profile hold for more jobs than meant: correct the name, or take it out.",
-        );
-    }
-    let meant = meant?.rsplit('.').next()?;
-    (meant == "limits").then_some(
-        "Ignored, jobs might choose what it was to forbid: correct the name, or take it out.",
-    )
-}
-
-/// Says what an unknown key probably meant, another name here or the same in another table, and where that would stand.
-fn suggestion(
-    written: &str,
-    lower: &str,
-    keys: &'static [Key],
-    at: &At,
-) -> Option<(String, String)> {
-    // Who writes CamelCase has a Go-driver file and is best served with that driver's names.
-    let camel = written.contains(char::is_uppercase);
-    let shown = |key: &Key| match key.go {
-        Some(go) if camel || key.only_go() => go,
-        _ => key.name,
-    };
-    if let Some(name) = closest(lower, keys.iter().map(shown)) {
-        let key = keys.iter().find(|key| shown(key) == name)?;
-        return Some((format!("did you mean {name}?"), at.path_to(key.name)));
-    }
-    if at.in_profile {
-        return None;
-    }
-    if at.header.is_some()
-        && let Some(key) = ROOT.iter().find(|key| key.is(lower))
-    {
-        let advice = "it belongs at the top of the file, above the first [table]";
-        return Some((advice.to_owned(), key.name.to_owned()));
-    }
-    let tables = ROOT
-        .iter()
-        .filter(|table| matches!(table.holds, Holds::Table(_)));
-    let (table, key) = tables
-        .filter_map(|table| Some((table, table.children().iter().find(|key| key.is(lower))?)))
-        .next()?;
-    let name = table.go.filter(|_| camel).unwrap_or(table.name);
-    Some((
-        format!("did you mean {written} under [{name}]?"),
-        join(table.name, key.name),
-    ))
 }
 
 /// Takes out empty strings: to the Go driver, empty is as good as absent.

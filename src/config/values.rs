@@ -24,10 +24,10 @@ use self::aws::{
 };
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
-    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_profile_name, parse_text,
-    parse_username, parse_wait,
+    no_nul, parse_absolute, parse_fit, parse_log_format, parse_log_level, parse_manager,
+    parse_profile_name, parse_project_fit, parse_ref_fit, parse_text, parse_username,
 };
-use super::quantity::{parse_cpu, parse_size};
+use super::quantity::{parse_cpu, parse_duration, parse_size};
 use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
 
 /// What a list of rungs looks like.
@@ -45,6 +45,12 @@ macro_rules! words {
 words! {
     /// Reads text that must say something.
     text -> String = "text in quotes", parse_text;
+    /// Reads a pattern of a project's path.
+    project_fit -> String = "a pattern such as \"group/**\"", parse_project_fit;
+    /// Reads a pattern of a branch or tag.
+    ref_fit -> String = "a pattern such as \"release/*\"", parse_ref_fit;
+    /// Reads a pattern of an image.
+    image_fit -> String = "a pattern such as \"docker:*\"", parse_fit;
     /// Reads a path.
     path -> PathBuf = "a path in quotes", |s| parse_text(s).map(PathBuf::from);
     /// Reads an absolute directory for the Runner.
@@ -52,7 +58,7 @@ words! {
     /// Reads a login name.
     username -> String = "a login name such as \"root\"", parse_username;
     /// Reads a duration.
-    wait -> Duration = "a duration such as \"90s\" or \"5m\"", parse_wait;
+    wait -> Duration = "a duration such as \"90s\" or \"5m\"", parse_duration;
     /// Reads a size in bytes.
     size -> u64 = "a size such as \"8GiB\"", parse_size;
     /// Reads a number of vCPU, in thousandths.
@@ -63,6 +69,7 @@ words! {
     log_format -> LogFormat = "a format such as \"text\"", parse_log_format;
     /// Reads a tag's value.
     tag_value -> String = "text in quotes", parse_tag_value;
+    manager -> String = "a name such as \"ci-bastion\"", parse_manager;
     /// Reads a container's name.
     container -> String = "a container's name such as \"ci-coordinator\"", parse_container;
     /// Reads a role's ARN.

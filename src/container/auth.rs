@@ -7,7 +7,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::image::{self, HUB};
+use super::image::{HUB, Reference, ecr_region};
 use crate::runner::containers::{Containers, Credential, Secret};
 
 /// What docker calls its own registry in a configuration.
@@ -49,13 +49,17 @@ impl Login {
 /// Returns how the registry of an image is logged in to.
 #[must_use]
 pub fn login(name: &str, job: &Containers) -> Login {
+    // What docker reads otherwise than we do must not get the password of what we read.
+    let Ok(image) = Reference::parse(name) else {
+        return Login::Machine;
+    };
     let own = job.auth_config.as_ref().map(|text| parse(&text.0));
-    let own = own.and_then(|config| of_config(name, &config.unwrap_or_default()));
-    if let Some(config) = own.or_else(|| of_job(name, &job.credentials)) {
+    let own = own.and_then(|config| of_config(&image, &config.unwrap_or_default()));
+    if let Some(config) = own.or_else(|| of_job(&image, &job.credentials)) {
         return Login::Config(Secret(config.to_string()));
     }
-    let registry = image::registry(name);
-    match image::ecr_region(registry) {
+    let registry = image.registry();
+    match ecr_region(registry) {
         Some(region) => Login::Ecr {
             registry: registry.to_owned(),
             region: region.to_owned(),
@@ -86,19 +90,19 @@ fn parse(text: &str) -> Result<Value, String> {
 
 /// Takes from a configuration what is about the image's registry: a helper, else the entry with the longest path that
 /// the image lies below, else the helper for all.
-fn of_config(name: &str, config: &Value) -> Option<Value> {
-    let key = key_of(name);
+fn of_config(image: &Reference, config: &Value) -> Option<Value> {
+    let key = key_of(image);
     let is_helper = |helper: &&str| {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         !helper.is_empty() && helper.bytes().all(fits)
     };
     let helpers = entries(&config["credHelpers"]);
-    let mut helpers = helpers.filter(|(host, _)| reach(host, name).is_some());
+    let mut helpers = helpers.filter(|(host, _)| reach(host, image).is_some());
     if let Some(helper) = helpers.find_map(|(_, helper)| helper.as_str().filter(is_helper)) {
         return Some(json!({ "credHelpers": { key: helper } }));
     }
     let fitting = entries(&config["auths"])
-        .filter_map(|(host, entry)| Some((reach(host, name)?, login_of(entry)?)));
+        .filter_map(|(host, entry)| Some((reach(host, image)?, login_of(entry)?)));
     if let Some((_, entry)) = fitting.max_by_key(|(reach, _)| *reach) {
         return Some(json!({ "auths": { key: entry } }));
     }
@@ -126,13 +130,13 @@ fn login_of(entry: &Value) -> Option<Value> {
     (!login.is_empty()).then_some(Value::Object(login))
 }
 
-fn of_job(name: &str, credentials: &[Credential]) -> Option<Value> {
+fn of_job(image: &Reference, credentials: &[Credential]) -> Option<Value> {
     let fitting = credentials
         .iter()
-        .filter_map(|c| Some((reach(&c.registry, name)?, c)));
+        .filter_map(|c| Some((reach(&c.registry, image)?, c)));
     let (_, credential) = fitting.max_by_key(|(reach, _)| *reach)?;
     let auth = basic(&credential.username, &credential.password.0);
-    Some(json!({ "auths": { key_of(name): { "auth": auth } } }))
+    Some(json!({ "auths": { key_of(image): { "auth": auth } } }))
 }
 
 fn basic(username: &str, password: &str) -> String {
@@ -140,15 +144,15 @@ fn basic(username: &str, password: &str) -> String {
 }
 
 /// Returns under which name docker looks for an image's registry.
-fn key_of(name: &str) -> String {
-    match image::full(name).split_once('/') {
-        Some((HUB, _)) | None => HUB_KEY.to_owned(),
-        Some((registry, _)) => registry.to_owned(),
+fn key_of(image: &Reference) -> &str {
+    match image.registry() {
+        HUB => HUB_KEY,
+        registry => registry,
     }
 }
 
 /// Returns how much of an image's name an entry names, where it is about that image: its registry, or a path in it.
-fn reach(entry: &str, name: &str) -> Option<usize> {
+fn reach(entry: &str, image: &Reference) -> Option<usize> {
     let entry = entry.split_once("://").map_or(entry, |(_, rest)| rest);
     let entry = entry.trim_end_matches('/');
     let entry = entry
@@ -160,9 +164,10 @@ fn reach(entry: &str, name: &str) -> Option<usize> {
         "index.docker.io" | "registry-1.docker.io" => HUB,
         host => host,
     };
-    let full = image::full(name);
-    let below = image::bare(&full).strip_prefix(host)?.strip_prefix('/')?;
-    let rest = below.strip_prefix(path)?;
+    if host != image.registry() {
+        return None;
+    }
+    let rest = image.path().strip_prefix(path)?;
     (path.is_empty() || rest.is_empty() || rest.starts_with('/')).then_some(path.len())
 }
 
@@ -213,7 +218,19 @@ mod tests {
         // Nothing of another registry goes along.
         let whole = config("r.example:5000/a", &job);
         assert_eq!(whole["auths"].as_object().unwrap().len(), 1);
-        assert_eq!(login("r.example:5001/a", &job), Login::Machine);
+        for other in [
+            "r.example:5001/a",
+            "R.EXAMPLE:5000/a",
+            "EVIL/r.example:5000/a",
+            "docker.io/r.example:5000/a",
+            "r.example:5000//a",
+            "r.example:5000@evil/a",
+        ] {
+            assert_eq!(login(other, &job), Login::Machine, "{other}");
+        }
+        // A capital makes a registry of what looks like the hub's.
+        assert_eq!(login("Docker.io/a", &job), Login::Machine);
+        assert_eq!(login("EVIL/library/x", &job), Login::Machine);
         assert_eq!(login("r.example:5000.evil/a", &job), Login::Machine);
     }
 
@@ -235,7 +252,7 @@ mod tests {
     #[test]
     fn ecr_is_the_roles_where_nobody_else_has_a_key() {
         let name = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1";
-        let registry = image::registry(name);
+        let registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
         let Login::Ecr { region, .. } = login(name, &job(None, &["r.example"])) else {
             panic!();
         };

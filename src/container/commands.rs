@@ -358,5 +358,5 @@ pub fn ports(service: &Service, looked: &Looked) -> Vec<u16> {
 /// Whether an image's registry is one of ECR that this machine's role opens.
 #[must_use]
 pub fn is_ecr(name: &str) -> bool {
-    ecr_region(image::registry(name)).is_some()
+    image::registry(name).is_some_and(|registry| ecr_region(&registry).is_some())
 }

@@ -1,79 +1,271 @@
-//! Names of images, read as docker reads them: `[REGISTRY/]PATH[:TAG][@DIGEST]`.
+//! Names of images, read as docker reads them: `[REGISTRY/]PATH[:TAG][@DIGEST]`, by the grammar of
+//! github.com/distribution/reference. Whoever asks where an image comes from asks here, so that no two answers differ.
 
 use crate::config::pattern;
 
 /// Where images come from whose name begins with no registry.
 pub const HUB: &str = "docker.io";
+/// Its older name.
+const OLD_HUB: &str = "index.docker.io";
+/// Where the hub's images of one part lie.
+const LIBRARY: &str = "library";
+
+/// The longest name, registry and all.
+const LONGEST_NAME: usize = 255;
+/// The longest tag.
+const LONGEST_TAG: usize = 128;
+/// An image's id, which docker takes for no name.
+const ID: usize = 64;
+/// The digests that docker knows, and how many hexadecimal digits they have.
+const DIGESTS: [(&str, usize); 3] = [("sha256", 64), ("sha384", 96), ("sha512", 128)];
 
 /// What parts a name, and so ends what one `*` may stand for.
-const SEPARATORS: &[char] = &['/'];
+const SEPARATORS: &[char] = &['/', ':', '@'];
 
-/// Returns whether docker could take this for a name; never for an option.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
-    name.bytes().all(fits)
-        && name
-            .as_bytes()
-            .first()
-            .is_some_and(u8::is_ascii_alphanumeric)
+/// An image's name, taken apart, with all that docker fills in but the tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    registry: String,
+    path: String,
+    tag: Option<String>,
+    digest: Option<String>,
 }
 
-/// Returns the name without tag and digest.
-#[must_use]
-pub fn bare(name: &str) -> &str {
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    match name.rsplit_once(':') {
-        // What follows the last slash alone: before it, a colon begins a port.
-        Some((bare, tag)) if !tag.contains('/') => bare,
-        _ => name,
+impl Reference {
+    /// Takes a name apart.
+    ///
+    /// # Errors
+    /// Says what is wrong with what docker would not take, or would take for something else than its text says.
+    pub fn parse(name: &str) -> Result<Self, &'static str> {
+        if name.len() == ID && name.bytes().all(is_hex) {
+            return Err("64 hexadecimal digits are an image's id");
+        }
+        let (name, digest) = match name.split_once('@') {
+            Some((name, digest)) => (name, Some(digest)),
+            None => (name, None),
+        };
+        let (registry, rest) = match name.split_once('/') {
+            Some((first, rest)) if is_registry(first) => (first, rest),
+            _ => (HUB, name),
+        };
+        // A path has no colon, and the registry's port is gone.
+        let (path, tag) = match rest.split_once(':') {
+            Some((path, tag)) => (path, Some(tag)),
+            None => (rest, None),
+        };
+        if registry != HUB && !is_host_and_port(registry) {
+            return Err("its registry is no host");
+        }
+        if path.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err("a path has no capitals");
+        }
+        if !path.split('/').all(is_path_part) {
+            return Err(
+                "a path has small letters and digits, with . _ - between them and / between its parts",
+            );
+        }
+        if !tag.is_none_or(is_tag) {
+            return Err("a tag has up to 128 letters, digits, _ . -");
+        }
+        if !digest.is_none_or(is_digest) {
+            return Err("a digest is sha256: and 64 hexadecimal digits");
+        }
+        let registry = if registry == OLD_HUB { HUB } else { registry };
+        let path = match registry == HUB && !path.contains('/') {
+            true => format!("{LIBRARY}/{path}"),
+            false => path.to_owned(),
+        };
+        if registry.len() + 1 + path.len() > LONGEST_NAME {
+            return Err("a name has up to 255 characters");
+        }
+        Ok(Self {
+            registry: registry.to_owned(),
+            path,
+            tag: tag.map(str::to_owned),
+            digest: digest.map(str::to_owned),
+        })
+    }
+
+    /// Returns the registry.
+    #[must_use]
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// Returns where it lies in the registry.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the name with all that docker fills in but the tag: `docker.io/library/ruby:3` for `ruby:3`.
+    #[must_use]
+    pub fn full(&self) -> String {
+        let mut full = format!("{}/{}", self.registry, self.path);
+        for (mark, part) in [(':', &self.tag), ('@', &self.digest)] {
+            if let Some(part) = part {
+                full.push(mark);
+                full += part;
+            }
+        }
+        full
+    }
+
+    /// Returns whether a pattern fits, however the name is written. One without a tag fits every tag and every digest. Docker
+    /// ignores the tag of a name with a digest, so no pattern of tags says anything of such an image: one without a tag fits
+    /// it, or one with that very digest.
+    #[must_use]
+    pub fn fits(&self, pattern: &str) -> bool {
+        let (pattern, digest) = match pattern.split_once('@') {
+            Some((pattern, digest)) => (pattern, Some(digest)),
+            None => (pattern, None),
+        };
+        let last = pattern.rfind('/').map_or(0, |slash| slash + 1);
+        // Before the last slash, a colon begins a port.
+        let (name, tag) = match pattern[last..].find(':') {
+            Some(colon) => (&pattern[..last + colon], Some(&pattern[last + colon + 1..])),
+            None => (pattern, None),
+        };
+        let right = match (&self.digest, tag, digest) {
+            (Some(own), _, Some(digest)) => own == digest,
+            (None, _, Some(_)) | (Some(_), Some(_), None) => false,
+            (_, None, None) => true,
+            (None, Some(tag), None) => {
+                let own = self.tag.as_deref();
+                own.is_some_and(|own| pattern::fits(tag, own, SEPARATORS))
+            }
+        };
+        let spelt = |spelling: &String| pattern::fits(name, spelling, SEPARATORS);
+        right && self.spellings().iter().any(spelt)
+    }
+
+    /// Returns the name, without tag and digest, in all the ways in which docker takes it.
+    fn spellings(&self) -> Vec<String> {
+        let full = format!("{}/{}", self.registry, self.path);
+        if self.registry != HUB {
+            return vec![full];
+        }
+        let mut all = vec![format!("{OLD_HUB}/{}", self.path), self.path.clone()];
+        if let Some(short) = self.path.strip_prefix("library/") {
+            all.extend([
+                short.to_owned(),
+                format!("{HUB}/{short}"),
+                format!("{OLD_HUB}/{short}"),
+            ]);
+        }
+        // A path of the hub may begin with what looks like another registry: `docker.io/r.example.com/a` is not there.
+        all.retain(|spelling| {
+            Self::parse(spelling).is_ok_and(|r| r.registry == HUB && r.path == self.path)
+        });
+        all.push(full);
+        all
     }
 }
 
-/// Returns the registry: the first part, where it looks like a host.
-#[must_use]
-pub fn registry(name: &str) -> &str {
-    match name.split_once('/') {
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        _ => HUB,
-    }
+/// Whether the first part of a name is a registry, by docker's rule: it looks like a host, or has a capital, which no path
+/// has.
+fn is_registry(first: &str) -> bool {
+    first == "localhost" || first.contains(|c: char| c == '.' || c == ':' || c.is_uppercase())
 }
 
-/// Returns the name with all that docker fills in but the tag: `docker.io/library/ruby:3` for `ruby:3`.
-#[must_use]
-pub fn full(name: &str) -> String {
-    let path = match name.split_once('/') {
-        Some((first, path)) if first == registry(name) => path,
-        _ => name,
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|t| t.split_once(']')) {
+        Some((address, "")) => (Host::Six(address), None),
+        Some((address, rest)) => match rest.strip_prefix(':') {
+            Some(port) => (Host::Six(address), Some(port)),
+            None => return false,
+        },
+        None => match text.split_once(':') {
+            Some((host, port)) => (Host::Name(host), Some(port)),
+            None => (Host::Name(text), None),
+        },
     };
-    match registry(name) {
-        // Its older name.
-        HUB | "index.docker.io" if !bare(path).contains('/') => format!("{HUB}/library/{path}"),
-        HUB | "index.docker.io" => format!("{HUB}/{path}"),
-        registry => format!("{registry}/{path}"),
-    }
+    let is_label = |label: &str| {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty()
+            && label.bytes().all(fits)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let host_fits = match host {
+        Host::Six(address) => {
+            !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':')
+        }
+        Host::Name(name) => name.split('.').all(is_label),
+    };
+    host_fits
+        && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Returns whether a pattern of `[limits] images` fits: the name as written or in full; a pattern without a tag fits
-/// every tag.
+/// A host as it is written.
+enum Host<'a> {
+    /// A name, or an address of version 4.
+    Name(&'a str),
+    /// What stands between the brackets.
+    Six(&'a str),
+}
+
+/// Whether letters and digits stand on both sides of each `.`, `_`, `__` or row of `-`.
+fn is_path_part(part: &str) -> bool {
+    let is_word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = part.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
+    let between = bytes
+        .split(is_word)
+        .filter(|separator| !separator.is_empty());
+    is_word(first)
+        && is_word(last)
+        && between
+            .into_iter()
+            .all(|s| matches!(s, b"." | b"_" | b"__") || s.iter().all(|b| *b == b'-'))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    tag.len() <= LONGEST_TAG
+        && tag.bytes().next().is_some_and(is_word)
+        && tag.bytes().all(|b| is_word(b) || b == b'.' || b == b'-')
+}
+
+fn is_digest(digest: &str) -> bool {
+    digest.split_once(':').is_some_and(|(algorithm, digits)| {
+        DIGESTS.contains(&(algorithm, digits.len())) && digits.bytes().all(is_hex)
+    })
+}
+
+fn is_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+}
+
+/// Returns the registry of an image; `None` where that is no image's name.
 #[must_use]
-pub fn fits(pattern: &str, name: &str) -> bool {
-    let full = full(name);
-    let all = [name, bare(name), &full, bare(&full)];
-    all.iter().any(|n| pattern::fits(pattern, n, SEPARATORS))
+pub fn registry(name: &str) -> Option<String> {
+    Reference::parse(name).ok().map(|image| image.registry)
 }
 
-/// Returns the host names that GitLab's docker executor makes of a service's image: the registry without its port and
-/// the path, with `__` for each slash, and with `-`, which is legal.
+/// Returns the host names that GitLab's docker executor makes of a service's image, as it is written: the registry without
+/// its port and the path, with `__` for each slash, and with `-`, which is legal.
 #[must_use]
 pub fn aliases(name: &str) -> Vec<String> {
-    let bare = bare(name);
-    let bare = match bare.split_once('/') {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let name = match name[last..].find(':') {
+        Some(colon) => &name[..last + colon],
+        None => name,
+    };
+    let bare = match name.split_once('/') {
         Some((host, path)) => {
-            let host = host.split_once(':').map_or(host, |(host, _)| host);
+            let end = match host.rfind(']') {
+                Some(bracket) => bracket + 1,
+                None => host.find(':').unwrap_or(host.len()),
+            };
+            // An address of version 6 is no name as it is.
+            let host = host[..end].replace(['[', ']'], "").replace(':', "-");
             format!("{host}/{path}")
         }
-        None => bare.to_owned(),
+        None => name.to_owned(),
     };
     let mut all = vec![bare.replace('/', "__")];
     if bare.contains('/') {
@@ -103,125 +295,4 @@ pub fn ecr_region(registry: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_taken_apart_as_docker_does() {
-        for (name, plain, registry_of, whole) in [
-            ("ruby", "ruby", HUB, "docker.io/library/ruby"),
-            ("ruby:3.4", "ruby", HUB, "docker.io/library/ruby:3.4"),
-            (
-                "bitnami/redis",
-                "bitnami/redis",
-                HUB,
-                "docker.io/bitnami/redis",
-            ),
-            (
-                "docker.io/ruby",
-                "docker.io/ruby",
-                "docker.io",
-                "docker.io/library/ruby",
-            ),
-            (
-                "index.docker.io/a/b:1",
-                "index.docker.io/a/b",
-                "index.docker.io",
-                "docker.io/a/b:1",
-            ),
-            ("localhost/a", "localhost/a", "localhost", "localhost/a"),
-            (
-                "r.example:5000/g/p",
-                "r.example:5000/g/p",
-                "r.example:5000",
-                "r.example:5000/g/p",
-            ),
-            (
-                "r.example:5000/g/p:1@sha256:00",
-                "r.example:5000/g/p",
-                "r.example:5000",
-                "r.example:5000/g/p:1@sha256:00",
-            ),
-        ] {
-            assert!(is_name(name));
-            assert_eq!((bare(name), registry(name)), (plain, registry_of));
-            assert_eq!(full(name), whole);
-        }
-        for name in ["", "-v", "a b", "a\nb", "a'b", "$(x)", "/a"] {
-            assert!(!is_name(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_pattern_fits_the_name_in_any_of_its_forms() {
-        for (pattern, name, want) in [
-            ("ruby", "ruby:3", true),
-            ("ruby:*", "ruby:3", true),
-            ("ruby:*", "ruby", false),
-            ("ruby:3.*", "ruby:4", false),
-            ("docker.io/**", "ruby:3", true),
-            ("docker.io/library/*", "ruby:3", true),
-            ("docker.io/*", "ruby:3", false),
-            (
-                "registry.example.com/**",
-                "registry.example.com/a/b:1",
-                true,
-            ),
-            (
-                "registry.example.com/**",
-                "registry.example.com.evil.com/a",
-                false,
-            ),
-            (
-                "registry.example.com/**",
-                "evil/registry.example.com/a",
-                false,
-            ),
-            ("**", "anything:1", true),
-            ("r/*", "r/a@sha256:00", true),
-        ] {
-            assert_eq!(fits(pattern, name), want, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn services_have_the_docker_executors_host_names() {
-        assert_eq!(aliases("postgres:16"), ["postgres"]);
-        assert_eq!(
-            aliases("registry.example.com:4999/group/mysql/client:5.7"),
-            [
-                "registry.example.com__group__mysql__client",
-                "registry.example.com-group-mysql-client"
-            ]
-        );
-        assert_eq!(
-            aliases("tutum/wordpress"),
-            ["tutum__wordpress", "tutum-wordpress"]
-        );
-    }
-
-    #[test]
-    fn only_private_ecr_has_a_region() {
-        let region = |host| ecr_region(host);
-        assert_eq!(
-            region("123456789012.dkr.ecr.eu-west-1.amazonaws.com"),
-            Some("eu-west-1")
-        );
-        assert_eq!(
-            region("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com"),
-            Some("us-east-1")
-        );
-        assert_eq!(
-            region("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"),
-            Some("cn-north-1")
-        );
-        for host in [
-            "public.ecr.aws",
-            "1.dkr.ecr.x.amazonaws.com",
-            "docker.io",
-            "123456789012.dkr.ecr.x.amazonaws.com.evil",
-        ] {
-            assert_eq!(region(host), None, "{host}");
-        }
-    }
-}
+mod tests;

@@ -10,11 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use auth::Login;
+use image::Reference;
 
 use crate::config::settings::{EcrLogin, Limits, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::runner::Call;
 use crate::runner::containers::{Containers, Image, Secret, Service};
+
+/// The most of what is no name that is repeated in a message.
+const SHOWN: usize = 200;
 
 /// What logs in to ECR, by region, as docker's configuration has it.
 pub type Tokens = BTreeMap<String, Secret>;
@@ -113,22 +117,23 @@ impl Plan {
 /// # Errors
 /// The message names the image, the key of the job that asks for it, and the bound.
 pub fn allow_image(name: &str, key: &str, own: Option<&str>, limits: &Limits) -> Result<()> {
-    if !image::is_name(name) {
-        return Err(Error::new(
+    let image = Reference::parse(name).map_err(|why| {
+        let shown: String = name.chars().take(SHOWN).collect();
+        Error::new(
             Kind::Limit,
-            format!("the job asks for {name:?} by {key}, which is no image's name"),
+            format!("the job asks for {shown:?} by {key}, which is no image's name: {why}"),
         )
-        .hint(format!("Correct `{key}` in the job.")));
-    }
+        .hint(format!("Correct `{key}` in the job."))
+    })?;
     match own == Some(name) {
         true => Ok(()),
-        false => allow(name, key, &limits.images),
+        false => allow(name, &image, key, &limits.images),
     }
 }
 
 /// Refuses an image that no pattern of `[limits] images` fits.
-fn allow(name: &str, key: &str, patterns: &[String]) -> Result<()> {
-    if patterns.iter().any(|pattern| image::fits(pattern, name)) {
+fn allow(name: &str, image: &Reference, key: &str, patterns: &[String]) -> Result<()> {
+    if patterns.iter().any(|pattern| image.fits(pattern)) {
         return Ok(());
     }
     let bound = if patterns.is_empty() {

@@ -31,7 +31,37 @@ fn database() -> Service {
 #[test]
 fn what_a_job_may_not_have_is_refused_with_the_bound() {
     let patterns = ["ruby:3*".to_owned(), "registry.example.com/**".to_owned()];
+    let limits = |images: &[String]| Limits {
+        images: images.to_vec(),
+        ..Limits::default()
+    };
+    let allow = |name: &str, key: &str, images: &[String]| {
+        allow_image(name, key, Some("own:1"), &limits(images))
+    };
     assert!(allow("ruby:3.4", "image:", &patterns).is_ok());
+    assert!(allow("own:1", "image:", &patterns).is_ok());
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for name in [
+        "own:2",
+        "own",
+        "EVIL/library/ruby:3.4",
+        "EVIL/registry.example.com/a",
+        &format!("ruby:3@{digest}"),
+        &format!("ruby@{digest}"),
+    ] {
+        assert!(allow(name, "image:", &patterns).is_err(), "{name}");
+    }
+    let pinned = format!("registry.example.com/a:1@{digest}");
+    assert!(allow(&pinned, "image:", &patterns).is_ok());
+    let error = allow("docker.io/../x", "image", &patterns).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("no image's name: a path has small"),
+        "{error}"
+    );
+    let error = allow(&"x ".repeat(100_000), "image", &patterns).unwrap_err();
+    assert!(error.to_string().len() < 500);
     let error = allow("python", "image:", &patterns).unwrap_err();
     assert_eq!(error.kind(), Kind::Limit);
     assert!(

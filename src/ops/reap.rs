@@ -3,44 +3,50 @@
 //! Three kinds of leftovers, each by what is known of it: jobs of the state directory whose Runner is gone (its
 //! process stands in the intent; nobody will ever call their `cleanup`), tasks of this manager that no record names, and
 //! tasks of the whole fleet that are past their deadline, whoever started them. All else is left alone. Where nobody here can
-//! tell whether the Runner lives (it is in a container, and this is not), its job's deadline decides.
+//! tell whether the Runner lives (it is in a container, and this is not), its job's deadline decides. A job whose Runner lives is
+//! over once that has removed its directory for the job.
 //!
 //! AWS's list is read before the state: every task in it had its intent on disk before it was asked for. Instances, which
 //! carry their launch's own token as a tag, are dealt with in the same way.
 
 #[cfg(feature = "ec2")]
 mod instances;
+mod judge;
+mod names;
+mod over;
+mod owned;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::cli::Overrides;
 use crate::compute::aws::Aws;
 use crate::compute::aws::access::Access;
-use crate::compute::aws::tags;
+use crate::compute::aws::metadata::Metadata;
+use crate::compute::aws::{proof, tags};
 use crate::compute::fargate::task::Task;
 use crate::compute::fargate::{end, list};
-use crate::compute::{Place, Request, plan};
+use crate::compute::{Request, plan};
 use crate::config;
 use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::logging;
-use crate::process::Life;
 use crate::runner::wishes::SettledRole;
-use crate::stage::cleanup;
-use crate::state::record::{Intent, Launch, LaunchState, Record, now};
+use crate::stage::cleanup::{self, Ending};
+use crate::state::record::{Intent, Launch, LaunchState};
+use crate::state::trust::Lenience;
+use crate::state::until::Clock;
 use crate::state::{Job, Store};
 use crate::ui::Ui;
+use judge::{Here, Thing, Times, Verdict};
+use names::Names;
+use owned::{Life, Owned};
 
 /// How long a job that another process works on is waited for: that process is busy with it, so it is not left over.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
-/// How long AWS knows the token of a launch.
-const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Clocks of AWS and of this host may differ by so much.
-const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
 /// End what no live job owns: this manager's, and of the whole fleet what is past its deadline
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -60,7 +66,7 @@ struct Report {
     dry_run: bool,
     /// What was ended, or would be.
     ended: Vec<Ended>,
-    /// What was not looked at for want of a permission.
+    /// What was not looked at for want of a permission, or was left alone though it might have to end.
     skipped: Vec<String>,
     /// What may be left over, and could not be ended or even looked at.
     problems: Vec<String>,
@@ -81,35 +87,33 @@ struct Cluster {
     name: Option<String>,
 }
 
-/// What live jobs own.
-#[derive(Debug, Default)]
-struct Owned {
-    /// Tasks and instances, by their names.
-    machines: HashSet<String>,
-    /// Tokens of launches of instances.
-    launches: HashSet<String>,
-    /// When the oldest launch was asked for whose answer is not known yet.
-    asked_since: Option<u64>,
-    /// Whether the state of some job cannot be read: it may own anything.
-    unclear: bool,
-}
-
 /// Runs the command; the code says whether something is left that should not be.
 ///
 /// # Errors
 /// Where nothing could be done at all.
-pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) -> Result<u8> {
+pub fn run(
+    args: &Args,
+    config: Option<&Path>,
+    overrides: &Overrides,
+    metadata: Metadata,
+    ui: Ui,
+) -> Result<u8> {
     let mut loaded = config::load(config)?;
     overrides.apply_to_log(&mut loaded.settings.log);
-    logging::start(&loaded.settings.log)?;
+    logging::start(&loaded.settings.log, ui)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::new(Kind::Launch, "cannot start the runtime").because(e))?;
+    let store = Store::new(loaded.settings.state_directory.clone());
+    store.trust(Lenience::of(loaded.settings.style))?;
     let mut reaper = Reaper {
-        store: Store::new(loaded.settings.state_directory.clone()),
+        store,
         settings: &loaded.settings,
         ui,
+        metadata,
+        names: Names::default(),
+        ahead: None,
         report: Report {
             dry_run: args.dry_run,
             ..Report::default()
@@ -126,15 +130,22 @@ struct Reaper<'a> {
     store: Store,
     settings: &'a Settings,
     ui: Ui,
+    metadata: Metadata,
+    names: Names,
+    /// By how many seconds this host's clock is ahead of AWS's, as far as any answer has said.
+    ahead: Option<i64>,
     report: Report,
 }
 
 impl Reaper<'_> {
     async fn run(&mut self) -> Result<()> {
+        self.names = self.find_names().await;
         let mut seen = Vec::new();
         for cluster in self.clusters()? {
             let aws = Aws::new(&cluster.access, None, &self.store.shared()).await;
-            match self.look(&aws, &cluster).await {
+            let looked = self.look(&aws, &cluster).await;
+            self.hear_time(&aws);
+            match looked {
                 Ok(tasks) => seen.push((aws, cluster, tasks)),
                 // What the state directory knows needs no list, and the Go driver's users have no permission for one.
                 Err(error) if error.kind() == Kind::Denied => {
@@ -148,6 +159,7 @@ impl Reaper<'_> {
         }
         #[cfg(feature = "ec2")]
         let instances = self.see_instances().await?;
+        self.tell_time();
         let mut owned = Owned::default();
         for job in self.store.jobs()? {
             if let Err(error) = self.job(&job, &mut owned).await {
@@ -155,17 +167,26 @@ impl Reaper<'_> {
             }
         }
         #[cfg(feature = "ec2")]
-        self.end_instances(instances, &owned).await?;
+        self.end_instances(instances, &owned).await;
+        if !self.report.dry_run {
+            self.store.prune();
+        }
         let mut ended = HashSet::new();
         for (aws, cluster, tasks) in seen {
             for task in tasks {
                 if ended.contains(&task.arn) {
                     continue;
                 }
-                if let Some(why) = self.left_over(&task, &owned)? {
+                match self.judge_task(&aws, &task, &owned) {
+                    Verdict::Leave => {}
+                    Verdict::Doubt(why) => {
+                        self.leave_alone(&left(&format!("the task {}", task.arn), &why));
+                    }
                     // One cluster may be seen as several roles, and its tasks by each.
-                    if self.end_task(&aws, &cluster, &task, why).await {
-                        ended.insert(task.arn);
+                    Verdict::End(why) => {
+                        if self.end_task(&aws, &cluster, &task, why).await {
+                            ended.insert(task.arn);
+                        }
                     }
                 }
             }
@@ -211,53 +232,58 @@ impl Reaper<'_> {
     /// Ends a job whose Runner is gone; notes what a live one owns.
     async fn job(&mut self, job: &Job, owned: &mut Owned) -> Result<()> {
         let locked = match tokio::time::timeout(BUSY_LIMIT, job.lock_existing_when_free()).await {
-            Ok(locked) => locked?,
+            Ok(Ok(locked)) => locked,
+            // What it may own is left alone all the same.
+            Ok(Err(error)) => {
+                owned.note_unclear(job);
+                return Err(error);
+            }
             Err(_) => {
                 // Whoever holds it knows better; what it owns must not be touched meanwhile.
                 match job.intent() {
-                    Ok(Some(intent)) => owned.note(&intent),
-                    Ok(None) => {}
-                    Err(_) => owned.unclear = true,
+                    Ok(intent) => owned.note(intent.as_ref(), None, Life::Lives),
+                    Err(_) => owned.note_unclear(job),
                 }
                 return Ok(());
             }
         };
         let Some(locked) = locked else { return Ok(()) };
+        if let Err(error) = job.trust() {
+            owned.note_unclear(job);
+            return Err(error);
+        }
         let (intent, record) = (locked.intent(), locked.record());
         // Of a damaged pair one is enough to know whose the job is.
-        let (known_intent, known_record) = match (&intent, &record) {
-            (Err(_), Err(_) | Ok(None)) | (Ok(None), Err(_)) => {
-                owned.unclear = true;
-                (None, None)
-            }
-            (intent, record) => (
-                intent.as_ref().ok().and_then(Option::as_ref),
-                record.as_ref().ok().and_then(Option::as_ref),
-            ),
-        };
-        if owned.unclear && known_intent.is_none() && known_record.is_none() {
+        if matches!(
+            (&intent, &record),
+            (Err(_), Err(_) | Ok(None)) | (Ok(None), Err(_))
+        ) {
+            owned.note_unclear(job);
             return intent.and(record).map(drop);
         }
-        match known_record.map(|record| &record.machine.place) {
-            Some(Place::Ecs(place)) => drop(owned.machines.insert(place.task.clone())),
-            Some(Place::Ec2(place)) => drop(owned.machines.insert(place.instance.clone())),
-            Some(Place::Local { .. }) | None => {}
-        }
-        let Some(why) = ownerless(known_intent, known_record) else {
-            if let Some(intent) = known_intent {
-                owned.note(intent);
-            }
+        let known_intent = intent.as_ref().ok().and_then(Option::as_ref);
+        let known_record = record.as_ref().ok().and_then(Option::as_ref);
+        let here = Here {
+            bastion: self.names.bastion.as_ref().map(|b| b.digest.as_str()),
+            dead: &self.names.dead,
+        };
+        let clock = self.times(self.ahead).earliest();
+        let over = known_intent.and_then(|intent| over::look(job, intent));
+        let why = judge::ownerless(known_intent, known_record, &here, clock);
+        let Some(why) = why.or_else(|| over.as_ref().map(ToString::to_string)) else {
+            owned.note(known_intent, known_record, Life::Lives);
             return intent.and(record.map(drop));
         };
         // Its machines are dealt with here: what is listed of them stops just now.
-        if let Some(intent) = known_intent {
-            owned.note_machines(intent);
-        }
+        owned.note(known_intent, known_record, Life::Over);
         if !self.report.dry_run {
             let reason = format!("reaped: {why}");
-            let ended = cleanup::end_job(&self.store, job, locked, &reason, self.ui).await;
+            let (store, ui) = (&self.store, self.ui);
+            let ended = cleanup::end_job(store, job, locked, &reason, Ending::Judged, ui).await;
             match (ended, known_intent) {
-                (Err(error), Some(intent)) if is_past_finding(&error, intent) => {
+                (Err(error), Some(intent))
+                    if judge::is_past_finding(error.kind(), intent, clock) =>
+                {
                     cleanup::give_up(&self.store, job, intent).await?;
                     return Err(given_up(error, intent));
                 }
@@ -269,23 +295,69 @@ impl Reaper<'_> {
         Ok(())
     }
 
-    /// Says why a task is nobody's, if it is.
-    fn left_over(&self, task: &Task, owned: &Owned) -> Result<Option<String>> {
+    /// Says what becomes of a task.
+    fn judge_task(&self, aws: &Aws, task: &Task, owned: &Owned) -> Verdict {
         if task.phase.is_ending() || task.stop.is_some() {
-            return Ok(None);
+            return Verdict::Leave;
         }
-        if let Some(why) = past_deadline(&task.tags, &self.settings.fleet) {
-            return Ok(Some(why));
+        let by = task.started_by.as_deref();
+        let kind = proof::Kind::Task(by);
+        let names = self.names.own.iter();
+        let own = names
+            .map(|name| tags::started_by(name))
+            .any(|started_by| by == Some(started_by.as_str()));
+        // What its tags say counts where they are believed; a role that may not tag leaves nothing but its time.
+        let believed = proof::doubt(&task.tags, kind).is_none();
+        let tag = |name| tags::own(&task.tags, name).filter(|_| believed);
+        let token = tag(proof::LAUNCH);
+        let life = owned.life_of(&task.arn, token);
+        if own && life.is_none() && token.is_none() && owned.may_have_asked_for(task.created) {
+            return Verdict::Leave;
         }
-        // Whoever has no name has started nothing; to look is no reason to draw one.
-        let Some(manager) = self.store.known_manager()? else {
-            return Ok(None);
+        let thing = Thing {
+            tags: &task.tags,
+            kind,
+            own,
+            life,
+            unclear: owned.unclear(tag("key"), task.created),
+            orphaned: "no live job of this bastion owns it",
         };
-        let own = task.started_by.as_deref() == Some(tags::started_by(&manager).as_str());
-        if !own || owned.machines.contains(&task.arn) || owned.may_have_asked_for(task) {
-            return Ok(None);
+        judge::judge(&thing, &self.settings.fleet, self.times(aws.clock_ahead()))
+    }
+
+    fn times(&self, ahead: Option<i64>) -> Times {
+        Times {
+            clock: Clock::look(),
+            ahead,
         }
-        Ok(Some("no live job of this bastion owns it".to_owned()))
+    }
+
+    /// Notes what an answer of AWS said of the time; the latest of this host's clock counts.
+    fn hear_time(&mut self, aws: &Aws) {
+        self.ahead = self.ahead.max(aws.clock_ahead());
+    }
+
+    /// Tells where this host's clock and AWS's differ: by either alone nothing of another host ends.
+    fn tell_time(&mut self) {
+        let Some(ahead) = self.ahead.filter(|_| !self.times(self.ahead).agree()) else {
+            return;
+        };
+        let by = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs()));
+        let way = if ahead > 0 { "ahead of" } else { "behind" };
+        let what = format!("this host's clock is {by} {way} AWS's");
+        let error = Error::new(Kind::State, what).hint(
+            "Have it set by NTP (chrony, systemd-timesyncd). Until then only what is past its deadline by both clocks is ended \
+             by it.",
+        );
+        self.problem(&error);
+    }
+
+    /// Tells what is left alone though it might have to end.
+    fn leave_alone(&mut self, what: &str) {
+        if !self.report.skipped.iter().any(|said| said == what) {
+            self.ui.warn(what);
+            self.report.skipped.push(what.to_owned());
+        }
     }
 
     /// Returns whether it is ended, or would be.
@@ -336,93 +408,8 @@ impl Reaper<'_> {
     }
 }
 
-impl Owned {
-    fn note(&mut self, intent: &Intent) {
-        self.note_machines(intent);
-        let asked = |launch: &Launch| {
-            launch.state == LaunchState::Asked && matches!(launch.request, Request::Ecs(_))
-        };
-        if intent.launches.iter().any(asked) {
-            let since = self.asked_since.unwrap_or(u64::MAX).min(intent.created);
-            self.asked_since = Some(since);
-        }
-    }
-
-    fn note_machines(&mut self, intent: &Intent) {
-        for launch in &intent.launches {
-            if let LaunchState::Named(machine) = &launch.state {
-                self.machines.insert(machine.clone());
-            }
-            if let Request::Ec2(request) = &launch.request
-                && launch.state != LaunchState::Over
-            {
-                self.launches.insert(request.token.clone());
-            }
-        }
-    }
-
-    /// Whether a live job that waits for its answer, or one of which nothing can be known, may have started this one.
-    fn may_have_asked_for(&self, task: &Task) -> bool {
-        if self.unclear {
-            return true;
-        }
-        let Some(since) = self.asked_since else {
-            return false;
-        };
-        let since = UNIX_EPOCH + Duration::from_secs(since);
-        task.created
-            .is_none_or(|created| created + CLOCK_MARGIN >= since)
-    }
-}
-
-fn is_of_fleet(tags: &[(String, String)], fleet: &str) -> bool {
-    tags::own(tags, "fleet") == Some(tags::value(fleet).as_str())
-}
-
-/// Says since when something of the fleet is past its deadline, if it is.
-fn past_deadline(tags: &[(String, String)], fleet: &str) -> Option<String> {
-    let deadline = tags::deadline(tags).filter(|_| is_of_fleet(tags, fleet))?;
-    let since = SystemTime::now().duration_since(deadline).ok()?;
-    let since = humantime::format_duration(Duration::from_secs(since.as_secs()));
-    Some(format!("its deadline is past since {since}"))
-}
-
-/// Says why a job is nobody's, if it is.
-fn ownerless(intent: Option<&Intent>, record: Option<&Record>) -> Option<String> {
-    let (owner, deadline) = match (intent, record) {
-        (Some(intent), _) if intent.ending => {
-            return Some("its cleanup came to no end".to_owned());
-        }
-        (Some(intent), _) => (intent.owner, intent.deadline),
-        (None, Some(record)) => (record.owner, record.deadline),
-        (None, None) => return Some("nothing is known of it".to_owned()),
-    };
-    match owner.map(|owner| (owner.life(), owner.pid)) {
-        Some((Life::Gone, pid)) => Some(format!(
-            "the GitLab Runner that owned it (process {pid}) is gone"
-        )),
-        // A machine on this host has no watchdog, so its deadline is no more than what it was told.
-        Some((Life::Lives, _)) if is_here(intent, record) => None,
-        // Nobody knows whose it is, or whether its Runner lives, or that has forgotten it: its time decides.
-        _ => (deadline < now()).then(|| "its deadline is past".to_owned()),
-    }
-}
-
-/// Whether nothing more can be done about what a job may have left. Its time is long over, and AWS refuses (it may not be
-/// asked any more, or knows nothing of where the machine is) rather than being out of reach. A launch whose answer was lost
-/// can be asked for again only as long as AWS knows its token; one that is named may be ended by whoever may.
-fn is_past_finding(error: &Error, intent: &Intent) -> bool {
-    // Not an instance that was asked for: its tag would still name it.
-    let lost = |launch: &Launch| {
-        matches!(
-            (&launch.request, &launch.state),
-            (Request::Ecs(_), LaunchState::Asked)
-                | (Request::Ecs(_) | Request::Ec2(_), LaunchState::Named(_))
-        )
-    };
-    matches!(error.kind(), Kind::Denied | Kind::Launch)
-        && now().saturating_sub(intent.deadline) > TOKEN_LIFE.as_secs()
-        && intent.open_launches().all(lost)
+fn left(what: &str, why: &str) -> String {
+    format!("{what} is left alone: {why}")
 }
 
 /// Names what may be left, for somebody who may look.
@@ -459,13 +446,4 @@ fn where_to_look(launch: &Launch) -> Option<String> {
         )),
         (Request::Ec2(_) | Request::Local(_), _) | (_, LaunchState::Over) => None,
     }
-}
-
-/// Whether a job's machine is on this host. What is over counts no more.
-fn is_here(intent: Option<&Intent>, record: Option<&Record>) -> bool {
-    let launches = || intent.into_iter().flat_map(Intent::open_launches);
-    let place = record.map(|record| &record.machine.place);
-    let elsewhere = matches!(place, Some(Place::Ecs(_) | Place::Ec2(_)))
-        || launches().any(|launch| launch.request.is_remote());
-    !elsewhere && (place.is_some() || launches().next().is_some())
 }

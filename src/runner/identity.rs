@@ -8,6 +8,12 @@ use crate::runner::payload::Payload;
 /// The longest short token that becomes part of a file name; the Runner's own has 9 characters.
 const SHORT_TOKEN_LIMIT: usize = 32;
 
+/// How every error begins where the job cannot be told from others.
+pub(super) const UNKNOWN: &str = "which job this is cannot be told";
+/// What helps then.
+pub(super) const REMEDY: &str = "GitLab Runner (15.0 or later) hands a copy of the job to every stage: update it, and see that nothing clears the job's \
+     temporary directory or changes JOB_RESPONSE_FILE. To run a job by hand use `gitlab-aws-driver try`.";
+
 /// A job's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -20,52 +26,52 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Derives the identity from the trusted payload, and only where that is silent from variables, which
-    /// a job can shadow.
+    /// Derives the identity from the trusted payload, which no job can shadow, and the name from what an earlier stage of
+    /// this try noted, if one did.
     ///
     /// # Errors
-    /// Where not even the job's number is known.
-    pub fn of(payload: &Payload, env: &Environment) -> Result<Self> {
-        let number = |name: &str| env.job_variable(name).and_then(|v| v.parse::<u64>().ok());
-        let Some(job_id) = payload.id.or_else(|| number("CI_JOB_ID")) else {
-            let payload = match env.get("JOB_RESPONSE_FILE") {
-                Some(_) => "no job in the file that JOB_RESPONSE_FILE names",
-                None => "no JOB_RESPONSE_FILE",
-            };
+    /// Where the payload does not say which job it is.
+    pub fn of(payload: &Payload, env: &Environment, noted: Option<&str>) -> Result<Self> {
+        let Some(job_id) = payload.id else {
             return Err(Error::new(
                 Kind::Contract,
-                format!("which job this is cannot be told: {payload}, and no CUSTOM_ENV_CI_JOB_ID"),
+                format!("{UNKNOWN}: the file that JOB_RESPONSE_FILE names holds no job"),
             )
-            .hint("Stages are called by GitLab Runner; to run a job by hand use `gitlab-aws-driver try`."));
+            .hint(REMEDY));
         };
-        let pipeline = payload.pipeline_id.or_else(|| number("CI_PIPELINE_ID"));
-        let url = payload
-            .first("CI_PROJECT_URL")
-            .map(str::to_owned)
-            .or_else(|| env.job_variable("CI_PROJECT_URL"))
-            .unwrap_or_default();
-        // Not part of the payload. A job that shadows it changes only its own name's beginning.
-        let token: String = env
-            .job_variable("CI_RUNNER_SHORT_TOKEN")
-            .unwrap_or_default()
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || c == '_' {
-                    c
-                } else {
-                    '-'
-                }
-            })
-            .take(SHORT_TOKEN_LIMIT)
-            .collect();
-        let pipeline = pipeline.map(|p| p.to_string()).unwrap_or_default();
+        // The Go driver's key has it, so it has to be the same here. The first occurrence is GitLab's own.
+        let url = payload.first("CI_PROJECT_URL").unwrap_or_default();
+        let pipeline = payload.pipeline_id.map(|p| p.to_string());
+        let pipeline = pipeline.unwrap_or_default();
         let digest = crate::hash::sha256_hex(format!("{url}-{pipeline}-{job_id}").as_bytes());
+        // Not part of the payload, so a job may shadow it, by `$CI_JOB_STATUS` say, which is another one in `cleanup`: all
+        // stages of a try go by what the first one saw. Whatever it is, the digest keeps jobs apart.
+        let runner = noted.and_then(|key| noted_token(key, &digest));
+        let runner = runner.unwrap_or_else(|| {
+            let token = env.job_variable("CI_RUNNER_SHORT_TOKEN");
+            legal(&token.unwrap_or_default())
+        });
         Ok(Self {
-            key: format!("{token}-{digest}"),
+            key: format!("{runner}-{digest}"),
             job_id,
-            runner: token,
+            runner,
         })
     }
+}
+
+/// Returns the short token of a key that was noted, if it is this job's.
+fn noted_token(key: &str, digest: &str) -> Option<String> {
+    let token = key.strip_suffix(digest)?.strip_suffix('-')?;
+    (legal(token) == token).then(|| token.to_owned())
+}
+
+/// Makes a short token fit for a file name.
+fn legal(token: &str) -> String {
+    let legal = |c: char| match c.is_ascii_alphanumeric() || c == '_' {
+        true => c,
+        false => '-',
+    };
+    token.chars().map(legal).take(SHORT_TOKEN_LIMIT).collect()
 }
 
 #[cfg(test)]
@@ -87,10 +93,38 @@ mod tests {
             ]
             .map(|(k, v)| (k.into(), v.into())),
         );
-        let id = Identity::of(&payload, &env).unwrap();
-        assert_eq!(
-            id.key,
-            format!("---ab-{}", crate::hash::sha256_hex(b"http://h/g/p-77-1001"))
+        let digest = crate::hash::sha256_hex(b"http://h/g/p-77-1001");
+        let key = |noted: Option<&str>| Identity::of(&payload, &env, noted).unwrap().key;
+        assert_eq!(key(None), format!("---ab-{digest}"));
+        // What a stage before this one saw counts, unless it is another job's or no name.
+        let noted = format!("running-{digest}");
+        assert_eq!(key(Some(&noted)), noted);
+        let other = crate::hash::sha256_hex(b"http://h/g/p-77-1002");
+        for odd in [
+            format!("running-{other}"),
+            format!("../x-{digest}"),
+            format!("{}-{digest}", "x".repeat(SHORT_TOKEN_LIMIT + 1)),
+            digest.clone(),
+            String::new(),
+        ] {
+            assert_eq!(key(Some(&odd)), format!("---ab-{digest}"), "{odd}");
+        }
+    }
+
+    #[test]
+    fn no_variable_tells_who_a_job_is() {
+        let env = Environment::from_pairs(
+            [
+                ("CUSTOM_ENV_CI_JOB_ID", "5"),
+                ("CUSTOM_ENV_CI_PIPELINE_ID", "6"),
+                ("CUSTOM_ENV_CI_PROJECT_URL", "evil"),
+            ]
+            .map(|(k, v)| (k.into(), v.into())),
         );
+        let error = Identity::of(&Payload::default(), &env, None).unwrap_err();
+        assert!(error.to_string().starts_with(UNKNOWN), "{error}");
+        let payload = Payload::parse(br#"{"id":0}"#).unwrap();
+        let id = Identity::of(&payload, &env, None).unwrap();
+        assert_eq!(id.key, format!("-{}", crate::hash::sha256_hex(b"--0")));
     }
 }

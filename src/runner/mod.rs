@@ -4,7 +4,9 @@
 
 pub mod containers;
 pub mod exit;
+pub mod facts;
 pub mod identity;
+pub mod note;
 pub mod owner;
 pub mod payload;
 pub mod profile;
@@ -13,13 +15,15 @@ pub mod wishes;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 
 use containers::Containers;
 use exit::ExitCodes;
 use identity::Identity;
+use note::Note;
 use payload::Payload;
 use wishes::Wishes;
 
@@ -72,14 +76,20 @@ pub struct Call {
     pub codes: ExitCodes,
     /// Who the job is.
     pub identity: Identity,
-    /// The job as GitLab sent it; empty where the Runner is too old to hand it over.
+    /// The job as GitLab sent it.
     pub payload: Payload,
     /// What the job asks for by variable.
     pub wishes: Wishes,
     /// What the job says of containers.
     pub containers: Containers,
+    /// The Runner's own directory for this try: TMPDIR.
+    pub directory: PathBuf,
+    /// Whether that is surely the Runner's own, and no other that a wrapper script names in its place: the payload is in it.
+    pub holds_payload: bool,
     /// Tells one try of `prepare` from another.
     pub attempt: String,
+    /// What an earlier stage of this try left.
+    pub note: Option<Note>,
     /// Something that was lost, in words for the job log.
     pub lost: Vec<String>,
 }
@@ -91,25 +101,6 @@ impl Call {
     /// Where the job cannot be told from others.
     pub fn read(env: &Environment, codes: ExitCodes) -> Result<Self> {
         let mut lost = Vec::new();
-        let mut unread = None;
-        let payload = match env.get("JOB_RESPONSE_FILE") {
-            None => {
-                lost.push(
-                    "this GitLab Runner hands over no JOB_RESPONSE_FILE (it is older than 14.1): the job is \
-                     identified by its variables"
-                        .to_owned(),
-                );
-                Payload::default()
-            }
-            Some(path) => match Payload::read(&PathBuf::from(path)) {
-                Ok(payload) => payload,
-                Err(error) => {
-                    lost.push(format!("{error}: the job is identified by its variables"));
-                    unread = Some(error.to_string());
-                    Payload::default()
-                }
-            },
-        };
         if env.get("BUILD_EXIT_CODE_FILE").is_none() {
             lost.push(
                 "this GitLab Runner takes no exit codes of scripts (it is older than 17.9): `allow_failure:exit_codes` \
@@ -117,20 +108,13 @@ impl Call {
                     .to_owned(),
             );
         }
-        let identity = Identity::of(&payload, env).map_err(|error| match unread {
-            Some(why) => error.because(why),
-            None => error,
-        })?;
-        let attempt = match env.get("TMPDIR") {
-            Some(dir) => crate::hash::sha256_hex(dir.as_encoded_bytes()),
-            None => {
-                return Err(Error::new(
-                    Kind::Contract,
-                    "TMPDIR is not set, so tries of prepare cannot be told apart",
-                )
-                .hint("GitLab Runner sets it for every stage; to run a job by hand use `gitlab-aws-driver try`."));
-            }
-        };
+        let payload = payload(env)?;
+        let directory = directory(env)?;
+        let note = Note::read(&directory);
+        let identity = Identity::of(&payload, env, note.as_ref().map(|n| &*n.key))?;
+        // One directory for many jobs is a wrapper script's doing: another job's note says nothing of this one.
+        let note = note.filter(|note| note.key == identity.key);
+        let payload_file = env.get("JOB_RESPONSE_FILE").map(Path::new);
         let wishes = Wishes::read(env, &payload);
         let containers = Containers::read(env, &payload);
         Ok(Self {
@@ -139,8 +123,57 @@ impl Call {
             payload,
             wishes,
             containers,
-            attempt,
+            attempt: attempt(&directory),
+            holds_payload: payload_file
+                .and_then(Path::parent)
+                .is_some_and(|parent| is_same(parent, &directory)),
+            directory,
+            note,
             lost,
         })
     }
+}
+
+/// Reads the job as the Runner hands it over: nothing else says which job this is, since variables are the job's own to set.
+///
+/// # Errors
+/// Where it is not there or cannot be read.
+pub fn payload(env: &Environment) -> Result<Payload> {
+    let unknown = |why: Option<Error>| {
+        let error = match why {
+            Some(why) => Error::new(Kind::Contract, identity::UNKNOWN).because(why),
+            None => Error::new(
+                Kind::Contract,
+                format!("{}: no JOB_RESPONSE_FILE", identity::UNKNOWN),
+            ),
+        };
+        error.hint(identity::REMEDY)
+    };
+    let path = env.get("JOB_RESPONSE_FILE").ok_or_else(|| unknown(None))?;
+    Payload::read(Path::new(path)).map_err(|error| unknown(Some(error)))
+}
+
+/// Returns the Runner's own directory for this try.
+///
+/// # Errors
+/// Where it is not named.
+pub fn directory(env: &Environment) -> Result<PathBuf> {
+    env.get("TMPDIR").map(PathBuf::from).ok_or_else(|| {
+        Error::new(
+            Kind::Contract,
+            "TMPDIR is not set, so tries of prepare cannot be told apart",
+        )
+        .hint("GitLab Runner sets it for every stage; to run a job by hand use `gitlab-aws-driver try`.")
+    })
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let inode = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
+}
+
+/// Tells one try from another: each has a directory of its own.
+#[must_use]
+pub fn attempt(directory: &Path) -> String {
+    crate::hash::sha256_hex(directory.as_os_str().as_encoded_bytes())
 }

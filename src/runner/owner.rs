@@ -1,20 +1,55 @@
-//! The Runner process that owns a job: once it is gone, no stage of the job will ever be called again.
+//! The processes that may be the Runner that called this stage: its ancestors.
+
+use rustix::process::getpid;
 
 use crate::process::{self, Process};
 
-/// Returns the nearest ancestor outside this process group.
+/// More ancestors than any stage has.
+const MOST: usize = 64;
+/// What adopts the orphans of a PID namespace. It outlives every Runner but one that is it itself, with which all in its
+/// namespace ends.
+const INIT: i32 = 1;
+
+/// Returns the live ancestors outside this process group, the nearest first.
 ///
-/// The Runner starts each stage in a group of its own, so whatever wrapper script an admin put around the
-/// driver shares our group and dies with the stage; the first ancestor beyond it is the Runner.
+/// The Runner starts each stage in a group of its own, so a wrapper script that an admin put around the driver shares our
+/// group and dies with the stage. A wrapper that gives the driver another group (`timeout`, `setsid`, `sudo` with a
+/// terminal) is told from the Runner only by another stage, of which it is no ancestor.
 #[must_use]
-pub fn find() -> Option<Process> {
-    let me = process::stat(rustix::process::getpid().as_raw_pid())?;
+pub fn ancestors() -> Vec<Process> {
+    let mut found = Vec::new();
+    let Some(me) = process::stat(getpid().as_raw_pid()) else {
+        return found;
+    };
     let mut at = me;
-    loop {
-        let parent = process::stat(at.parent)?;
-        if parent.group != me.group {
-            return parent.lives().then_some(parent.process);
+    for _ in 0..MOST {
+        if at.parent <= INIT {
+            break;
+        }
+        let Some(parent) = process::stat(at.parent) else {
+            break;
+        };
+        // Its pid was given away between the two looks: no parent is younger than its child.
+        if parent.process.started > at.process.started {
+            break;
+        }
+        if parent.group != me.group && parent.lives() {
+            found.push(parent.process);
         }
         at = parent;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ancestors_live_and_are_neither_this_process_nor_init() {
+        let me = Process::this().unwrap();
+        for ancestor in ancestors() {
+            assert!(ancestor.lives() && ancestor != me && ancestor.pid > INIT);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The job as GitLab sent it, read leniently: the trusted copy, which job variables cannot shadow.
 //!
-//! Fields come and go with server versions, and any of them may be null; what is missing is simply absent
-//! here. Only what the driver uses is read.
+//! Fields come and go with versions of GitLab and of GitLab Runner, which drops what it does not know; any of them may be
+//! null, or zero or empty where nobody sent it. What is missing is simply absent here, and no variable stands in for it: all
+//! of them may be the author's ([`super::facts`]). Only what the driver uses is read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +11,10 @@ use serde_json::Value;
 
 use super::containers::{Credential, Image, Service};
 use crate::error::{Error, Kind, Result};
+use crate::files;
+
+/// The most that is read of a payload; GitLab's own limits are far below.
+const LIMIT: u64 = 64 << 20;
 
 /// The parts of the payload in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,15 +23,29 @@ pub struct Payload {
     pub id: Option<u64>,
     /// The job's name as written in the pipeline.
     pub job_name: Option<String>,
+    /// Its stage.
+    pub stage: Option<String>,
     /// The pipeline's number.
     pub pipeline_id: Option<u64>,
+    /// The project's number.
+    pub project_id: Option<u64>,
     /// The project's full path.
     pub project_path: Option<String>,
+    /// The number of the project's namespace.
+    pub namespace_id: Option<u64>,
+    /// The number of whoever started the job.
+    pub user_id: Option<u64>,
     /// The branch or tag.
     pub reference: Option<String>,
+    /// Whether it is a `branch` or a `tag`.
+    pub ref_type: Option<String>,
+    /// The commit.
+    pub sha: Option<String>,
+    /// The commit before it.
+    pub before_sha: Option<String>,
     /// Whether the job's ref is protected.
     pub protected: Option<bool>,
-    /// The job's time limit, in seconds.
+    /// The job's time limit, in seconds: a year at most.
     pub timeout: Option<u64>,
     /// `image:`.
     pub image: Option<Image>,
@@ -59,7 +78,7 @@ impl Payload {
             )
             .because(e)
         };
-        let bytes = std::fs::read(path).map_err(|e| fail(e.into()))?;
+        let bytes = files::read(path, LIMIT).map_err(|e| fail(e.into()))?;
         Self::parse(&bytes).map_err(|e| fail(e.into()))
     }
 
@@ -80,67 +99,46 @@ impl Payload {
                 })
             })
             .collect();
-        let info = &json["job_info"];
-        let mut payload = Self {
-            id: number(&json["id"]),
+        let (info, git) = (&json["job_info"], &json["git_info"]);
+        Ok(Self {
+            id: any_number(&json["id"]),
             job_name: text(&info["name"]),
+            stage: text(&info["stage"]),
             pipeline_id: number(&info["pipeline_id"]),
+            project_id: number(&info["project_id"]),
             project_path: text(&info["project_full_path"]),
-            reference: text(&json["git_info"]["ref"]),
-            protected: json["git_info"]["protected"].as_bool(),
-            timeout: number(&json["runner_info"]["timeout"]),
+            namespace_id: number(&info["namespace_id"]),
+            user_id: number(&info["user_id"]),
+            reference: text(&git["ref"]),
+            ref_type: text(&git["ref_type"]),
+            sha: text(&git["sha"]),
+            before_sha: text(&git["before_sha"]),
+            protected: git["protected"].as_bool(),
+            timeout: seconds(&json["runner_info"]["timeout"]),
             image: Image::read(&json["image"]),
             services: list(&json["services"]).filter_map(Service::read).collect(),
             credentials: list(&json["credentials"])
                 .filter_map(Credential::read)
                 .collect(),
             variables,
-        };
-        // Recent fields: older servers say the same in the first occurrence of a predefined variable.
-        let first = |name: &str| {
-            payload
-                .first(name)
-                .filter(|v| !v.is_empty())
-                .map(str::to_owned)
-        };
-        let (path, pipeline) = (first("CI_PROJECT_PATH"), first("CI_PIPELINE_ID"));
-        let reference = first("CI_COMMIT_REF_NAME");
-        let protected = first("CI_COMMIT_REF_PROTECTED").map(|text| text == "true");
-        let timeout = first("CI_JOB_TIMEOUT").and_then(|seconds| seconds.parse().ok());
-        payload.reference = payload.reference.or(reference);
-        payload.protected = payload.protected.or(protected);
-        payload.timeout = payload.timeout.or(timeout);
-        payload.project_path = payload.project_path.or(path);
-        payload.pipeline_id = payload.pipeline_id.or_else(|| pipeline?.parse().ok());
-        Ok(payload)
+        })
     }
 
     /// Names the job as all its retries are named: by project, pipeline and its own name. Only where all three are known.
     #[must_use]
     pub fn lineage(&self) -> Option<String> {
-        let (project, job) = (self.project_path.as_ref()?, self.job_name.as_ref()?);
+        let (project, job) = (self.project_id?, self.job_name.as_ref()?);
         Some(format!("{project}\n{}\n{job}", self.pipeline_id?))
     }
 
-    /// Returns the first occurrence of a variable: GitLab puts its own before the user's.
+    /// Returns the first occurrence of a variable. GitLab puts its own before the author's; where it sends none of that name
+    /// the first one is the author's.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&str> {
         self.variables
             .iter()
             .find(|v| v.key == name)
             .map(|v| v.value.as_str())
-    }
-
-    /// Returns whether there is any variable: where there is none, nobody says what GitLab's own are.
-    #[must_use]
-    pub fn has_variables(&self) -> bool {
-        !self.variables.is_empty()
-    }
-
-    /// Returns whether it says nothing at all: the Runner did not hand it over.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
     }
 
     /// Returns each variable as the job sees it: what came last counts there.
@@ -191,12 +189,28 @@ pub(super) fn text(value: &Value) -> Option<String> {
     string(value).filter(|v| !v.is_empty())
 }
 
-/// A number, also where a server wrote it as a string; 0 means "not known" in every field read here.
+/// A number, also where a server wrote it as a string.
+fn any_number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// A number of which 0 means "not known". A job's own may be 0: GitLab's tests send such.
 fn number(value: &Value) -> Option<u64> {
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .filter(|n| *n != 0)
+    any_number(value).filter(|n| *n != 0)
+}
+
+/// GitLab's own limit is a month; deadlines are counted from what is said here, and must not overflow.
+const LONGEST_TIMEOUT: u64 = 366 * 24 * 3600;
+
+/// A time limit, whatever number a server writes: one that fits no integer is as good as none.
+fn seconds(value: &Value) -> Option<u64> {
+    let huge = || {
+        let text = value.as_str();
+        let number = value.as_f64().or_else(|| text?.parse().ok())?;
+        (number >= 1.0).then_some(LONGEST_TIMEOUT)
+    };
+    let seconds = number(value).or_else(huge)?;
+    Some(seconds.min(LONGEST_TIMEOUT))
 }
 
 #[cfg(test)]
@@ -218,19 +232,77 @@ mod tests {
     }
 
     #[test]
-    fn a_shadowed_variable_does_not_count() {
-        let p = Payload::parse(
-            br#"{"id":7,"variables":[{"key":"CI_PROJECT_PATH","value":"g/p"},{"key":"CI_PROJECT_PATH","value":"evil"},
-                 {"key":"CI_PIPELINE_ID","value":"9"},{"key":"CI_JOB_TIMEOUT","value":"90"},
-                 {"key":"CI_COMMIT_REF_NAME","value":"main"},{"key":"CI_COMMIT_REF_NAME","value":"evil"},
-                 {"key":"CI_COMMIT_REF_PROTECTED","value":"true"},{"key":"CI_COMMIT_REF_PROTECTED","value":"false"}]}"#,
-        )
-        .unwrap();
-        assert_eq!(p.project_path.as_deref(), Some("g/p"));
-        assert_eq!((p.id, p.pipeline_id), (Some(7), Some(9)));
-        assert_eq!((p.timeout, p.protected), (Some(90), Some(true)));
-        assert_eq!(p.reference.as_deref(), Some("main"));
-        assert_eq!(p.effective().get("CI_COMMIT_REF_NAME"), Some(&"evil"));
+    fn no_variable_stands_in_for_a_field() {
+        let names = [
+            "CI_PROJECT_PATH",
+            "CI_PROJECT_ID",
+            "CI_PIPELINE_ID",
+            "CI_JOB_ID",
+            "CI_JOB_NAME",
+            "CI_JOB_STAGE",
+            "CI_JOB_TIMEOUT",
+            "CI_COMMIT_REF_NAME",
+            "CI_COMMIT_REF_PROTECTED",
+            "CI_COMMIT_SHA",
+            "GITLAB_USER_ID",
+        ];
+        let variables = names.map(|key| serde_json::json!({ "key": key, "value": "9" }));
+        let payload = serde_json::json!({ "variables": variables });
+        let payload = Payload::parse(payload.to_string().as_bytes()).unwrap();
+        assert_eq!(payload.effective().len(), names.len());
+        let bare = Payload {
+            variables: payload.variables.clone(),
+            ..Payload::default()
+        };
+        assert_eq!(payload, bare);
+        assert_eq!(payload.lineage(), None);
+    }
+
+    #[test]
+    fn what_the_runner_writes_for_nothing_is_nothing() {
+        let payload = Payload::parse(
+            br#"{"job_info":{"name":"","project_id":0,"project_full_path":"","user_id":0,"namespace_id":0},
+                 "git_info":{"ref":"","sha":"","protected":null},"runner_info":{"timeout":0}}"#,
+        );
+        assert_eq!(payload.unwrap(), Payload::default());
+    }
+
+    #[test]
+    fn a_job_may_have_the_number_0_and_must_have_one() {
+        let id = |text: &str| Payload::parse(text.as_bytes()).map(|payload| payload.id);
+        for (text, wanted) in [
+            (r#"{"id":0}"#, Some(0)),
+            (r#"{"id":"7"}"#, Some(7)),
+            (
+                r#"{"id":9223372036854710273}"#,
+                Some(9_223_372_036_854_710_273),
+            ),
+            (r#"{"id":-1}"#, None),
+            (r#"{"id":null}"#, None),
+        ] {
+            assert_eq!(id(text).unwrap(), wanted, "{text}");
+        }
+        let deep = format!(r#"{{"id":7,"x":{}{}}}"#, "[".repeat(128), "]".repeat(128));
+        assert!(id(&deep).is_err());
+    }
+
+    #[test]
+    fn a_time_limit_is_a_year_at_most_whatever_number_it_is() {
+        for (text, want) in [
+            ("3600", Some(3600)),
+            ("\"90\"", Some(90)),
+            ("0", None),
+            ("-1", None),
+            ("null", None),
+            ("\"soon\"", None),
+            ("18446744073709551615", Some(LONGEST_TIMEOUT)),
+            ("\"18446744073709551616\"", Some(LONGEST_TIMEOUT)),
+            ("1e300", Some(LONGEST_TIMEOUT)),
+        ] {
+            let payload = format!("{{\"runner_info\":{{\"timeout\":{text}}}}}");
+            let payload = Payload::parse(payload.as_bytes()).unwrap();
+            assert_eq!(payload.timeout, want, "{text}");
+        }
     }
 
     proptest! {

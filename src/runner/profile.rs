@@ -1,11 +1,14 @@
-//! Which `[[profile]]` a job falls under: by the trusted payload alone, which no variable of the job can shadow.
+//! Which `[[profile]]` a job falls under: by what GitLab says of the job beside its variables, which no variable of the job
+//! can shadow.
 
+use super::facts::{Told, lacks};
 use super::payload::Payload;
+use crate::config::facts::{self, Fact};
 use crate::config::pattern;
 use crate::config::settings::{Match, Profile, Settings};
-use crate::error::{Error, Kind};
+use crate::container::image::Reference;
 
-/// What parts paths, refs and images, and so ends what one `*` may stand for.
+/// What parts paths and refs, and so ends what one `*` may stand for.
 const OF_PATHS: &[char] = &['/'];
 /// In names of jobs and values of variables nothing is parted.
 const NOTHING: &[char] = &[];
@@ -17,32 +20,48 @@ pub struct Verdict<'a> {
     pub profile: &'a Profile,
     /// What does not fit, one line each; empty where the profile fits the job.
     pub misfits: Vec<String>,
+    /// Fields of the payload that it takes to tell, and that are not there.
+    pub missing: Vec<&'static str>,
 }
 
-/// Returns what holds for a job, and the name of the profile that brings it; the file's own settings, where none fits.
+/// What holds for a job.
+#[derive(Debug)]
+pub struct Applied {
+    /// The file's own settings, or a profile's.
+    pub settings: Settings,
+    /// The profile that brings them.
+    pub profile: Option<String>,
+    /// Which profiles could not hold because nobody says what they ask for, in words for the job log.
+    pub untold: Vec<String>,
+}
+
+/// Returns what holds for a job: the first profile that fits, else the file's own settings.
 #[must_use]
-pub fn applied(mut settings: Settings, payload: &Payload) -> (Settings, Option<String>) {
-    let fits = |profile: &Profile| misfits(&profile.matches, payload).is_empty();
-    match settings.profiles.iter().position(fits) {
-        None => (settings, None),
+pub fn applied(mut settings: Settings, payload: &Payload) -> Applied {
+    let verdicts = verdicts(&settings, payload);
+    let first = verdicts.iter().position(|v| v.misfits.is_empty());
+    let passed_over = &verdicts[..first.unwrap_or(verdicts.len())];
+    let untold = passed_over.iter().flat_map(|verdict| {
+        let name = &verdict.profile.name;
+        let missing = verdict.missing.iter();
+        missing.map(move |field| format!("the profile {name} does not hold: {}", lacks(field)))
+    });
+    let untold = untold.collect();
+    match first {
+        None => Applied {
+            settings,
+            profile: None,
+            untold,
+        },
         Some(first) => {
             let profile = settings.profiles.swap_remove(first);
-            (profile.settings, Some(profile.name))
+            Applied {
+                settings: profile.settings,
+                profile: Some(profile.name),
+                untold,
+            }
         }
     }
-}
-
-/// Returns why nobody can say which profile holds: without the payload only a job's own word would say what it is.
-#[must_use]
-pub fn untold(settings: &Settings, payload: &Payload) -> Option<Error> {
-    let untold = !settings.profiles.is_empty() && payload.is_empty();
-    untold.then(|| {
-        Error::new(
-            Kind::Contract,
-            "which profile holds for this job cannot be told: GitLab Runner hands over no copy of the job",
-        )
-        .hint("Update GitLab Runner (14.1 or later), or take the profiles out of the configuration.")
-    })
 }
 
 /// Holds each profile against a job, in their order; the first without misfits holds.
@@ -50,52 +69,86 @@ pub fn untold(settings: &Settings, payload: &Payload) -> Option<Error> {
 pub fn verdicts<'a>(settings: &'a Settings, payload: &Payload) -> Vec<Verdict<'a>> {
     let profiles = settings.profiles.iter();
     profiles
-        .map(|profile| Verdict {
-            profile,
-            misfits: misfits(&profile.matches, payload),
+        .map(|profile| {
+            let mut verdict = Verdict {
+                profile,
+                misfits: Vec::new(),
+                missing: Vec::new(),
+            };
+            verdict.hold_all(&profile.matches, payload);
+            verdict
         })
         .collect()
 }
 
-/// Returns what does not fit. All that is named must; what the payload does not say fits nothing.
-fn misfits(wanted: &Match, payload: &Payload) -> Vec<String> {
-    let mut misfits = Vec::new();
-    let mut hold = |what: &str, pattern: &str, text: Option<&str>, separators| match text {
-        Some(text) if pattern::fits(pattern, text, separators) => {}
-        Some(_) if what.ends_with("(masked)") => misfits.push(format!("{what} is not {pattern:?}")),
-        Some(text) => misfits.push(format!("{what} is {text:?}, not {pattern:?}")),
-        None => misfits.push(format!("{what} is not said, and has to be {pattern:?}")),
-    };
-    let image = payload.image.as_ref().map(|image| image.name.clone());
-    for (what, pattern, text, separators) in [
-        ("job_name", &wanted.job_name, &payload.job_name, NOTHING),
-        ("project", &wanted.project, &payload.project_path, OF_PATHS),
-        ("ref", &wanted.reference, &payload.reference, OF_PATHS),
-        ("image", &wanted.image, &image, OF_PATHS),
-    ] {
-        if let Some(pattern) = pattern {
-            hold(what, pattern, text.as_deref(), separators);
+impl Verdict<'_> {
+    /// Holds all that a match names, all of which must fit; what the payload does not say fits nothing.
+    fn hold_all(&mut self, wanted: &Match, payload: &Payload) {
+        for (what, pattern, fact, separators) in [
+            ("job_name", &wanted.job_name, Fact::JobName, NOTHING),
+            ("project", &wanted.project, Fact::ProjectPath, OF_PATHS),
+            ("ref", &wanted.reference, Fact::Ref, OF_PATHS),
+        ] {
+            if let Some(pattern) = pattern {
+                self.hold(what, pattern, &payload.told(fact), separators);
+            }
+        }
+        if let Some(pattern) = &wanted.image {
+            let image = payload.image.as_ref().map(|image| &*image.name);
+            let fits = |name: &str| Reference::parse(name).is_ok_and(|image| image.fits(pattern));
+            match image {
+                Some(name) if fits(name) => {}
+                Some(name) => self.misfit("image", name, pattern),
+                None => self
+                    .misfits
+                    .push(format!("image is not said, and has to be {pattern:?}")),
+            }
+        }
+        for (name, pattern) in &wanted.variables {
+            // The file names no others.
+            let told = facts::named(name).map_or(Told::Nothing, |fact| payload.told(fact));
+            self.hold(&format!("variable {name}"), pattern, &told, NOTHING);
+        }
+        if let Some(wanted) = wanted.protected {
+            let is = match payload.protected {
+                Some(is) if is == wanted => return,
+                Some(true) => "protected",
+                Some(false) => "not protected",
+                None => "not known to be protected or not",
+            };
+            if let Told::Missing(field) = payload.told(Fact::RefProtected) {
+                self.lack(field);
+            }
+            let misfit = format!("the ref is {is}, and protected has to be {wanted}");
+            self.misfits.push(misfit);
         }
     }
-    for (name, pattern) in &wanted.variables {
-        // GitLab puts its own before the user's, so no job can pass for another by one of GitLab's names.
-        let what = match payload.is_masked(name) {
-            true => format!("variable {name} (masked)"),
-            false => format!("variable {name}"),
-        };
-        hold(&what, pattern, payload.first(name), NOTHING);
+
+    fn hold(&mut self, what: &str, pattern: &str, told: &Told, separators: &[char]) {
+        match told {
+            Told::Is(text) if pattern::fits(pattern, text, separators) => {}
+            Told::Is(text) => self.misfit(what, text, pattern),
+            Told::Nothing => self
+                .misfits
+                .push(format!("there is no {what}, and it has to be {pattern:?}")),
+            Told::Missing(field) => {
+                self.lack(field);
+                self.misfits
+                    .push(format!("{what} is not said, and has to be {pattern:?}"));
+            }
+        }
     }
-    if let Some(wanted) = wanted.protected
-        && payload.protected != Some(wanted)
-    {
-        let is = match payload.protected {
-            Some(true) => "protected",
-            Some(false) => "not protected",
-            None => "not known to be protected or not",
-        };
-        misfits.push(format!("the ref is {is}, and protected has to be {wanted}"));
+
+    fn misfit(&mut self, what: &str, text: &str, pattern: &str) {
+        self.misfits
+            .push(format!("{what} is {text:?}, not {pattern:?}"));
     }
-    misfits
+
+    fn lack(&mut self, field: &'static str) {
+        if !self.missing.contains(&field) {
+            self.missing.push(field);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -109,15 +162,21 @@ mod tests {
     }
 
     const JOB: &str = r#"{"id":7,"job_info":{"name":"docker-a/b","project_full_path":"group/sub/p"},
-        "git_info":{"ref":"release/1","protected":true},"image":{"name":"docker:27"},
-        "variables":[{"key":"KIND","value":"big/one"},{"key":"KIND","value":"small"},
-                     {"key":"CI_PROJECT_PATH","value":"group/sub/p"},{"key":"CI_PROJECT_PATH","value":"evil/p"}]}"#;
+        "git_info":{"ref":"release/1","ref_type":"branch","protected":true},"image":{"name":"docker:27"},
+        "variables":[{"key":"CI_PIPELINE_SOURCE","value":"push"},{"key":"CI_PIPELINE_SOURCE","value":"schedule"},
+                     {"key":"CI_PROJECT_PATH","value":"evil/p"},{"key":"GITLAB_USER_ID","value":"1"}]}"#;
 
-    fn matches(text: &str) -> Match {
-        let text = format!("[[profile]]\nname = \"a\"\nmatch = {{ {text} }}\n");
+    fn settings(matches: &str) -> Settings {
+        let text = format!("[[profile]]\nname = \"a\"\nmatch = {{ {matches} }}\n");
         let loaded =
             crate::config::parse(&text, Path::new("f.toml")).unwrap_or_else(|e| panic!("{e}"));
-        loaded.settings.profiles[0].matches.clone()
+        loaded.settings
+    }
+
+    fn misfits(matches: &str, job: &str) -> Vec<String> {
+        let settings = settings(matches);
+        let mut verdicts = verdicts(&settings, &payload(job));
+        verdicts.remove(0).misfits
     }
 
     #[test]
@@ -138,19 +197,27 @@ mod tests {
             ),
             ("image = \"docker:*\"", None),
             ("image = \"alpine\"", Some("image is \"docker:27\"")),
-            ("variables = { KIND = \"big*\" }", None),
+            ("image = \"docker.io/library/docker:*\"", None),
+            ("image = \"docker:2\"", Some("image is \"docker:27\"")),
+            ("variables = { CI_PIPELINE_SOURCE = \"pu*\" }", None),
+            ("variables = { CI_PROJECT_NAME = \"p\" }", None),
             // What came later is the job's own.
             (
-                "variables = { KIND = \"small\" }",
-                Some("variable KIND is \"big/one\""),
+                "variables = { CI_PIPELINE_SOURCE = \"schedule\" }",
+                Some("variable CI_PIPELINE_SOURCE is \"push\""),
             ),
             (
                 "variables = { CI_PROJECT_PATH = \"evil/**\" }",
-                Some("variable CI_PROJECT_PATH is"),
+                Some("variable CI_PROJECT_PATH is \"group/sub/p\""),
+            ),
+            // And what GitLab does not say the job cannot either.
+            (
+                "variables = { GITLAB_USER_ID = \"1\" }",
+                Some("variable GITLAB_USER_ID is not said, and has to be \"1\""),
             ),
             (
-                "variables = { OTHER = \"*\" }",
-                Some("variable OTHER is not said"),
+                "variables = { CI_COMMIT_TAG = \"*\" }",
+                Some("there is no variable CI_COMMIT_TAG"),
             ),
             (
                 "job_name = \"docker-*\", ref = \"release/*\", protected = true",
@@ -158,7 +225,7 @@ mod tests {
             ),
             ("job_name = \"docker-*\", ref = \"main\"", Some("ref is")),
         ] {
-            let misfits = misfits(&matches(wanted), &payload(JOB));
+            let misfits = misfits(wanted, JOB);
             match misfit {
                 None => assert_eq!(misfits, Vec::<String>::new(), "{wanted}"),
                 Some(told) => {
@@ -178,9 +245,9 @@ mod tests {
             "image = \"**\"",
             "protected = true",
             "protected = false",
-            "variables = { A = \"**\" }",
+            "variables = { CI_JOB_ID = \"**\" }",
         ] {
-            let misfits = misfits(&matches(wanted), &Payload::default());
+            let misfits = misfits(wanted, "{}");
             assert_eq!(misfits.len(), 1, "{wanted}: {misfits:?}");
         }
     }
@@ -203,12 +270,44 @@ mod tests {
             ),
             ("{}", None, 1),
         ] {
-            let (settings, profile) = applied(settings.clone(), &payload(job));
-            assert_eq!(profile.as_deref(), name);
-            assert_eq!(settings.rung_wait.as_secs(), minutes * 60);
+            let applied = applied(settings.clone(), &payload(job));
+            assert_eq!(applied.profile.as_deref(), name);
+            assert_eq!(applied.settings.rung_wait.as_secs(), minutes * 60);
         }
         let verdicts = verdicts(&settings, &payload(JOB));
         let fit: Vec<_> = verdicts.iter().map(|v| v.misfits.is_empty()).collect();
         assert_eq!(fit, [false, true, true]);
+    }
+
+    #[test]
+    fn what_nobody_says_is_told_of_the_profiles_that_are_passed_over() {
+        let untold = |matches: &str, job: &str| applied(settings(matches), &payload(job)).untold;
+        for (matches, fields) in [
+            ("project = \"**\"", &["job_info.project_full_path"][..]),
+            ("ref = \"**\"", &["git_info.ref"]),
+            ("protected = true", &["git_info.protected"]),
+            (
+                "project = \"x\", protected = false, variables = { CI_PROJECT_NAME = \"x\", GITLAB_USER_ID = \"1\" }",
+                &[
+                    "job_info.project_full_path",
+                    "job_info.user_id",
+                    "git_info.protected",
+                ],
+            ),
+            ("image = \"x\"", &[]),
+        ] {
+            let told = untold(matches, r#"{"id":7}"#);
+            assert_eq!(told.len(), fields.len(), "{told:?}");
+            for (told, field) in told.iter().zip(fields) {
+                let want = format!(
+                    "the profile a does not hold: this job's payload has no {field}: GitLab or GitLab Runner is too old to tell"
+                );
+                assert_eq!(*told, want);
+            }
+            assert_eq!(
+                untold(matches, JOB).len(),
+                usize::from(fields.contains(&"job_info.user_id"))
+            );
+        }
     }
 }

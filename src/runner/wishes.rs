@@ -16,6 +16,7 @@ use self::sizes::TaskSize;
 use super::Environment;
 use super::payload::Payload;
 use crate::cli::Overrides;
+use crate::config::arn;
 use crate::config::settings::{Architecture, Rung, Settings, Style};
 use crate::error::{Error, Kind, Result};
 
@@ -136,7 +137,7 @@ impl Wishes {
     /// Reads what the job asks for.
     ///
     /// What it chooses comes from its effective variables: they are its to set, and what is checked is what is used. What
-    /// tells *who* it is (the values of GitLab's own variables) comes from the trusted payload's first occurrences.
+    /// tells *who* it is comes from the part of the payload that no variable can reach.
     #[must_use]
     pub fn read(env: &Environment, payload: &Payload) -> Self {
         let wish = |by: &'static str| env.job_variable(by).map(|value| Wish { by, value });
@@ -163,6 +164,36 @@ impl Wishes {
                 .map(|s| image("`services:`", &s.image.name))
                 .collect(),
         }
+    }
+
+    /// Says what the session of a role is not told of the job with a file of the Go driver, where there is such a role.
+    #[must_use]
+    pub fn left_out_of_session(&self, settings: &Settings, settled: &Settled) -> Option<String> {
+        let role = settled.task.as_ref().and_then(|task| task.role.as_ref());
+        match (role, &settings.limits) {
+            (Some(_), None) => session::left_out(&self.session),
+            _ => None,
+        }
+    }
+
+    /// Returns the roles by which the Go driver may have launched the job's task, the likeliest first: what the job asked that
+    /// driver for, whether or not it still might, then what the file says, then none but the host's own credentials.
+    #[must_use]
+    pub fn roles_of_go_driver(&self, of_file: Option<&String>) -> Vec<Option<SettledRole>> {
+        let [_, asked] = &self.role;
+        let asked = asked.iter().map(|wish| &wish.value);
+        let mut roles: Vec<Option<SettledRole>> = Vec::new();
+        for arn in asked.chain(of_file).filter(|arn| arn::is_role(arn)) {
+            let role = SettledRole {
+                arn: arn.clone(),
+                tags: session::fitting_tags(&self.session),
+            };
+            if !roles.contains(&Some(role.clone())) {
+                roles.push(Some(role));
+            }
+        }
+        roles.push(None);
+        roles
     }
 
     /// Returns what a file of the Go driver's heeds: that driver knew none of the others.
@@ -302,24 +333,24 @@ pub fn settle_role(
     wishes: &Wishes,
 ) -> Result<Option<SettledRole>> {
     let of_go_driver;
-    let wishes = match &settings.limits {
+    let (wishes, file) = match &settings.limits {
         Some(limits) => {
             if let Some(wish) = one_of(&wishes.role)?
                 && of_file != Some(&wish.value)
             {
                 limits::allow_role(wish, limits)?;
             }
-            wishes
+            (wishes, session::File::Own)
         }
         None => {
             of_go_driver = wishes.of_go_driver();
-            &of_go_driver
+            (&of_go_driver, session::File::GoDriver)
         }
     };
     match one_of(&wishes.role)?.map(|wish| &wish.value).or(of_file) {
         Some(arn) => Ok(Some(SettledRole {
             arn: arn.clone(),
-            tags: session::tags(&wishes.session)?,
+            tags: session::tags(&wishes.session, file)?,
         })),
         None => Ok(None),
     }

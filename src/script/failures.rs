@@ -1,7 +1,10 @@
 //! What keeps a script's result from being known, and what helps.
 
+use std::time::Duration;
+
 use super::follow::Ended;
 use super::frames::Malformed;
+use super::reach::Loss;
 use crate::container::trouble;
 use crate::error::{Error, Kind, one_line};
 
@@ -67,6 +70,23 @@ pub(super) fn not_started(stderr: &[u8], stdout: &[u8]) -> Error {
     Error::new(Kind::Protocol, format!("the machine cannot run the driver's far side: {said}")).hint(
         "The image needs a POSIX login shell and sh, cat, dd, grep, head, mkdir, mkfifo, mv, rm, sleep, tail and wc on PATH \
          (coreutils or busybox).",
+    )
+}
+
+/// The machine let in again and again, and nothing came of it for too long; this is how the last connection went, and what the
+/// far side wrote on it.
+pub(super) fn out_of_reach(limit: Duration, loss: Loss, stderr: &[u8], stdout: &[u8]) -> Error {
+    let said = said(stderr, stdout).map_or(String::new(), |said| format!(" ({said})"));
+    Error::new(
+        Kind::Unreachable,
+        format!(
+            "the machine lets in, but its script was out of reach for {}: {}{said}",
+            humantime::format_duration(limit),
+            loss.told(),
+        ),
+    )
+    .hint(
+        "The machine may be out of memory or of processes, or a script of the job ends its logins: see its own log; retry the job.",
     )
 }
 

@@ -11,35 +11,33 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::environment::ContainerEnvironment;
 use super::failures;
 use super::forget::{drop_script, forget, heed_left};
 use super::frames::{Frame, Item, Scanner};
 use super::last_words::{LastWords, put};
+use super::line::Line;
 use super::notice::{self, Notices};
 use super::output::{self, Output};
+use super::reach::{Life, Loss, Reach};
 use super::world::{Interruption, Stopped, World};
 use super::{Nonce, Verb};
 use crate::compute::{self, Endpoint, Machine};
-use crate::error::{Error, Kind, one_line};
+use crate::error::{Error, Kind};
 use crate::process::Process;
-use crate::ssh::connect::connect;
+use crate::ssh::ceiling::Ceiling;
+use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
-use crate::ssh::session::{Event, Receiver, Sender, Session};
+use crate::ssh::session::{Event, Session};
 use crate::state::Job;
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 
-/// A loss that is over sooner is nobody's business.
-const TELL_LOSS: Duration = Duration::from_secs(60);
 /// The far side ends before it says anything: after that many times in a row it is not the connection.
 const SILENT_ENDS: u32 = 3;
-/// Between a connection that was lost as soon as it stood and the next.
-const SHORT_LIFE_PAUSE: Duration = Duration::from_millis(200);
 /// How long AWS is given to say that an instance is being ended, where a signal killed its script.
 const VERDICT: Duration = Duration::from_secs(3);
 /// What is kept of the far side's words for an error message.
@@ -66,6 +64,8 @@ pub struct Script<'a> {
     pub key: &'a JobKey,
     /// How long the script may be out of reach.
     pub reconnect_timeout: Duration,
+    /// What all that comes back may take of this host's memory.
+    pub ceiling: Ceiling,
     /// The Runner process.
     pub owner: Option<Process>,
     /// What this host's other jobs do.
@@ -109,7 +109,7 @@ pub struct Ended {
 /// What is known of the script so far, over all connections.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// A start was sent: it may have taken effect.
+    /// A command was begun: a start may have taken effect.
     sent: bool,
     /// The far side said that it follows: the start took effect.
     opened: bool,
@@ -123,6 +123,12 @@ pub(super) struct Progress {
     stderr: Vec<u8>,
 }
 
+impl Progress {
+    fn out_of_reach(&self, limit: Duration, loss: Loss) -> Error {
+        failures::out_of_reach(limit, loss, &self.stderr, &self.greeting)
+    }
+}
+
 fn keep_tail(kept: &mut Vec<u8>, data: &[u8]) {
     kept.extend_from_slice(data);
     let excess = kept.len().saturating_sub(SAID_TAIL);
@@ -134,61 +140,7 @@ pub(super) enum Connection {
     /// The script ended, and the connection is still there to say so.
     Ended(Ended, Line),
     /// It was lost, after the far side followed on it or before.
-    Lost {
-        /// Whether the far side spoke on it.
-        followed: bool,
-    },
-}
-
-/// A connection with a command on it.
-pub(super) struct Line {
-    /// Ends the connection when dropped: the last handle to it.
-    session: Rc<Session>,
-    pub(super) receiver: Receiver,
-    orders: mpsc::UnboundedSender<Bytes>,
-    sender: JoinHandle<()>,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        // It may wait for ever for a window that a dead peer does not open.
-        self.sender.abort();
-    }
-}
-
-impl Line {
-    pub(super) async fn open(
-        session: Session,
-        command: Vec<u8>,
-        script: Option<Bytes>,
-    ) -> Option<Self> {
-        let (sender, receiver) = session.exec(command).await?;
-        let (orders, queue) = mpsc::unbounded_channel();
-        Some(Self {
-            session: Rc::new(session),
-            receiver,
-            orders,
-            sender: tokio::spawn(send(sender, script, queue)),
-        })
-    }
-
-    pub(super) fn order(&self, text: String) {
-        // A sender that is gone means a lost connection, which the receiver tells.
-        drop(self.orders.send(text.into()));
-    }
-}
-
-async fn send(sender: Sender, script: Option<Bytes>, mut queue: mpsc::UnboundedReceiver<Bytes>) {
-    if let Some(script) = script
-        && !sender.send(script).await
-    {
-        return;
-    }
-    while let Some(order) = queue.recv().await {
-        if !sender.send(order).await {
-            return;
-        }
-    }
+    Lost(Loss),
 }
 
 /// Runs a script and returns how it ended, every byte of its output being written.
@@ -210,27 +162,34 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     let lost = Rc::new(Notify::new());
     let (watched, shared) = (Rc::clone(&lost), script.shared.clone());
     let gone = async move { compute::gone(&place, &watched, &shared).await };
-    let mut world = World::watch(gone, script.owner, written)?;
+    let mut world = World::watch(gone, script.owner, written, script.ui)?;
     if script.machine.place.is_spot_instance() {
         world.notices = Notices::of_spot(script.ui, script.job, script.attempt);
     }
     let mut progress = Progress::default();
-    let mut lost_since = Instant::now();
+    let mut reach = Reach::new(script.reconnect_timeout);
     let ended = loop {
-        let began = Instant::now();
-        let session = reach(&script, &mut world, &progress, lost_since).await?;
-        let connection = follow(
-            &script,
-            lengths,
-            &mut world,
-            &mut progress,
-            &output,
-            session,
-        )
+        world.is_out_of_reach(reach.since(), reach.limit());
+        let mut life = Life::begin();
+        let deadline = reach.deadline();
+        let connecting = connect_below(script.endpoint, script.key, &script.ceiling, || deadline);
+        let session = started(&mut world, &progress, connecting)
+            .await?
+            .map_err(|e| world.notices.explain(e))?;
+        let silence = reach.silence();
+        let connection = Following {
+            script: &script,
+            world: &mut world,
+            progress: &mut progress,
+            output: &output,
+            life: &mut life,
+        }
+        .follow(lengths, session, silence)
         .await?;
         world.notices.end();
         match connection {
             Connection::Ended(ended, line) => {
+                let known = Instant::now();
                 if let Some(error) = world.notices.ended(ended.code) {
                     return Err(error.into());
                 }
@@ -240,20 +199,19 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
                     guarded(&mut world, sleep(VERDICT)).await?;
                 }
                 if !world.is_machine_gone() {
-                    forget(&script, &mut world, progress.offset, line).await;
+                    forget(&script, &mut world, progress.offset, line, known).await;
                 }
                 break ended;
             }
-            Connection::Lost { followed } => {
-                tracing::debug!(offset = progress.offset, followed, "connection lost");
+            Connection::Lost(loss) => {
+                let (offset, followed) = (progress.offset, life.is_open());
+                tracing::debug!(offset, followed, ?loss, "connection lost");
                 lost.notify_one();
-                // A machine that lets in and does no more is as far out of reach as one that does not answer.
-                if followed {
-                    lost_since = Instant::now();
-                }
-                if began.elapsed() < SHORT_LIFE_PAUSE {
-                    guarded(&mut world, sleep(SHORT_LIFE_PAUSE)).await?;
-                }
+                let Some(pause) = reach.lost(life) else {
+                    let error = progress.out_of_reach(reach.limit(), loss);
+                    return Err(world.notices.explain(error).into());
+                };
+                started(&mut world, &progress, sleep(pause)).await?;
             }
         }
     };
@@ -268,40 +226,24 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     }
 }
 
-/// Connects, within what is left of the time out of reach.
-async fn reach(
-    script: &Script<'_>,
+/// As [`guarded`], where the script may not have been sent yet: then a cancel ends the stage at once.
+async fn started<T>(
     world: &mut World,
     progress: &Progress,
-    since: Instant,
-) -> Result<Session> {
-    // Told once for each loss, however many connections come to nothing in it.
-    let tell = since + TELL_LOSS;
-    world.tell_loss_at = (world.told_loss_of != Some(since)).then_some(tell);
-    let deadline = since + script.reconnect_timeout;
-    let mut connecting = pin!(connect(script.endpoint, script.key, || deadline));
-    let session = loop {
+    future: impl Future<Output = T>,
+) -> Result<T> {
+    let mut future = pin!(future);
+    loop {
         tokio::select! {
             biased;
             interruption = world.next() => match interruption? {
                 Interruption::Machine(error) => return Err(error.into()),
                 Interruption::Cancel if !progress.sent => return Err(failures::cancelled_before_start().into()),
                 Interruption::Cancel => {}
-                Interruption::OutOfReach => {
-                    world.told_loss_of = Some(since);
-                    script.ui.warn(&format!(
-                        "no connection to the machine for {} s; its script goes on, and so do attempts to reach it \
-                         for {} in all",
-                        TELL_LOSS.as_secs(),
-                        humantime::format_duration(script.reconnect_timeout),
-                    ));
-                }
             },
-            session = &mut connecting => break session.map_err(|e| world.notices.explain(e))?,
+            value = &mut future => return Ok(value),
         }
-    };
-    world.tell_loss_at = None;
-    Ok(session)
+    }
 }
 
 /// Waits for something that the script's end does not depend on, heeding what must not wait.
@@ -320,117 +262,133 @@ pub(super) async fn guarded<T>(world: &mut World, future: impl Future<Output = T
     }
 }
 
-/// Follows the script on one connection.
-async fn follow(
-    script: &Script<'_>,
-    start: Verb,
-    world: &mut World,
-    progress: &mut Progress,
-    output: &Output,
-    session: Session,
-) -> Result<Connection> {
-    // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
-    let (verb, text) = match progress.opened || world.cancels > 0 {
-        true => (Verb::Follow(progress.offset), None),
-        false => (start, Some(script.text.clone())),
-    };
-    progress.sent = true;
-    // What an earlier connection's far side said would only be said again.
-    progress.greeting.clear();
-    progress.stderr.clear();
-    let opening = Line::open(session, script.command(verb), text);
-    let Some(mut line) = guarded(world, opening).await? else {
-        return Ok(Connection::Lost { followed: false });
-    };
-    let mut told = 0;
-    let mut open = false;
-    let mut stdout = Scanner::new(script.nonce.as_str());
-    let mut stderr = Scanner::new(script.nonce.as_str());
-    loop {
-        if open {
-            told = tell_cancel(world, &line, told);
-        }
-        let event = tokio::select! {
-            biased;
-            interruption = world.next() => match interruption? {
-                Interruption::Machine(error) => {
-                    let last = LastWords { line, stdout, put: Vec::new() };
-                    return last.heed(error, world, progress, output).await;
-                }
-                Interruption::Cancel | Interruption::OutOfReach => continue,
-            },
-            event = line.receiver.next() => event,
+/// Follows a script on one connection.
+struct Following<'a, 'b> {
+    script: &'a Script<'b>,
+    world: &'a mut World,
+    progress: &'a mut Progress,
+    output: &'a Output,
+    life: &'a mut Life,
+}
+
+impl Following<'_, '_> {
+    /// Starts it, or goes on where the last connection ended; a far side that says nothing for so long counts as lost.
+    async fn follow(self, start: Verb, session: Session, silence: Duration) -> Result<Connection> {
+        let Self {
+            script,
+            world,
+            progress,
+            output,
+            life,
+        } = self;
+        // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
+        let (verb, text) = match progress.opened || world.cancels > 0 {
+            true => (Verb::Follow(progress.offset), None),
+            false => (start, Some(script.text.clone())),
         };
-        match event {
-            Event::Out(data) => {
-                if !progress.opened {
-                    keep_tail(&mut progress.greeting, &data);
-                }
-                stdout.push(&data);
+        // What an earlier connection's far side said would only be said again.
+        progress.greeting.clear();
+        progress.stderr.clear();
+        let opening = Line::open(session, script.command(verb), text);
+        let Some(mut line) = started(world, progress, opening).await? else {
+            return Ok(Connection::Lost(Loss::NoCommand));
+        };
+        progress.sent = true;
+        let mut told = 0;
+        let mut stdout = Scanner::new(script.nonce.as_str());
+        let mut stderr = Scanner::new(script.nonce.as_str());
+        loop {
+            if life.is_open() {
+                told = tell_cancel(world, &line, told);
             }
-            Event::Err(data) => {
-                keep_tail(&mut progress.stderr, &data);
-                heed_left(&mut stderr, &data, script, &mut world.left);
-                continue;
-            }
-            Event::Lost => return Ok(Connection::Lost { followed: open }),
-            Event::Ended => {
-                progress.silent_ends += 1;
-                if progress.silent_ends >= SILENT_ENDS && !open {
-                    return Err(failures::not_started(&progress.stderr, &progress.greeting).into());
-                }
-                return Ok(Connection::Lost { followed: open });
-            }
-        }
-        while let Some(item) = stdout.take().map_err(failures::malformed)? {
-            match item {
-                Item::Bytes(bytes) => {
-                    progress.offset += bytes.len() as u64;
-                    if let Some(error) = put(world, output, &bytes).await? {
-                        let last = LastWords {
-                            line,
-                            stdout,
-                            put: vec![bytes],
-                        };
+            let silent_at = line.last_sent() + silence;
+            let event = tokio::select! {
+                biased;
+                interruption = world.next() => match interruption? {
+                    Interruption::Machine(error) => {
+                        let last = LastWords::new(line, stdout, Bytes::new());
                         return last.heed(error, world, progress, output).await;
                     }
+                    Interruption::Cancel => continue,
+                },
+                // Before what comes: noise is no word.
+                () = sleep_until(silent_at), if !life.is_open() => {
+                    if Instant::now() < line.last_sent() + silence {
+                        continue;
+                    }
+                    return Ok(Connection::Lost(Loss::Silent));
                 }
-                Item::Frame(Frame::Open(at)) if at == progress.offset => {
-                    open = true;
-                    progress.opened = true;
-                    progress.silent_ends = 0;
-                    world.notices.begin(&line.session);
+                event = line.receiver.next() => event,
+            };
+            match event {
+                Event::Out(data) => {
+                    if !progress.opened {
+                        keep_tail(&mut progress.greeting, &data);
+                    }
+                    stdout.push(&data);
                 }
-                Item::Frame(Frame::Next(at)) if at == progress.offset => {
-                    line.order(format!("ack {at}\n"));
+                Event::Err(data) => {
+                    keep_tail(&mut progress.stderr, &data);
+                    heed_left(&mut stderr, &data, script, &mut world.left);
+                    continue;
                 }
-                Item::Frame(Frame::Open(at) | Frame::Next(at)) => {
-                    return Err(failures::out_of_step(at, progress.offset).into());
+                Event::Lost => return Ok(Connection::Lost(Loss::Closed)),
+                Event::Ended if life.is_open() => return Ok(Connection::Lost(Loss::Ended)),
+                Event::Ended => {
+                    progress.silent_ends += 1;
+                    if progress.silent_ends >= SILENT_ENDS {
+                        let error = failures::not_started(&progress.stderr, &progress.greeting);
+                        return Err(error.into());
+                    }
+                    return Ok(Connection::Lost(Loss::Ended));
                 }
-                Item::Frame(Frame::End(code, memory_kills)) => {
-                    return Ok(Connection::Ended(Ended { code, memory_kills }, line));
+            }
+            while let Some(item) = stdout.take().map_err(failures::malformed)? {
+                match item {
+                    Item::Bytes(mut bytes) => {
+                        progress.offset += bytes.len() as u64;
+                        life.heard();
+                        if let Some(error) = put(world, output, &mut bytes).await? {
+                            let last = LastWords::new(line, stdout, bytes);
+                            return last.heed(error, world, progress, output).await;
+                        }
+                    }
+                    Item::Frame(Frame::Open(at)) if at == progress.offset => {
+                        if !life.is_open() {
+                            life.opened();
+                            world.is_within_reach();
+                            world.notices.begin(&line.session);
+                        }
+                        progress.opened = true;
+                        progress.silent_ends = 0;
+                    }
+                    Item::Frame(Frame::Next(at)) if at == progress.offset => line.ack(at),
+                    Item::Frame(Frame::Open(at) | Frame::Next(at)) => {
+                        return Err(failures::out_of_step(at, progress.offset).into());
+                    }
+                    Item::Frame(Frame::End(code, memory_kills)) => {
+                        return Ok(Connection::Ended(Ended { code, memory_kills }, line));
+                    }
+                    Item::Frame(Frame::Gone(_)) if !progress.opened => {
+                        return Err(failures::cancelled_before_start().into());
+                    }
+                    Item::Frame(Frame::Gone(memory_kills)) => {
+                        drop_script(script, world, &mut line).await;
+                        return Err(failures::supervisor_gone(memory_kills).into());
+                    }
+                    Item::Frame(Frame::Full(directory)) => {
+                        drop_script(script, world, &mut line).await;
+                        let what = "has no room for the script's output";
+                        return Err(failures::no_space(what, &directory).into());
+                    }
+                    Item::Frame(Frame::Fail(reason)) => {
+                        let what = "could not take the script";
+                        return Err(failures::no_space(what, &reason).into());
+                    }
+                    Item::Frame(Frame::Left(name)) => world.left.note(&name),
+                    // Nobody has asked for it yet.
+                    Item::Frame(Frame::Forgotten) => return Ok(Connection::Lost(Loss::Ended)),
                 }
-                Item::Frame(Frame::Gone(_)) if !progress.opened => {
-                    return Err(failures::cancelled_before_start().into());
-                }
-                Item::Frame(Frame::Gone(memory_kills)) => {
-                    drop_script(script, world, &mut line).await;
-                    return Err(failures::supervisor_gone(memory_kills).into());
-                }
-                Item::Frame(Frame::Full(directory)) => {
-                    drop_script(script, world, &mut line).await;
-                    return Err(failures::no_space(
-                        "has no room for the script's output",
-                        &directory,
-                    )
-                    .into());
-                }
-                Item::Frame(Frame::Fail(reason)) => {
-                    return Err(failures::no_space("could not take the script", &reason).into());
-                }
-                Item::Frame(Frame::Left(name)) => world.left.push(one_line(&name)),
-                // Nobody has asked for it yet.
-                Item::Frame(Frame::Forgotten) => return Ok(Connection::Lost { followed: open }),
             }
         }
     }
@@ -439,10 +397,10 @@ async fn follow(
 /// Hands a cancel on: the first asks, the second insists. Returns how many were handed on on this connection.
 fn tell_cancel(world: &World, line: &Line, told: u32) -> u32 {
     if told == 0 && world.cancels > 0 {
-        line.order("cancel\n".to_owned());
+        line.cancel();
     }
     if told < 2 && world.cancels > 1 {
-        line.order("kill\n".to_owned());
+        line.kill();
     }
     world.cancels
 }

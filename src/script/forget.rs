@@ -2,37 +2,48 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Verb;
-use super::follow::{Line, Script, guarded};
+use super::follow::{Script, guarded};
 use super::frames::{Frame, Item, Scanner};
+use super::left::Left;
+use super::line::Line;
 use super::world::{CANCEL_LIMIT, World};
-use crate::error::one_line;
-use crate::ssh::connect::connect;
+use crate::ssh::connect::connect_below;
 use crate::ssh::session::{Event, Receiver};
 
 /// How long the far side may take to forget a script whose end is known.
 const FORGET_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is asked to, each time on a new connection.
 const FORGET_ATTEMPTS: u32 = 3;
+/// From the end of a script to the end of the stage, however many of these attempts there were.
+const TIDY_LIMIT: Duration = Duration::from_secs(8);
 
-/// Lets the far side forget a script whose end is known. Its result stands, whatever happens here; where the
-/// connection is lost just now, it is asked again, so that the spool does not stay.
-pub(super) async fn forget(script: &Script<'_>, world: &mut World, offset: u64, mut line: Line) {
-    // A cancelled stage is over when all its processes are, which the far side waits for.
-    let limit = if world.cancels > 0 {
-        CANCEL_LIMIT
+/// Lets the far side forget a script whose end is known, since that time. Its result stands, whatever happens here, and is not
+/// held up by it; where the connection is lost just now, it is asked again, so that the spool does not stay.
+pub(super) async fn forget(
+    script: &Script<'_>,
+    world: &mut World,
+    offset: u64,
+    mut line: Line,
+    known: Instant,
+) {
+    // A cancelled stage is over when all its processes are, which the far side waits for: until the stage's own limit.
+    let (limit, deadline) = if world.cancels > 0 {
+        (CANCEL_LIMIT, known + CANCEL_LIMIT)
     } else {
-        FORGET_LIMIT
+        (FORGET_LIMIT, known + TIDY_LIMIT)
     };
-    let mut left = Vec::new();
+    let mut left = Left::default();
     let forgotten = async {
         for attempt in 0..FORGET_ATTEMPTS {
             let fresh = attempt > 0;
             if fresh {
-                let deadline = Instant::now() + FORGET_LIMIT;
-                let Ok(session) = connect(script.endpoint, script.key, || deadline).await else {
+                let until = deadline.min(Instant::now() + FORGET_LIMIT);
+                let Ok(session) =
+                    connect_below(script.endpoint, script.key, &script.ceiling, || until).await
+                else {
                     return;
                 };
                 let command = script.command(Verb::Follow(offset));
@@ -41,7 +52,7 @@ pub(super) async fn forget(script: &Script<'_>, world: &mut World, offset: u64, 
                 };
                 line = again;
             }
-            line.order("done\n".to_owned());
+            line.done();
             let told = is_forgotten(&mut line.receiver, script, &mut left, fresh);
             if timeout(limit, told).await == Ok(true) {
                 return;
@@ -52,22 +63,24 @@ pub(super) async fn forget(script: &Script<'_>, world: &mut World, offset: u64, 
             );
         }
     };
-    if guarded(world, forgotten).await.is_err() {
-        tracing::debug!("interrupted while the far side forgot the script");
+    match guarded(world, timeout_at(deadline, forgotten)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => tracing::debug!("the far side took too long to forget the script"),
+        Err(_) => tracing::debug!("interrupted while the far side forgot the script"),
     }
-    world.left.append(&mut left);
+    world.left.note_all(&left);
     if !world.left.is_empty() {
         script.ui.warn(&format!(
             "processes of the cancelled script do not die: {}",
-            world.left.join(", ")
+            world.left
         ));
     }
 }
 
 /// Ends and forgets a script whose result will never be known.
 pub(super) async fn drop_script(script: &Script<'_>, world: &mut World, line: &mut Line) {
-    line.order("drop\n".to_owned());
-    let mut left = Vec::new();
+    line.give_up();
+    let mut left = Left::default();
     let limited = timeout(
         2 * FORGET_LIMIT,
         is_forgotten(&mut line.receiver, script, &mut left, false),
@@ -77,11 +90,11 @@ pub(super) async fn drop_script(script: &Script<'_>, world: &mut World, line: &m
 }
 
 /// Waits until the far side says that nothing of the script is left, noting the processes that it names; `false`
-/// where it ends without that. On a fresh line it may find nothing any more.
+/// where it ends without that, or does not keep the protocol. On a fresh line it may find nothing any more.
 async fn is_forgotten(
     receiver: &mut Receiver,
     script: &Script<'_>,
-    left: &mut Vec<String>,
+    left: &mut Left,
     fresh: bool,
 ) -> bool {
     let mut stdout = Scanner::new(script.nonce.as_str());
@@ -93,12 +106,18 @@ async fn is_forgotten(
             Event::Err(data) => heed_left(&mut stderr, &data, script, left),
             Event::Out(data) => {
                 stdout.push(&data);
-                while let Ok(Some(item)) = stdout.take() {
-                    match item {
-                        Item::Frame(Frame::Forgotten) => return true,
-                        Item::Frame(Frame::Gone(_)) if !open => return true,
-                        Item::Frame(Frame::Open(_)) => open = true,
-                        _ => {}
+                loop {
+                    match stdout.take() {
+                        Ok(Some(Item::Frame(Frame::Forgotten))) => return true,
+                        Ok(Some(Item::Frame(Frame::Gone(_)))) if !open => return true,
+                        Ok(Some(Item::Frame(Frame::Open(_)))) => open = true,
+                        Ok(Some(Item::Frame(Frame::Left(name)))) => left.note(&name),
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(malformed) => {
+                            tracing::debug!(%malformed, "while the far side forgot the script");
+                            return false;
+                        }
                     }
                 }
             }
@@ -107,16 +126,11 @@ async fn is_forgotten(
 }
 
 /// Notes the processes that the far side could not end.
-pub(super) fn heed_left(
-    scanner: &mut Scanner,
-    data: &[u8],
-    script: &Script<'_>,
-    left: &mut Vec<String>,
-) {
+pub(super) fn heed_left(scanner: &mut Scanner, data: &[u8], script: &Script<'_>, left: &mut Left) {
     scanner.push(data);
     loop {
         match scanner.take() {
-            Ok(Some(Item::Frame(Frame::Left(name)))) => left.push(one_line(&name)),
+            Ok(Some(Item::Frame(Frame::Left(name)))) => left.note(&name),
             Ok(Some(_)) => {}
             Ok(None) => return,
             // Standard error carries hints only: begin anew.

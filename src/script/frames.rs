@@ -10,6 +10,9 @@ use memchr::memmem::Finder;
 /// The longest frame; nothing that the far side says needs more.
 const FRAME_LIMIT: usize = 512;
 
+/// How much a scanner holds back at most of what was taken from it as far as it goes: a frame without its end.
+pub const HELD_LIMIT: usize = FRAME_LIMIT + 64;
+
 /// How much a login shell may print before the far side speaks.
 const NOISE_LIMIT: usize = 1 << 20;
 
@@ -54,12 +57,14 @@ pub enum Malformed {
     Frame(String),
 }
 
-/// Splits one stream of one connection into bytes and frames.
+/// Splits one stream of one connection into bytes and frames. What does not keep the protocol is the end of it: whatever comes
+/// after that is dropped.
 #[derive(Debug)]
 pub struct Scanner {
     finder: Finder<'static>,
     buffer: BytesMut,
     noise: Option<usize>,
+    malformed: Option<Malformed>,
 }
 
 impl Scanner {
@@ -70,19 +75,40 @@ impl Scanner {
             finder: Finder::new(&format!("\x1e{nonce} ")).into_owned(),
             buffer: BytesMut::new(),
             noise: Some(0),
+            malformed: None,
         }
     }
 
     /// Adds what came.
     pub fn push(&mut self, data: &[u8]) {
-        self.buffer.extend_from_slice(data);
+        if self.malformed.is_none() {
+            self.buffer.extend_from_slice(data);
+        }
+    }
+
+    /// Returns how many bytes wait to be taken.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Takes the next item; `None` means that more must come first.
     ///
     /// # Errors
-    /// Where the stream does not keep the protocol.
+    /// Where the stream does not keep the protocol, and from then on.
     pub fn take(&mut self) -> Result<Option<Item>, Malformed> {
+        if let Some(malformed) = &self.malformed {
+            return Err(malformed.clone());
+        }
+        let taken = self.scan();
+        if let Err(malformed) = &taken {
+            self.malformed = Some(malformed.clone());
+            self.buffer = BytesMut::new();
+        }
+        taken
+    }
+
+    fn scan(&mut self) -> Result<Option<Item>, Malformed> {
         let Some(at) = self.finder.find(&self.buffer) else {
             let held = self.held();
             let free = self.buffer.len() - held;
@@ -124,7 +150,7 @@ impl Scanner {
                 if *sum > NOISE_LIMIT {
                     return Err(Malformed::Noise);
                 }
-                self.take()
+                self.scan()
             }
         }
     }
@@ -230,6 +256,30 @@ mod tests {
         assert_eq!(scanner.take(), Err(Malformed::Noise));
     }
 
+    #[test]
+    fn what_comes_after_a_malformed_frame_is_dropped() {
+        let mut scanner = Scanner::new(NONCE);
+        scanner.push(format!("\x1e{NONCE} dance 1\n").as_bytes());
+        let malformed = scanner.take().unwrap_err();
+        for _ in 0..1000 {
+            scanner.push(&stream(b"", b"body", 0));
+            assert_eq!(scanner.take(), Err(malformed.clone()));
+            assert_eq!(scanner.waiting(), 0);
+        }
+    }
+
+    #[test]
+    fn a_frame_without_end_is_not_waited_for() {
+        let mut scanner = Scanner::new(NONCE);
+        scanner.push(format!("\x1e{NONCE} left ").as_bytes());
+        for _ in 0..10_000 {
+            scanner.push(b"x");
+            drop(scanner.take());
+            assert!(scanner.waiting() <= HELD_LIMIT, "{}", scanner.waiting());
+        }
+        assert!(scanner.take().is_err());
+    }
+
     proptest! {
         #[test]
         fn the_body_comes_out_whole_however_it_is_cut(
@@ -253,6 +303,7 @@ mod tests {
             for piece in &pieces {
                 scanner.push(piece);
                 while let Ok(Some(_)) = scanner.take() {}
+                prop_assert!(scanner.waiting() <= HELD_LIMIT);
             }
         }
     }

@@ -1,13 +1,15 @@
 //! The end of a machine under a script: what has still come of its output, and whether its result is known all the same.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::follow::{Connection, Ended, Line, Progress, guarded};
+use super::follow::{Connection, Ended, Progress, guarded};
 use super::frames::{Frame, Item, Scanner};
+use super::line::Line;
 use super::notice;
 use super::output::Output;
 use super::world::{Interruption, Stopped, World};
@@ -18,14 +20,18 @@ type Result<T> = std::result::Result<T, Stopped>;
 
 /// How long a machine that is gone may still speak, and the Runner take to read what it said.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How much of what it said waits for a Runner that reads late; what is more is handed on as it comes, to a Runner that reads.
+const KEPT: usize = 1 << 20;
+/// It waits in pieces of that size, however small those were in which it came: each costs more than it holds.
+const PIECE: usize = 32 << 10;
 
-/// Hands bytes on. Returns why the machine is gone, where that comes first: they are still to be handed on then.
+/// Hands bytes on. Returns why the machine is gone, where that comes first: what is left of them is still to be handed on then.
 pub(super) async fn put(
     world: &mut World,
     output: &Output,
-    bytes: &Bytes,
+    bytes: &mut Bytes,
 ) -> Result<Option<Error>> {
-    let mut putting = pin!(output.put(bytes.clone()));
+    let mut putting = pin!(output.put(bytes));
     loop {
         tokio::select! {
             biased;
@@ -41,13 +47,26 @@ pub(super) async fn put(
 
 /// What the connection of a machine that is gone still holds.
 pub(super) struct LastWords {
-    pub(super) line: Line,
-    pub(super) stdout: Scanner,
-    /// Output that is not handed on yet.
-    pub(super) put: Vec<Bytes>,
+    line: Line,
+    stdout: Scanner,
+    /// Output that is being handed on.
+    first: Bytes,
+    /// What comes after that.
+    rest: VecDeque<BytesMut>,
+    ended: Option<Ended>,
 }
 
 impl LastWords {
+    pub(super) fn new(line: Line, stdout: Scanner, put: Bytes) -> Self {
+        Self {
+            line,
+            stdout,
+            first: put,
+            rest: VecDeque::new(),
+            ended: None,
+        }
+    }
+
     /// Hands on what has still come. A result that had come before the machine's end was known counts, however late the Runner
     /// reads; of what comes after it, success alone: any other code may be the end's own doing.
     pub(super) async fn heed(
@@ -57,33 +76,23 @@ impl LastWords {
         progress: &mut Progress,
         output: &Output,
     ) -> Result<Connection> {
-        let mut ended = self.take(progress);
-        while ended.is_none()
-            && let Ok(Some(data)) = timeout(Duration::ZERO, self.more()).await
-        {
-            self.stdout.push(&data);
-            ended = self.take(progress);
-        }
-        let mut counts = ended.is_some_and(|ended| !notice::is_a_signals(ended.code));
-        if ended.is_none() {
-            let more = async {
-                while ended.is_none()
-                    && let Some(data) = self.more().await
-                {
-                    self.stdout.push(&data);
-                    ended = self.take(progress);
-                }
-            };
+        // A machine that is said to be gone and talks on all the same has the same time for that as for the rest.
+        drop(timeout(LAST_WORDS, self.listen(Duration::ZERO, progress, output)).await);
+        let mut counts = self
+            .ended
+            .is_some_and(|ended| !notice::is_a_signals(ended.code));
+        if self.ended.is_none() {
             // Such a connection usually breaks at once; where it does not, nothing more comes.
-            drop(timeout(LAST_WORDS, more).await);
-            counts = ended.is_some_and(|ended| ended.code == 0);
+            drop(timeout(LAST_WORDS, self.listen(LAST_WORDS, progress, output)).await);
+            counts = self.ended.is_some_and(|ended| ended.code == 0);
         }
         let put = async {
-            for bytes in self.put {
-                output.put(bytes).await;
+            output.put(&mut self.first).await;
+            for piece in self.rest {
+                output.put(&mut piece.freeze()).await;
             }
         };
-        match ended.filter(|_| counts) {
+        match self.ended.filter(|_| counts) {
             Some(ended) => {
                 guarded(world, put).await?;
                 Ok(Connection::Ended(ended, self.line))
@@ -92,6 +101,41 @@ impl LastWords {
                 drop(timeout(LAST_WORDS, put).await);
                 Err(gone.into())
             }
+        }
+    }
+
+    /// Takes what comes until the script's end, or until nothing has come for so long. What is more than may be kept is handed
+    /// on at once.
+    async fn listen(&mut self, patience: Duration, progress: &mut Progress, output: &Output) {
+        loop {
+            self.take(progress);
+            if self.ended.is_some() {
+                return;
+            }
+            while self.rest.len() > KEPT / PIECE {
+                output.put(&mut self.first).await;
+                self.first = self.rest.pop_front().unwrap_or_default().freeze();
+            }
+            match timeout(patience, self.more()).await {
+                Ok(Some(data)) => self.stdout.push(&data),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn keep(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let mut last = match self.rest.pop_back() {
+                Some(last) if last.len() < PIECE => last,
+                full => {
+                    self.rest.extend(full);
+                    BytesMut::with_capacity(PIECE)
+                }
+            };
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE - last.len()));
+            last.extend_from_slice(now);
+            self.rest.push_back(last);
+            bytes = later;
         }
     }
 
@@ -106,20 +150,21 @@ impl LastWords {
         }
     }
 
-    /// Takes what has come; returns how the script ended, where that is among it.
-    fn take(&mut self, progress: &mut Progress) -> Option<Ended> {
-        while let Ok(Some(item)) = self.stdout.take() {
+    /// Takes what has come.
+    fn take(&mut self, progress: &mut Progress) {
+        while self.ended.is_none()
+            && let Ok(Some(item)) = self.stdout.take()
+        {
             match item {
                 Item::Bytes(bytes) => {
                     progress.offset += bytes.len() as u64;
-                    self.put.push(bytes);
+                    self.keep(&bytes);
                 }
                 Item::Frame(Frame::End(code, memory_kills)) => {
-                    return Some(Ended { code, memory_kills });
+                    self.ended = Some(Ended { code, memory_kills });
                 }
                 Item::Frame(_) => {}
             }
         }
-        None
     }
 }

@@ -11,8 +11,11 @@ mod forget;
 pub mod frames;
 pub mod keep_key;
 mod last_words;
+mod left;
+mod line;
 pub mod notice;
 mod output;
+mod reach;
 pub mod welcome;
 mod world;
 

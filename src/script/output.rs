@@ -4,14 +4,16 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many pieces (of at most 32 KiB, SSH's packets) wait for the Runner; then the connection has to wait.
-const PIECES: usize = 64;
+/// How many pieces wait for the Runner; then the connection has to wait.
+const PIECES: usize = 32;
+/// How long each of them is at most: SSH's packets.
+const PIECE: usize = 32 << 10;
 
 /// The queue into standard output; dropping it lets the writer finish.
 #[derive(Debug)]
@@ -50,10 +52,18 @@ pub(super) fn start() -> (Output, Written) {
 }
 
 impl Output {
-    /// Puts bytes into the queue, waiting for room.
-    pub(super) async fn put(&self, bytes: Bytes) {
-        // A broken output is heard of by `Written::broken`.
-        drop(self.0.send(bytes).await);
+    /// Puts bytes into the queue, waiting for room; what is in it is taken off them, also where this is dropped before its end.
+    pub(super) async fn put(&self, bytes: &mut Bytes) {
+        while !bytes.is_empty() {
+            // A broken output is heard of by `Written::broken`.
+            let Ok(room) = self.0.reserve().await else {
+                return;
+            };
+            let length = bytes.len().min(PIECE);
+            // Copied, so that a piece holds no more memory than its own: it may be one byte between a thousand frames.
+            room.send(Bytes::copy_from_slice(&bytes[..length]));
+            bytes.advance(length);
+        }
     }
 }
 

@@ -8,10 +8,15 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
+use super::left::Left;
 use super::notice::Notices;
 use super::output::Written;
 use crate::error::{Error, Kind};
 use crate::process::Process;
+use crate::ui::Ui;
+
+/// A loss that is over sooner is nobody's business.
+const TELL_LOSS: Duration = Duration::from_secs(60);
 
 /// From a cancel to the end of the stage, whatever happens: GitLab Runner may start `cleanup` beside a stage
 /// that takes longer, and the far side needs 15 s of it (TERM, 10 s, KILL, 5 s).
@@ -43,8 +48,18 @@ pub(super) enum Interruption {
     Cancel,
     /// The machine is gone.
     Machine(Error),
-    /// No connection for long enough to tell.
-    OutOfReach,
+}
+
+/// A script that is out of reach.
+#[derive(Clone, Copy, Debug)]
+struct OutOfReach {
+    since: Instant,
+    /// For how long it may be.
+    limit: Duration,
+    /// Whether the job log was told.
+    told: bool,
+    /// Whether it is over, as far as is known.
+    over: bool,
 }
 
 /// The watchers.
@@ -60,12 +75,10 @@ pub(super) struct World {
     /// How often the Runner asked to stop.
     pub(super) cancels: u32,
     cancel_deadline: Option<Instant>,
-    /// When a lost connection is worth a line in the job log.
-    pub(super) tell_loss_at: Option<Instant>,
-    /// The loss (by its beginning) of which the job log has been told.
-    pub(super) told_loss_of: Option<Instant>,
+    out_of_reach: Option<OutOfReach>,
     /// Processes that the far side could not end.
-    pub(super) left: Vec<String>,
+    pub(super) left: Left,
+    ui: Ui,
 }
 
 impl World {
@@ -74,6 +87,7 @@ impl World {
         machine: impl Future<Output = Error> + 'static,
         owner: Option<Process>,
         written: Written,
+        ui: Ui,
     ) -> Result<Self, Error> {
         let listen = |kind| {
             signal(kind)
@@ -93,10 +107,40 @@ impl World {
             notices: Notices::default(),
             cancels: 0,
             cancel_deadline: None,
-            tell_loss_at: None,
-            told_loss_of: None,
-            left: Vec::new(),
+            out_of_reach: None,
+            left: Left::default(),
+            ui,
         })
+    }
+
+    /// Has the job log told if the script is out of reach for long, which it may be for so long: once for each loss (by its
+    /// beginning), however many connections come to nothing in it.
+    pub(super) fn is_out_of_reach(&mut self, since: Instant, limit: Duration) {
+        let known = self.out_of_reach.filter(|known| known.since == since);
+        self.out_of_reach = Some(OutOfReach {
+            since,
+            limit,
+            told: known.is_some_and(|known| known.told),
+            over: false,
+        });
+    }
+
+    /// The script is followed.
+    pub(super) fn is_within_reach(&mut self) {
+        if let Some(known) = &mut self.out_of_reach {
+            known.over = true;
+        }
+    }
+
+    fn tell_loss(&mut self) {
+        if let Some(known) = &mut self.out_of_reach {
+            known.told = true;
+            self.ui.warn(&format!(
+                "no connection to the machine for {} s; its script goes on, and so do attempts to reach it for {} in all",
+                TELL_LOSS.as_secs(),
+                humantime::format_duration(known.limit),
+            ));
+        }
     }
 
     /// Waits for the next interruption. Cancel-safe.
@@ -117,6 +161,8 @@ impl World {
             )
         };
         loop {
+            let untold = self.out_of_reach.filter(|loss| !loss.told && !loss.over);
+            let tell_at = untold.map(|loss| loss.since + TELL_LOSS);
             let machine = async {
                 match &mut self.machine {
                     Some(machine) => machine.await,
@@ -134,9 +180,9 @@ impl World {
                     Ok(Interruption::Machine(self.notices.explain(error)))
                 }
                 () = at(self.cancel_deadline) => Err(self.stuck().into()),
-                () = at(self.tell_loss_at) => {
-                    self.tell_loss_at = None;
-                    Ok(Interruption::OutOfReach)
+                () = at(tell_at) => {
+                    self.tell_loss();
+                    continue;
                 }
                 () = self.notices.heard() => continue,
             };
@@ -185,9 +231,9 @@ impl World {
     }
 
     fn stuck(&self) -> Error {
-        let left = match self.left.as_slice() {
-            [] => "the machine did not say why".to_owned(),
-            some => format!("still there: {}", some.join(", ")),
+        let left = match self.left.is_empty() {
+            true => "the machine did not say why".to_owned(),
+            false => format!("still there: {}", self.left),
         };
         Error::new(
             Kind::Cancelled,
@@ -203,14 +249,15 @@ impl World {
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
     /// A world in which the Runner asked to stop so long ago that the stage's time is over.
     fn late_world(ended: oneshot::Receiver<bool>) -> World {
         let never = std::future::pending::<Error>();
-        let mut world = World::watch(never, None, Written::of(ended)).unwrap();
+        let mut world =
+            World::watch(never, None, Written::of(ended), Ui::for_job_log(true)).unwrap();
         world.cancelled();
         world.cancel_deadline = Some(Instant::now());
         world
@@ -227,6 +274,31 @@ mod tests {
         };
         let (written, ()) = tokio::join!(world.all_written(), writer);
         assert!(written.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_told_once_wherever_it_happens() {
+        let (_tell, ended) = oneshot::channel();
+        let never = std::future::pending::<Error>();
+        let ui = Ui::for_job_log(true);
+        let mut world = World::watch(never, None, Written::of(ended), ui).unwrap();
+        let told = |world: &World| world.out_of_reach.unwrap().told;
+        let since = Instant::now();
+        let second = Duration::from_secs(1);
+        // One connection after the other, each of which comes to nothing in its own way.
+        for waited in [TELL_LOSS - second, second * 2] {
+            world.is_out_of_reach(since, TELL_LOSS * 10);
+            assert!(!told(&world));
+            drop(timeout(waited, world.next()).await);
+        }
+        assert!(told(&world));
+        world.is_out_of_reach(since, TELL_LOSS * 10);
+        assert!(told(&world));
+        // Another loss is another matter; one that is over is none.
+        world.is_out_of_reach(Instant::now(), TELL_LOSS * 10);
+        world.is_within_reach();
+        drop(timeout(TELL_LOSS * 2, world.next()).await);
+        assert!(!told(&world));
     }
 
     #[tokio::test(start_paused = true)]

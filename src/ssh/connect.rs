@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use russh::client::{self, Handle};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, cipher, kex};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKey};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::bounded::{Bounded, Hold};
+use super::ceiling::{Ceiling, Crossed};
+use super::client::{Client, config};
 use super::keys::{self, JobKey};
 use super::prompt::Prompt;
 use super::session::Session;
@@ -30,11 +32,6 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(150);
 /// After a refused key. OpenSSH 9.8 and later lock out an address that fails often (`PerSourcePenalties`: 5 s for
 /// each failed login, enforced from 15 s on).
 const UNAUTHORISED_PAUSE: Duration = Duration::from_secs(6);
-/// Keepalive: with two unanswered ones, a dead connection is noticed after about 30 s.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// russh's keepalive does not fire while it waits to *write*; this limit does. Answers to keepalives count as
-/// activity, so a quiet job lives.
-const INACTIVITY: Duration = Duration::from_secs(35);
 
 /// Why one attempt failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +68,9 @@ pub(crate) enum Failure {
     /// The record's host key cannot be read.
     #[error(transparent)]
     Local(Error),
+    /// What it sent took more memory than it may.
+    #[error(transparent)]
+    Crossed(Crossed),
 }
 
 /// Decides how long to wait after a failure; `None` means that another attempt cannot help.
@@ -96,7 +96,10 @@ impl Pace {
             }
             Failure::Closed(_) => Some(self.closed.next().unwrap_or(UNAUTHORISED_PAUSE)),
             Failure::Unauthorised => Some(UNAUTHORISED_PAUSE),
-            Failure::HostKey { .. } | Failure::Incompatible(_) | Failure::Local(_) => None,
+            Failure::HostKey { .. }
+            | Failure::Incompatible(_)
+            | Failure::Local(_)
+            | Failure::Crossed(_) => None,
         }
     }
 }
@@ -112,7 +115,8 @@ fn closed_pace() -> backon::ExponentialBackoff {
         .build()
 }
 
-/// Connects and logs in, for as long as it takes until the deadline, which may be settled only meanwhile.
+/// Connects and logs in, for as long as it takes until the deadline, which may be settled only meanwhile. There is a last
+/// attempt when it has come.
 ///
 /// # Errors
 /// The last attempt's failure, with what usually is its cause.
@@ -121,17 +125,31 @@ pub async fn connect(
     key: &JobKey,
     deadline: impl Fn() -> Instant,
 ) -> Result<Session> {
-    connect_admitted(endpoint, key, deadline, async |_| Ok(())).await
+    connect_below(endpoint, key, &Ceiling::beside(0), deadline).await
 }
 
-/// As [`connect`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
+/// As [`connect`]; what comes takes no more memory than that, as over all other connections with the same ceiling.
+///
+/// # Errors
+/// As [`connect`], and at once where it took more.
+pub async fn connect_below(
+    endpoint: &Endpoint,
+    key: &JobKey,
+    ceiling: &Ceiling,
+    deadline: impl Fn() -> Instant,
+) -> Result<Session> {
+    connect_admitted(endpoint, key, ceiling, deadline, async |_| Ok(())).await
+}
+
+/// As [`connect_below`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
 /// refused the last time.
 ///
 /// # Errors
-/// As [`connect`], and at once where `admit` fails.
+/// As [`connect_below`], and at once where `admit` fails.
 pub async fn connect_admitted<E: From<Error>>(
     endpoint: &Endpoint,
     key: &JobKey,
+    ceiling: &Ceiling,
     deadline: impl Fn() -> Instant,
     mut admit: impl AsyncFnMut(bool) -> std::result::Result<(), E>,
 ) -> std::result::Result<Session, E> {
@@ -150,9 +168,15 @@ pub async fn connect_admitted<E: From<Error>>(
         let done = match dial(endpoint).await {
             Ok(stream) => {
                 admit(refused).await?;
-                attempt(endpoint, key, expected.clone(), stream).await
+                let (stream, hold) = Bounded::new(stream, ceiling);
+                attempt(endpoint, key, expected.clone(), stream, hold).await
             }
             Err(failure) => Err(failure),
+        };
+        // Whatever else it looked like; a connection before this one may have done it.
+        let done = match ceiling.crossed() {
+            Some(crossed) => Err(Failure::Crossed(crossed)),
+            None => done,
         };
         let failure = match done {
             Ok(session) => {
@@ -169,9 +193,9 @@ pub async fn connect_admitted<E: From<Error>>(
         };
         tracing::debug!(host = endpoint.host, port = endpoint.port, %failure, "no SSH session yet");
         refused = matches!(failure, Failure::Unauthorised);
-        let pause = pace.after(&failure);
-        match pause {
-            Some(pause) if Instant::now() + pause < deadline() => sleep(pause).await,
+        let left = deadline().saturating_duration_since(Instant::now());
+        match pace.after(&failure) {
+            Some(pause) if !left.is_zero() => sleep(pause.min(left)).await,
             _ => return Err(give_up(endpoint, failure, began.elapsed()).into()),
         }
     }
@@ -198,13 +222,11 @@ async fn attempt(
     endpoint: &Endpoint,
     key: &JobKey,
     expected: Option<PublicKey>,
-    stream: Prompt,
+    stream: Bounded<Prompt>,
+    hold: Hold,
 ) -> std::result::Result<Session, Failure> {
     let seen = Arc::new(Mutex::new(None));
-    let handler = HostKeyCheck {
-        expected: expected.clone(),
-        seen: Arc::clone(&seen),
-    };
+    let handler = Client::new(expected.clone(), Arc::clone(&seen));
     match timeout(LOGIN_TIMEOUT, login(endpoint, key, stream, handler)).await {
         Err(_) => Err(Failure::Silent),
         Ok(Err(failure)) => {
@@ -224,7 +246,7 @@ async fn attempt(
                 .map(|k| keys::line(&k))
                 .transpose()
                 .map_err(Failure::Local)?;
-            Ok(Session::new(handle, host_key))
+            Ok(Session::new(handle, host_key, hold))
         }
     }
 }
@@ -237,9 +259,9 @@ enum LoginFailure {
 async fn login(
     endpoint: &Endpoint,
     key: &JobKey,
-    stream: Prompt,
-    handler: HostKeyCheck,
-) -> std::result::Result<Handle<HostKeyCheck>, LoginFailure> {
+    stream: Bounded<Prompt>,
+    handler: Client,
+) -> std::result::Result<Handle<Client>, LoginFailure> {
     let mut handle = client::connect_stream(config(), stream, handler)
         .await
         .map_err(classify)?;
@@ -270,12 +292,15 @@ fn classify(error: russh::Error) -> LoginFailure {
 }
 
 fn give_up(endpoint: &Endpoint, failure: Failure, after: Duration) -> Error {
+    if let Failure::Crossed(crossed) = failure {
+        return crossed.error();
+    }
     let Endpoint {
         host, port, user, ..
     } = endpoint;
     let seconds = after.as_secs();
     let (kind, hint) = match &failure {
-        Failure::Local(_) => (Kind::State, "End the job's machine with `cleanup` and retry the job.".to_owned()),
+        Failure::Local(_) | Failure::Crossed(_) => (Kind::State, "End the job's machine with `cleanup` and retry the job.".to_owned()),
         Failure::HostKey { .. } => (
             Kind::HostKey,
             "Another machine answers at this address: a replaced task, a reused address, or somebody in between. \
@@ -318,67 +343,6 @@ fn give_up(endpoint: &Endpoint, failure: Failure, after: Duration) -> Error {
     .hint(hint)
 }
 
-/// Accepts the expected host key, or any on first contact, and keeps what was shown.
-#[derive(Debug)]
-pub(crate) struct HostKeyCheck {
-    expected: Option<PublicKey>,
-    seen: Arc<Mutex<Option<PublicKey>>>,
-}
-
-impl client::Handler for HostKeyCheck {
-    type Error = russh::Error;
-
-    async fn check_server_key(
-        &mut self,
-        key: &PublicKeyOrCertificate,
-    ) -> std::result::Result<bool, russh::Error> {
-        let PublicKeyOrCertificate::PublicKey { key, .. } = key else {
-            return Ok(false);
-        };
-        if let Ok(mut seen) = self.seen.lock() {
-            *seen = Some(key.clone());
-        }
-        // By their data: a comment is no part of a key.
-        Ok(self
-            .expected
-            .as_ref()
-            .is_none_or(|expected| expected.key_data() == key.key_data()))
-    }
-}
-
-fn config() -> Arc<client::Config> {
-    // The post-quantum exchange of OpenSSH's defaults costs 0.1 s a connection here, and AES-GCM is what every
-    // CPU of this decade has instructions for.
-    let preferred = Preferred {
-        kex: vec![
-            kex::CURVE25519,
-            kex::CURVE25519_PRE_RFC_8731,
-            kex::ECDH_SHA2_NISTP256,
-            kex::DH_G14_SHA256,
-            kex::EXTENSION_SUPPORT_AS_CLIENT,
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
-        ]
-        .into(),
-        cipher: vec![
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-            cipher::AES_128_CTR,
-        ]
-        .into(),
-        ..Preferred::default()
-    };
-    Arc::new(client::Config {
-        preferred,
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: 2,
-        inactivity_timeout: Some(INACTIVITY),
-        nodelay: true,
-        ..client::Config::default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +360,33 @@ mod tests {
             pace.after(&Failure::Closed(None)),
             Some(Duration::from_millis(200))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_used_to_its_end_also_where_it_is_settled_late() {
+        // A port that was free a moment ago, and refuses.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let endpoint = Endpoint {
+            roles: Vec::new(),
+            host: "127.0.0.1".to_owned(),
+            port,
+            user: "root".to_owned(),
+            host_key: None,
+            inside: None,
+        };
+        let key = JobKey::generate().unwrap();
+        let began = Instant::now();
+        let settled = Duration::from_secs(5);
+        let deadline = || {
+            let known = began.elapsed() >= settled;
+            began + if known { 2 * settled } else { 100 * settled }
+        };
+        let ceiling = Ceiling::of(u64::MAX);
+        let failed = connect_below(&endpoint, &key, &ceiling, deadline).await;
+        assert!(failed.unwrap_err().to_string().contains("refused"));
+        assert_eq!(began.elapsed().as_millis(), (2 * settled).as_millis());
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //!
 //! Knows nothing of AWS. russh stays in this folder.
 
+mod bounded;
+pub mod ceiling;
+mod client;
 pub mod connect;
+mod greeting;
 pub mod keys;
 mod prompt;
 pub mod session;

@@ -1,15 +1,24 @@
 //! One SSH session: commands with their input, output and end.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use russh::client::{Handle, Msg};
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use tokio::time::timeout;
 
-use super::connect::HostKeyCheck;
+use super::bounded::Hold;
+use super::client::Client;
 
-/// A logged-in connection. Dropping it does not hang up; [`Session::hang_up`] does.
+/// How long a server may take to let a command begin that it was logged in to for; then the connection counts as lost.
+const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A logged-in connection. Dropping it ends the connection; [`Session::hang_up`] says goodbye first.
 pub struct Session {
-    handle: Handle<HostKeyCheck>,
+    handle: Handle<Client>,
     host_key: Option<String>,
+    /// Let go of with the session.
+    _hold: Hold,
 }
 
 /// What a command's far end sends.
@@ -51,8 +60,12 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(handle: Handle<HostKeyCheck>, host_key: Option<String>) -> Self {
-        Self { handle, host_key }
+    pub(super) fn new(handle: Handle<Client>, host_key: Option<String>, hold: Hold) -> Self {
+        Self {
+            handle,
+            host_key,
+            _hold: hold,
+        }
     }
 
     /// Returns the host key that the machine showed, as an OpenSSH line.
@@ -61,9 +74,14 @@ impl Session {
         self.host_key.as_deref()
     }
 
+    async fn channel(&self) -> Option<Channel<Msg>> {
+        let opening = self.handle.channel_open_session();
+        timeout(CHANNEL_TIMEOUT, opening).await.ok()?.ok()
+    }
+
     /// Runs a command; `None` where the connection is lost. A server that refuses it is heard of as an end.
     pub async fn exec(&self, command: Vec<u8>) -> Option<(Sender, Receiver)> {
-        let channel = self.handle.channel_open_session().await.ok()?;
+        let channel = self.channel().await?;
         // With an answer, which is not waited for: without one, nothing would ever tell of a refusal.
         channel.exec(true, command).await.ok()?;
         let (receiver, sender) = channel.split();
@@ -73,7 +91,7 @@ impl Session {
     /// Runs a shell text, which goes over standard input, to its end; `None` where the connection is lost or the server
     /// refuses. Of either output only the end is kept, so many bytes of it.
     pub async fn run(&self, text: &str, keep: usize) -> Option<Said> {
-        let channel = self.handle.channel_open_session().await.ok()?;
+        let channel = self.channel().await?;
         channel.exec(true, "exec sh -s").await.ok()?;
         let (mut receiver, sender) = channel.split();
         let mut said = Said::default();
@@ -104,7 +122,11 @@ impl Session {
                 Some(ChannelMsg::ExitSignal { .. }) => ended = true,
                 Some(ChannelMsg::Failure) => return None,
                 // Whatever comes before an end is a loss.
-                Some(ChannelMsg::Close) | None => return ended.then_some(said),
+                Some(ChannelMsg::Close) | None => {
+                    cut_to_end(&mut said.out, keep);
+                    cut_to_end(&mut said.err, keep);
+                    return ended.then_some(said);
+                }
                 Some(_) => {}
             }
         }
@@ -120,8 +142,15 @@ impl Session {
     }
 }
 
+/// Adds what came and forgets all but the end, in few steps: a server may send byte by byte.
 fn keep_end(kept: &mut Vec<u8>, data: &[u8], most: usize) {
     kept.extend_from_slice(data);
+    if kept.len() > 2 * most {
+        cut_to_end(kept, most);
+    }
+}
+
+fn cut_to_end(kept: &mut Vec<u8>, most: usize) {
     let excess = kept.len().saturating_sub(most);
     kept.drain(..excess);
 }

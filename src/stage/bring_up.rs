@@ -5,17 +5,17 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::Context;
 use super::cleanup::end_launches;
+use super::climb::{Ready, Rung};
 use super::containers::SetUp;
 use super::first_login::{Failed, FirstLogin};
 use super::prepare::hopeless;
-use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
 use super::welcome::FirstCommand;
 use crate::compute::keeper;
-use crate::compute::ladder::{Ladder, Next};
+use crate::compute::local;
 use crate::compute::plan::{Attempt, Plan};
 use crate::compute::{self, Coming, Launched, Machine, News, Place, Refused, Settled};
 use crate::container;
@@ -24,12 +24,12 @@ use crate::runner::substage::Role;
 use crate::script::environment::ContainerEnvironment;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
-use crate::state::record::{Intent, Launch, LaunchState, Record, now};
+use crate::state::record::{Intent, Launch, LaunchState, Record};
 use crate::state::shared::Shared;
 use crate::state::{Job, Locked};
 use crate::ui::Ui;
 
-/// A rung that is about to be dialled has no limit of its own before it runs.
+/// A machine that is dialled before it runs: until then it is its own [`News`] that give it up, by `rung_wait` mostly.
 const UNTIL_RUNNING: Duration = Duration::from_secs(24 * 3600);
 
 /// One try of `prepare`.
@@ -44,27 +44,6 @@ pub(super) struct Preparation<'a> {
     pub(super) untagged: bool,
     /// The job log has been told on which rung a task is asked for.
     pub(super) announced: bool,
-}
-
-/// What came of one rung.
-enum Rung {
-    Ready(Box<Ready>),
-    NoRoom {
-        cause: String,
-        /// Nothing is left of it that would have to be ended.
-        over: bool,
-    },
-    Unusable(String),
-}
-
-/// A machine that lets the driver in.
-struct Ready {
-    machine: Machine,
-    session: Session,
-    /// What becomes of it.
-    coming: Coming,
-    /// The rung that it is on.
-    step: usize,
 }
 
 impl Preparation<'_> {
@@ -100,107 +79,23 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// Tries rung after rung until one gives a machine that lets the driver in.
-    async fn climb(&mut self) -> Result<Ready> {
-        let ui = self.context.ui;
-        let wait = self.context.settings.capacity_wait;
-        let waited = Duration::from_secs(now().saturating_sub(self.intent.first_seen));
-        let until = Instant::now() + wait.saturating_sub(waited);
-        let rungs = self.plan.steps.iter().map(|s| (s.name.clone(), s.fallback));
-        let mut ladder = Ladder::new(rungs, until);
-        start_above_a_loss(self.context, &mut ladder);
-        let mut rungs = Rungs::new(&self.shared, ui);
-        // What is said only if it is not the end: that names all causes again.
-        let mut unsaid: Option<String> = None;
-        loop {
-            let step = match ladder.next(Instant::now()) {
-                Next::Try(step) => step,
-                Next::Pause(pause) => {
-                    if let Some(cause) = unsaid.take() {
-                        ui.progress(&cause);
-                    }
-                    self.announced = false;
-                    let left = until.saturating_duration_since(Instant::now());
-                    let seconds =
-                        |span: Duration| Duration::from_secs_f64(span.as_secs_f64().ceil());
-                    ui.progress(&format!(
-                        "No room on any rung; trying again in {} s, for {} more at most.",
-                        seconds(pause).as_secs(),
-                        humantime::format_duration(seconds(left)),
-                    ));
-                    sleep(pause).await;
-                    continue;
-                }
-                Next::GiveUp => {
-                    let wait = self.context.settings.capacity_wait;
-                    return Err(self.hopeless(rungs::none(&ladder, wait)));
-                }
-            };
-            let known_unusable = self.plan.if_default_is_missing(step);
-            let store = self.context.store();
-            if known_unusable.as_ref().is_some_and(|n| store.is_noted(n)) {
-                ladder.unusable(step, "it has none, as another job was told".to_owned());
-                continue;
-            }
-            let name = &self.plan.steps[step].name;
-            let capacity = self.plan.steps[step].capacity();
-            let heed = rungs.heed(name, capacity.as_deref(), ladder.is_anyway());
-            let tried = match heed.await {
-                Heed::Skip(why) => {
-                    ladder.skip(step, why);
-                    continue;
-                }
-                Heed::Full(cause) => Rung::NoRoom { cause, over: true },
-                Heed::Try => {
-                    let tried = self.try_rung(step).await;
-                    let found = match &tried {
-                        Ok(Rung::Ready(_)) => Found::Room,
-                        Ok(Rung::NoRoom { cause, .. }) => Found::Full(cause),
-                        Ok(Rung::Unusable(_)) | Err(_) => Found::Nothing,
-                    };
-                    rungs.found(capacity.as_deref(), found).await;
-                    tried?
-                }
-            };
-            let (cause, over) = match tried {
-                Rung::Ready(ready) => return Ok(*ready),
-                Rung::NoRoom { cause, over } => {
-                    ladder.full(step, cause.clone());
-                    (format!("No room on {name}: {cause}"), over)
-                }
-                Rung::Unusable(cause) => {
-                    ladder.unusable(step, cause.clone());
-                    if let Some(note) = known_unusable {
-                        store.note(&note);
-                    }
-                    (format!("{name} cannot be used: {cause}"), true)
-                }
-            };
-            // AWS ends some of its sentences and others not.
-            let cause = cause.trim_end_matches('.');
-            match ladder.following() {
-                Some(next) => ui.progress(&format!("{cause}. Trying {next}...")),
-                None => unsaid = Some(format!("{cause}.")),
-            }
-            self.end_last(step, over).await;
-        }
-    }
-
-    fn hopeless(&self, error: Error) -> Error {
+    pub(super) fn hopeless(&self, error: Error) -> Error {
         hopeless(error, self.job, &self.intent)
     }
 
     /// Launches on one rung and waits until the machine lets the driver in.
-    async fn try_rung(&mut self, step: usize) -> Result<Rung> {
+    pub(super) async fn try_rung(&mut self, step: usize) -> Result<Rung> {
         let coming = match self.launch(step).await? {
             Launched::Coming(coming) => coming,
             Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
+            Launched::Neither(cause) => return Ok(Rung::NoRoom { cause, over: false }),
             Launched::Unusable(cause) => return Ok(Rung::Unusable(cause)),
             Launched::Untaggable(cause) => {
                 self.give_up_tags(&cause);
                 match self.launch(step).await? {
                     Launched::Coming(coming) => coming,
                     Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
+                    Launched::Neither(cause) => return Ok(Rung::NoRoom { cause, over: false }),
                     Launched::Unusable(cause) | Launched::Untaggable(cause) => {
                         return Ok(Rung::Unusable(cause));
                     }
@@ -216,8 +111,9 @@ impl Preparation<'_> {
     /// Writes down what is asked for, asks for it, and writes down what came of it.
     async fn launch(&mut self, step: usize) -> Result<Launched> {
         let context = self.context;
+        let store = context.store();
         let number = self.intent.launches.len();
-        let untagged = self.untagged || context.store().is_noted(UNTAGGABLE);
+        let untagged = self.untagged || store.is_noted(UNTAGGABLE);
         let host_key = JobKey::generate()?;
         let request = self.plan.request(
             step,
@@ -226,10 +122,10 @@ impl Preparation<'_> {
                 untagged,
                 host_key: host_key.to_pem()?,
                 host_key_line: host_key.public_line()?,
-                lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+                lifetime: self.intent.until.left(),
             },
         )?;
-        let request = match compute::settle(request, &context.store(), context.ui).await {
+        let request = match compute::settle(request, &store, context.ui).await {
             Ok(Settled::Ready(request)) => request,
             Ok(Settled::NoRoom(cause)) => return Ok(Launched::NoRoom(cause)),
             Err(refused) => return Err(self.refused(refused)),
@@ -254,26 +150,33 @@ impl Preparation<'_> {
             self.job,
             &plan.login,
             plan.rung_wait,
-            &self.shared,
+            &store,
             context.ui,
         );
+        let mut for_good = false;
         let (state, answer) = match answer.await {
             Ok(Launched::Coming(coming)) => {
                 let name = coming.name().map(str::to_owned);
                 let state = name.map_or(LaunchState::Asked, LaunchState::Named);
                 (state, Ok(Launched::Coming(coming)))
             }
+            Ok(Launched::Neither(cause)) => (LaunchState::Asked, Ok(Launched::Neither(cause))),
             Ok(nothing) => (LaunchState::Over, Ok(nothing)),
             Err(refused) => {
                 let state = match refused.unanswered {
                     true => LaunchState::Asked,
                     false => LaunchState::Over,
                 };
+                for_good = refused.hopeless;
                 (state, Err(self.refused(refused)))
             }
         };
         self.intent.launches[number].settle(state);
         self.write_intent().await?;
+        // Only now: of several at once that are refused, the last sees that no other counts on what they share.
+        if for_good {
+            compute::withdraw(&request, &store, context.ui).await;
+        }
         answer
     }
 
@@ -306,6 +209,7 @@ impl Preparation<'_> {
             match coming.next().await.map_err(|e| self.launch_failed(e))? {
                 News::Progress(line) => ui.progress(&line),
                 News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
+                News::Stuck(error) => return Ok(Rung::Stuck(error)),
                 News::Hopeless(error) => return Err(self.hopeless(error)),
                 News::Running => {}
                 News::Reachable(machine) => break machine,
@@ -331,6 +235,7 @@ impl Preparation<'_> {
                     news = coming.next() => match news.map_err(|e| self.launch_failed(e))? {
                         News::Progress(line) => ui.progress(&line),
                         News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
+                        News::Stuck(error) => return Ok(Rung::Stuck(error)),
                         News::Hopeless(error) => return Err(self.hopeless(error)),
                         News::Running => deadline.set(Instant::now() + connect_timeout),
                         News::Reachable(_) => {}
@@ -342,6 +247,7 @@ impl Preparation<'_> {
                 }
             }
         };
+        coming.entered();
         Ok(Rung::Ready(Box::new(Ready {
             machine,
             session,
@@ -362,36 +268,9 @@ impl Preparation<'_> {
                         .hint("Retry the job.");
                 }
                 Ok(News::Hopeless(error)) => return self.hopeless(error),
+                Ok(News::Stuck(error)) => return error,
                 Err(error) => return self.launch_failed(error),
             }
-        }
-    }
-
-    /// Ends what a rung without room left waiting, unless it is over. Where that fails the intent still names it for `cleanup`.
-    async fn end_last(&mut self, step: usize, over: bool) {
-        let Some(last) = self.intent.launches.last_mut() else {
-            return;
-        };
-        if last.state == LaunchState::Over {
-            return;
-        }
-        let name = &self.plan.steps[step].name;
-        let reason = format!("no room on {name}: another rung's turn");
-        let ended = match over {
-            true => Ok(()),
-            false => compute::end(last, &reason, &self.shared, self.context.ui).await,
-        };
-        match ended {
-            Ok(()) => {
-                last.settle(LaunchState::Over);
-                if let Err(error) = self.write_intent().await {
-                    tracing::debug!(%error, "the intent was not written");
-                }
-            }
-            Err(error) => self
-                .context
-                .ui
-                .warn(&format!("{error}; `cleanup` will try again")),
         }
     }
 
@@ -408,7 +287,7 @@ impl Preparation<'_> {
                 let first = FirstCommand {
                     machine: &machine,
                     key: self.key,
-                    lifetime: Duration::from_secs(self.intent.deadline.saturating_sub(now())),
+                    lifetime: self.intent.until.left(),
                     connect_timeout: context.settings.ssh.connect_timeout,
                     ui: context.ui,
                 };
@@ -472,7 +351,7 @@ impl Preparation<'_> {
     }
 
     /// Writes the intent anew, unless a `cleanup` has taken it: then nothing of the job may live.
-    async fn write_intent(&self) -> Result<()> {
+    pub(super) async fn write_intent(&self) -> Result<()> {
         let written = match self.job.lock_existing_when_free().await? {
             Some(locked) => locked.update_intent(&self.intent)?,
             None => false,
@@ -498,8 +377,7 @@ impl Preparation<'_> {
 
     /// Adds what a machine on this host said last to the news that it is gone.
     fn launch_failed(&self, gone: Error) -> Error {
-        let log = std::fs::read(self.job.directory().join("machine.log")).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = local::said(self.job);
         let said = log.lines().rev().filter(|line| !line.trim().is_empty());
         // What minds the machine says only that it ended: the line before that says why, where there is one.
         let own = |line: &&str| line.contains(keeper::SERVER_ENDED);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::Context;
+use super::{Context, inherited};
 use crate::compute::{self, local};
 use crate::error::{Error, Kind, Result};
 use crate::state::record::{Intent, Launch, Record, Tombstone, now};
@@ -19,11 +19,29 @@ use crate::ui::Ui;
 /// the 30 s that GitLab Runner leaves at the least.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// Why a job is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The Runner called `cleanup`: that cannot be wrong, and is written down.
+    Called,
+    /// Somebody found that nobody owns it any more. A clock or a look at the Runner may have been wrong: where AWS refuses, the
+    /// next one decides anew.
+    Judged,
+}
+
 /// Runs the stage.
 ///
 /// # Errors
 /// Where something of the job may still be alive; what is known of it is kept for the next `cleanup`.
 pub async fn run(context: &Context) -> Result<()> {
+    in_grace(end(context, Ending::Called)).await
+}
+
+/// Does what a `cleanup` does, and goes on for a while when it is told to stop.
+///
+/// # Errors
+/// Where the work fails, or its time is over.
+pub(super) async fn in_grace<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
     let insisted = async {
@@ -33,15 +51,23 @@ pub async fn run(context: &Context) -> Result<()> {
             _ = terminate.recv() => {}
         }
     };
-    unless(insisted, end(context)).await
+    unless(insisted, work).await
+}
+
+/// Does the same for a job whose Runner seems to be gone: nobody called it.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn of_nobody(context: &Context) -> Result<()> {
+    end(context, Ending::Judged).await
 }
 
 /// Does the work unless the Runner's patience ends before. Wherever the work is given up, it can be begun anew: what is
 /// known of the job goes last and in one go.
-async fn unless(
+async fn unless<T>(
     insisted: impl Future<Output = ()>,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::select! {
         biased;
         done = work => done,
@@ -53,11 +79,11 @@ async fn unless(
     }
 }
 
-async fn end(context: &Context) -> Result<()> {
-    super::inherited::end(context).await?;
+async fn end(context: &Context, ending: Ending) -> Result<()> {
+    inherited::end(context).await?;
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
-        Some(locked) => end_job(&store, &job, locked, &reason(context), context.ui).await,
+        Some(locked) => end_job(&store, &job, locked, &reason(context), ending, context.ui).await,
         None => {
             // Another that was killed may have left half a tombstone.
             store.prune();
@@ -85,13 +111,16 @@ pub async fn end_job(
     job: &Job,
     locked: Locked<'_>,
     reason: &str,
+    ending: Ending,
     ui: Ui,
 ) -> Result<()> {
     let record = locked.record();
     let intent = locked.intent();
     // Either is enough to find the machine, whatever is wrong with the other; the intent knows more.
     if let Ok(Some(intent)) = &intent {
-        mark(&locked, intent);
+        if ending == Ending::Called {
+            mark(&locked, intent);
+        }
         end_launches(intent, reason, &store.shared(), ui).await?;
     } else if let Ok(Some(record)) = &record {
         compute::end_machine(&record.machine, reason, &store.shared(), ui).await?;
@@ -150,7 +179,7 @@ pub(super) async fn end_launches(
 }
 
 /// Removes what is known of a job whose machine has ended, and leaves word of it.
-fn forget(
+pub(super) fn forget(
     store: &Store,
     job: &Job,
     locked: Locked<'_>,
@@ -159,13 +188,16 @@ fn forget(
 ) -> Result<()> {
     if let Some(record) = record {
         local::remove_spools(&record.spool);
+        inherited::forget(store, job, record);
     }
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
     // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a
     // job that is over, and its end may make the room.
-    let bury = || match job.tombstone()? {
-        None => job.bury(&Tombstone::new(intent.map_or_else(now, |i| i.first_seen))),
-        Some(_) => Ok(()),
+    let bury = || match (job.tombstone()?, intent) {
+        (Some(tombstone), Some(intent)) if tombstone.holds_for(intent) => Ok(()),
+        (_, Some(intent)) => job.bury(&Tombstone::of(intent)),
+        (None, None) => job.bury(&Tombstone::new(now())),
+        (Some(_), None) => Ok(()),
     };
     let told = bury();
     locked.remove()?;
@@ -186,7 +218,9 @@ mod tests {
             Ok(())
         };
         assert!(unless(sleep(GRACE), in_time).await.is_ok());
-        let error = unless(sleep(GRACE), pending()).await.unwrap_err();
+        let error = unless(sleep(GRACE), pending::<Result<()>>())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), Kind::Cancelled);
         assert!(error.remedy().unwrap().contains("kept"));
     }

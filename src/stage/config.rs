@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Context;
 use crate::config::settings::Rung;
 use crate::error::{Error, Kind, Result};
+use crate::runner::owner;
 
 #[derive(Serialize)]
 struct Answer {
@@ -32,6 +33,7 @@ struct Driver {
 /// # Errors
 /// Where the Runner does not take the answer.
 pub fn run(context: &Context) -> Result<()> {
+    context.leave_note(owner::ancestors());
     let settings = &context.settings;
     let store = context.store();
     let key = &context.call.identity.key;

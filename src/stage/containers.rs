@@ -14,7 +14,8 @@ use crate::error::{Error, Kind, one_line};
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::environment::{self, ContainerEnvironment};
-use crate::ssh::connect::connect;
+use crate::ssh::ceiling::Ceiling;
+use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Said, Session};
 use crate::ui::Ui;
@@ -69,6 +70,7 @@ impl SetUp<'_> {
         let mut far = Far {
             set_up: self,
             session,
+            ceiling: Ceiling::beside(0),
         };
         far.docker().await?;
         far.done(&commands::directories(&self.plan.shared), no_directory)
@@ -111,6 +113,7 @@ impl SetUp<'_> {
 struct Far<'a> {
     set_up: &'a SetUp<'a>,
     session: Session,
+    ceiling: Ceiling,
 }
 
 impl Far<'_> {
@@ -122,7 +125,8 @@ impl Far<'_> {
                 return Ok(without_greeting(said));
             }
             let deadline = Instant::now() + self.set_up.connect_timeout;
-            let again = connect(self.set_up.endpoint, self.set_up.key, || deadline).await;
+            let (endpoint, key) = (self.set_up.endpoint, self.set_up.key);
+            let again = connect_below(endpoint, key, &self.ceiling, || deadline).await;
             self.session = again.map_err(retryable)?;
         }
         let last = self.session.run(text, KEPT).await;
@@ -221,7 +225,8 @@ impl Far<'_> {
         let by = match &login {
             Login::Machine => String::new(),
             Login::Config(_) => {
-                format!(" with the job's credentials for {}", image::registry(name))
+                let registry = image::registry(name).unwrap_or_default();
+                format!(" with the job's credentials for {registry}")
             }
             Login::Ecr { .. } => format!(" by the {}'s role", set_up.plan.ecr_login.name()),
         };

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::compute::{Admission, Endpoint, Refused};
 use crate::error::{Error, Kind};
 use crate::script::keep_key::keep;
+use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect_admitted;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
@@ -47,9 +48,10 @@ impl FirstLogin<'_> {
     /// # Errors
     /// Where one of them lets nobody in.
     pub(super) async fn run(mut self, endpoints: &mut [Endpoint]) -> Result<Session> {
+        let ceiling = Ceiling::beside(0);
         let mut first = None;
         for endpoint in endpoints {
-            let session = self.log_in(endpoint).await?;
+            let session = self.log_in(endpoint, &ceiling).await?;
             // Known from now on: another key at this address is another machine.
             endpoint.host_key = session.host_key().map(str::to_owned);
             match first {
@@ -60,9 +62,9 @@ impl FirstLogin<'_> {
         first.ok_or_else(|| Error::new(Kind::Launch, "the machine has no way in").into())
     }
 
-    async fn log_in(&mut self, endpoint: &Endpoint) -> Result<Session> {
+    async fn log_in(&mut self, endpoint: &Endpoint, ceiling: &Ceiling) -> Result<Session> {
         for _ in 0..ATTEMPTS {
-            let session = self.connect(endpoint).await?;
+            let session = self.connect(endpoint, ceiling).await?;
             if self.admission.is_none() || keep(&session, &self.key.public_line()?).await? {
                 return Ok(session);
             }
@@ -73,13 +75,13 @@ impl FirstLogin<'_> {
         Err(Error::new(Kind::Unreachable, what).hint(hint).into())
     }
 
-    async fn connect(&mut self, endpoint: &Endpoint) -> Result<Session> {
+    async fn connect(&mut self, endpoint: &Endpoint, ceiling: &Ceiling) -> Result<Session> {
         let deadline = || self.deadline.get();
         let admission = &mut self.admission;
         let admit = async |refused| match admission {
             Some(admission) => admission.renew(refused).await.map_err(Failed::Cloud),
             None => Ok(()),
         };
-        connect_admitted(endpoint, self.key, deadline, admit).await
+        connect_admitted(endpoint, self.key, ceiling, deadline, admit).await
     }
 }

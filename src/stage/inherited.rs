@@ -1,23 +1,34 @@
 //! Jobs that the Go driver prepared, before the binary was swapped under them: run (where their key is one that is
 //! spoken here) and ended like any other, by the file that it left for each.
+//!
+//! That file names neither the role that launched the task nor the host key that the machine showed. The first `run` finds
+//! the machine, notes its host key, and leaves intent and record as `prepare` would have: from then on another host key is
+//! refused, and `reap` knows the job. Whatever `[limits]` says by now, the task is there, and its end is not for them to bound.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Context;
-use super::cleanup::reason;
+use super::cleanup::{self, reason};
+use super::prepare::lifetime;
 use crate::compute::fargate::EcsPlace;
-use crate::compute::{Endpoint, Machine, Place, end_machine, plan};
+use crate::compute::fargate::request::TaskRequest;
+use crate::compute::{self, Endpoint, Machine, Place, Request, plan};
 use crate::error::{Error, Kind, Result};
-use crate::runner::owner;
 use crate::runner::substage::Role;
-use crate::runner::wishes::settle_role;
-use crate::state::go_driver::{GoJob, GoKey};
-use crate::state::record::{Intent, Record};
+use crate::ssh::connect::connect;
+use crate::ssh::keys::JobKey;
+use crate::state::go_driver::{GoJob, GoKey, place_of};
+use crate::state::record::{Intent, Launch, LaunchState, Record};
+use crate::state::{Job, Store};
 
-/// Returns the record that this driver would have left, if the Go driver prepared this job.
+/// Returns the record that this driver would have left, if the Go driver prepared this job, and leaves it.
 ///
 /// # Errors
-/// Where its file is damaged or its key is of no use here.
-pub(super) fn record(context: &Context) -> Result<Option<Record>> {
-    let Some(job) = find(context)? else {
+/// Where its file is damaged, its key is of no use here, or the machine lets nobody in.
+pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
+    let Some(go_job) = find(context)? else {
         return Ok(None);
     };
     let unusable = |why: &str| {
@@ -27,75 +38,214 @@ pub(super) fn record(context: &Context) -> Result<Option<Record>> {
         )
         .hint("It can be ended and no more: retry the job.")
     };
-    let key = match &job.private_key {
+    let key = match &go_job.private_key {
         GoKey::Ed25519(key) => key.clone(),
         GoKey::Rsa => return Err(unusable("its RSA key is not spoken here")),
         GoKey::Unusable(why) => return Err(unusable(why)),
     };
-    let host = job
+    let host = go_job
         .container_ip
         .clone()
         .ok_or_else(|| unusable("its file names no address"))?;
     let ssh = &context.settings.ssh;
-    let machine = Machine {
-        endpoints: vec![Endpoint {
-            roles: vec![Role::Build, Role::Helper],
-            host,
-            port: ssh.port,
-            user: ssh.username.clone(),
-            host_key: None,
-            inside: None,
-        }],
-        ..machine(context, &job)?
+    let endpoint = Endpoint {
+        roles: vec![Role::Build, Role::Helper],
+        host,
+        port: ssh.port,
+        user: ssh.username.clone(),
+        host_key: None,
+        inside: None,
     };
-    // Nobody else can guess it, and it is the same for all sub-stages of the job.
-    let spool = crate::hash::sha256_hex(key.as_bytes())[..32].to_owned();
-    let intent = Intent::new(
-        context.call.attempt.clone(),
-        owner::find(),
-        None,
-        std::time::Duration::ZERO,
-    );
-    Ok(Some(Record::new(&intent, machine, key, spool)))
+    unless_cancelled(async {
+        let place = likeliest(context, &go_job).await;
+        let host_key = first_contact(context, &place, &endpoint, &key).await?;
+        let machine = Machine {
+            place: Place::Ecs(place),
+            endpoints: vec![Endpoint {
+                host_key,
+                ..endpoint
+            }],
+        };
+        adopt(context, machine, key).await
+    })
+    .await
 }
 
-/// Ends the task of a job that the Go driver prepared, if it did.
+/// Does what comes before the job's script; a signal ends it, since nothing of the script is there yet.
+async fn unless_cancelled<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => Err(Error::new(
+            Kind::Cancelled,
+            "the job was cancelled before its script began",
+        )),
+        done = work => done,
+    }
+}
+
+/// Logs in once, and returns the host key that the machine shows.
+async fn first_contact(
+    context: &Context,
+    place: &EcsPlace,
+    endpoint: &Endpoint,
+    key: &str,
+) -> Result<Option<String>> {
+    let key = JobKey::from_pem(key)?;
+    let deadline = Instant::now() + context.settings.ssh.reconnect_timeout;
+    let place = Place::Ecs(place.clone());
+    let (lost, shared) = (Notify::new(), context.shared());
+    tokio::select! {
+        biased;
+        gone = compute::gone(&place, &lost, &shared) => Err(gone),
+        session = connect(endpoint, &key, || deadline) => {
+            let session = session?;
+            let host_key = session.host_key().map(str::to_owned);
+            session.hang_up().await;
+            Ok(host_key)
+        }
+    }
+}
+
+/// Leaves intent and record, unless another stage was quicker; nothing where the job was ended meanwhile.
+async fn adopt(context: &Context, machine: Machine, key: String) -> Result<Option<Record>> {
+    let job = context.job();
+    let bastion = context.bastion().await.ok();
+    let locked = job.lock_when_free().await?;
+    if let Some(record) = locked.record()? {
+        return Ok(Some(record));
+    }
+    // What a `cleanup` has ended must not be there again.
+    if find(context)?.is_none() {
+        locked.remove()?;
+        return Ok(None);
+    }
+    let call = &context.call;
+    let mut intent = Intent::new(call.attempt.clone(), None, None, lifetime(context));
+    intent.set_ownership(context.claim());
+    intent.bastion = bastion.map(|bastion| bastion.digest);
+    if let Place::Ecs(place) = &machine.place {
+        intent.launches.push(Launch {
+            request: Request::Ecs(Box::new(TaskRequest::of_another(place))),
+            state: LaunchState::Named(place.task.clone()),
+        });
+    }
+    // Nobody else can guess it, and it is the same for all sub-stages of the job.
+    let spool = crate::hash::sha256_hex(key.as_bytes())[..32].to_owned();
+    let mut record = Record::new(&intent, machine, key, spool);
+    record.job_id = call.identity.job_id;
+    record.project.clone_from(&call.payload.project_path);
+    locked.write_intent(&intent)?;
+    locked.write_record(&record)?;
+    Ok(Some(record))
+}
+
+/// Ends the task of a job that the Go driver prepared, if it did, and forgets what `run` noted of it.
 ///
 /// # Errors
 /// Where the task may still be alive; the file is kept then.
 pub(super) async fn end(context: &Context) -> Result<()> {
-    let Some(job) = find(context)? else {
+    let Some(go_job) = find(context)? else {
         return Ok(());
     };
-    end_machine(
-        &machine(context, &job)?,
-        &reason(context),
-        &context.shared(),
-        context.ui,
-    )
-    .await?;
-    job.remove()
+    let mut refused = None;
+    for place in places(context, &go_job) {
+        match place
+            .end(&reason(context), &context.shared(), context.ui)
+            .await
+        {
+            // That the second best knows no such task says nothing: it may look into another account.
+            Ok(false) if refused.is_some() => {}
+            Ok(_) => return forget_all(context, &go_job).await,
+            // Out of reach for one is out of reach for all.
+            Err(error) if error.kind() == Kind::Throttled => return Err(error),
+            // The first is the likeliest, and what AWS says of it the most telling.
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+async fn forget_all(context: &Context, go_job: &GoJob) -> Result<()> {
+    // First the file: a `run` that looks for it under the lock must not note anew what is gone.
+    go_job.remove()?;
+    let (store, job) = (context.store(), context.job());
+    let Some(locked) = job.lock_existing_when_free().await? else {
+        return Ok(());
+    };
+    let (record, intent) = (locked.record()?, locked.intent()?);
+    match &record {
+        Some(own) if is_of(own, go_job) => {
+            cleanup::forget(&store, &job, locked, record.as_ref(), intent.as_ref())
+        }
+        // Of another try, which is ended by itself.
+        _ => Ok(()),
+    }
+}
+
+/// Removes the Go driver's file of a job whose task has ended by its record.
+pub(super) fn forget(store: &Store, job: &Job, record: &Record) {
+    if let Ok(Some(go_job)) = store.go_job(job.key())
+        && is_of(record, &go_job)
+        && let Err(error) = go_job.remove()
+    {
+        tracing::debug!(%error, "the Go driver's file stays");
+    }
+}
+
+/// Whether a record names the very task that the Go driver's file names.
+fn is_of(record: &Record, go_job: &GoJob) -> bool {
+    match &record.machine.place {
+        Place::Ecs(place) => place.task == go_job.task_arn,
+        Place::Local { .. } | Place::Ec2(_) => false,
+    }
 }
 
 fn find(context: &Context) -> Result<Option<GoJob>> {
-    GoJob::read(
-        &context.settings.state_directory,
-        &context.call.identity.key,
-    )
+    context.store().go_job(&context.call.identity.key)
 }
 
-fn machine(context: &Context, job: &GoJob) -> Result<Machine> {
-    let settings = &context.settings;
-    // Its task runs: what the job asked to run, and whether it still might, is of no account any more.
-    let fargate = settings.fargate.clone().unwrap_or_default();
-    let role = settle_role(fargate.role_arn.as_ref(), settings, &context.call.wishes)?;
-    Ok(Machine {
-        place: Place::Ecs(EcsPlace {
-            access: plan::access(&fargate, role.as_ref()),
-            cluster: fargate.cluster,
-            task: job.task_arn.clone(),
-            container: fargate.container,
-        }),
-        endpoints: Vec::new(),
-    })
+/// Returns where the task is, by the first of these roles that sees it there.
+async fn likeliest(context: &Context, go_job: &GoJob) -> EcsPlace {
+    let mut places = places(context, go_job);
+    let shared = context.shared();
+    let mut seen = 0;
+    if places.len() > 1 {
+        for (at, place) in places.iter().enumerate() {
+            if place.is_known(&shared).await {
+                seen = at;
+                break;
+            }
+        }
+    }
+    places.swap_remove(seen)
+}
+
+/// Returns where the task is, once for each role by which that driver may have launched it.
+fn places(context: &Context, go_job: &GoJob) -> Vec<EcsPlace> {
+    let fargate = context.settings.fargate.clone().unwrap_or_default();
+    // What the task's own name says stands above a file that may have changed since.
+    let told = place_of(&go_job.task_arn);
+    let roles = context
+        .call
+        .wishes
+        .roles_of_go_driver(fargate.role_arn.as_ref());
+    let roles = roles.into_iter().filter(|role| {
+        let account = role.as_ref().and_then(|role| role.arn.split(':').nth(4));
+        // A role starts tasks in its own account alone, where another account's are not known, and so as good as ended.
+        account.is_none() || told.account.is_none() || account == told.account
+    });
+    roles
+        .map(|role| {
+            let mut access = plan::access(&fargate, role.as_ref());
+            access.region = told.region.map(str::to_owned).or(access.region);
+            EcsPlace {
+                access,
+                cluster: told.cluster.map(str::to_owned).or(fargate.cluster.clone()),
+                task: go_job.task_arn.clone(),
+                container: fargate.container.clone(),
+            }
+        })
+        .collect()
 }

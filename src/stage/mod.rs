@@ -2,21 +2,31 @@
 
 mod bring_up;
 pub mod cleanup;
+mod climb;
 pub mod config;
 pub mod containers;
 mod first_login;
 mod inherited;
 pub mod prepare;
+pub mod recover;
 pub mod run;
 mod rungs;
 mod welcome;
 
 use crate::cli::Overrides;
+use crate::compute::aws::metadata::Metadata;
 use crate::config::settings::Settings;
-use crate::runner::Call;
+use crate::error::Result;
+use crate::process::Process;
+use crate::runner::note::Note;
+use crate::runner::{Call, owner};
+use crate::state::lease::{self, Held};
+use crate::state::manager::Bastion;
+use crate::state::owner::Ownership;
 use crate::state::shared::Shared;
 use crate::state::shared::climb::Loss;
-use crate::state::{Job, Store};
+use crate::state::trust::Lenience;
+use crate::state::{Job, JobDirectory, Store};
 use crate::ui::Ui;
 
 /// What every stage works with.
@@ -28,8 +38,12 @@ pub struct Context {
     pub profile: Option<String>,
     /// What the command line says in place of the configuration.
     pub overrides: Overrides,
+    /// A digest of all that the administrator said: the file's text, and what the command line says in its place.
+    pub configuration: String,
     /// What the Runner said.
     pub call: Call,
+    /// Whether this host's metadata may be asked for.
+    pub metadata: Metadata,
     /// The job log.
     pub ui: Ui,
 }
@@ -41,10 +55,60 @@ impl Context {
         Store::new(self.settings.state_directory.clone())
     }
 
+    /// Refuses a state directory that others may change.
+    ///
+    /// # Errors
+    /// Where it is one.
+    pub fn trust(&self) -> Result<()> {
+        let lenience = Lenience::of(self.settings.style);
+        self.store().trust(lenience)?;
+        self.job().trust()
+    }
+
     /// Returns what all jobs of this host share.
     #[must_use]
     pub fn shared(&self) -> Shared {
         self.store().shared()
+    }
+
+    /// Returns which bastion this is.
+    async fn bastion(&self) -> Result<Bastion> {
+        self.store().make_bastion(&self.metadata.this_host().await)
+    }
+
+    /// Returns the name that all carries which is launched from here: the one that the file says, while nobody else holds it,
+    /// or this bastion's own.
+    fn manager(&self, bastion: &Bastion) -> Result<String> {
+        let store = self.store();
+        if let Some(name) = &self.settings.manager {
+            let why = match store.renew_lease(bastion) {
+                Ok(Held::Here(_)) => return Ok(name.clone()),
+                Ok(Held::There(_)) => "is in use by another host".to_owned(),
+                Err(error) => format!("cannot be used: {error}"),
+            };
+            self.ui.warn(&format!(
+                "the name {name} of [state] manager {why}; this host goes by a name of its own"
+            ));
+        }
+        store.manager(bastion)
+    }
+
+    /// Keeps the lease of the name that the file says for as long as a stage takes. Never resolves.
+    pub async fn keep_lease(&self) -> std::convert::Infallible {
+        if self.settings.manager.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            // A stage does its work all the same: what cannot be renewed may be somebody else's one day.
+            let renewed = match self.bastion().await {
+                Ok(bastion) => self.store().renew_lease(&bastion),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = renewed {
+                tracing::debug!(%error, "the lease was not renewed");
+            }
+            tokio::time::sleep(lease::RENEWAL).await;
+        }
     }
 
     /// Notes that the job was lost to Spot on that rung: its retry starts higher.
@@ -53,6 +117,41 @@ impl Context {
             let (rung, cause) = (rung.to_owned(), cause.to_owned());
             self.shared().lost(&job, Loss { rung, cause }).await;
         }
+    }
+
+    /// Says whose the job is, as far as this stage and what one before it left can tell, and leaves it to those that follow.
+    fn claim(&self) -> Ownership {
+        let ancestors = owner::ancestors();
+        let ownership = match &self.call.note {
+            Some(note) => Ownership::unsettled(note.ancestors.clone()).seen_by(&ancestors),
+            None => Ownership::unsettled(ancestors.clone()),
+        };
+        self.leave_note(ancestors);
+        ownership
+    }
+
+    /// Goes by the state directory that this try was prepared in, where the configuration's own knows nothing of the job: somebody
+    /// has changed it meanwhile, and the machine is as alive as before.
+    pub fn follow_note(&mut self) {
+        let Some(note) = &self.call.note else { return };
+        let is_known = |store: Store| store.job(&note.key).directory().exists();
+        if !is_known(self.store()) && is_known(Store::new(note.state_directory.clone())) {
+            self.settings
+                .state_directory
+                .clone_from(&note.state_directory);
+        }
+    }
+
+    fn leave_note(&self, ancestors: Vec<Process>) {
+        let state_directory = self.settings.state_directory.clone();
+        let key = self.call.identity.key.clone();
+        Note::new(state_directory, key, ancestors).leave(&self.call.directory);
+    }
+
+    /// Returns the Runner's own directory for this try, if its end is the job's.
+    fn directory(&self) -> Option<JobDirectory> {
+        let is_runners = self.call.holds_payload;
+        is_runners.then(|| JobDirectory::note(&self.call.directory))?
     }
 
     /// Returns this job's part of the state directory.

@@ -2,7 +2,7 @@
 //! the machine lets it in, and leaves the record for the other stages.
 
 use std::future::Future;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -10,13 +10,16 @@ use tokio::time::timeout;
 use super::Context;
 use super::bring_up::Preparation;
 use crate::compute::plan::{Asked, Plan, plan};
+use crate::config::facts::Fact;
+use crate::config::settings::Rung;
 use crate::error::{Error, Kind, Result};
-use crate::runner::owner;
+use crate::runner::facts::{Told, lacks};
 use crate::ssh::keys::JobKey;
 use crate::state::Job;
 use crate::state::record::{FinalFailure, Intent, Tombstone};
 
-/// What a job may take where the Runner does not say (GitLab's own default).
+/// What a job may take where the payload does not say (GitLab's own default). Its machine costs money for as long, so no
+/// variable of the job is asked.
 const JOB_TIMEOUT: Duration = Duration::from_secs(3600);
 /// By how much a child's death may come to this process's knowledge before the signal that both were sent.
 const HEARSAY: Duration = Duration::from_millis(100);
@@ -29,25 +32,38 @@ pub async fn run(context: &Context) -> Result<()> {
     for lost in &context.call.lost {
         context.ui.warn(lost);
     }
+    if let Some(untold) = untold_limit(context) {
+        context.ui.warn(&untold);
+    }
     if let Some(profile) = &context.profile {
         context
             .ui
             .progress(&format!("The profile {profile} holds for this job."));
     }
     let job = context.job();
-    let tombstone = job.tombstone()?;
+    let mut intent = Intent::new(context.call.attempt.clone(), None, None, lifetime(context));
+    intent.set_ownership(context.claim());
+    intent.configuration.clone_from(&context.configuration);
+    let tombstone = job.tombstone()?.filter(|t| t.holds_for(&intent));
     refuse_hopeless(tombstone.as_ref())?;
+    if let Some(tombstone) = tombstone {
+        intent.first_seen = tombstone.first_seen;
+    }
     let key = JobKey::generate()?;
-    let intent = Intent::new(
-        context.call.attempt.clone(),
-        owner::find(),
-        tombstone.map(|t| t.first_seen),
-        lifetime(context),
-    );
-    let plan = match settle(context, &key, &intent) {
+    let mut manager = String::new();
+    // What runs on this very host cannot be mistaken for another's.
+    if context.settings.capacity != [Rung::Local] {
+        let bastion = context.bastion().await?;
+        manager = context.manager(&bastion)?;
+        intent.bastion = Some(bastion.digest);
+    }
+    let plan = match settle(context, &key, &intent, &manager) {
         Ok(plan) => plan,
         Err(error) => return Err(hopeless(error, &job, &intent)),
     };
+    let running = job.begin_stage().await;
+    // Without that nobody could tell a job whose directory somebody cleared from one that is over.
+    intent.directory = running.as_ref().and_then(|_| context.directory());
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
     let owner = intent.owner;
@@ -73,7 +89,7 @@ pub async fn run(context: &Context) -> Result<()> {
         _ = terminate.recv() => return Err(cancelled()),
         () = owner_gone => {
             // Nobody will call that `cleanup`.
-            super::cleanup::run(context).await?;
+            super::cleanup::of_nobody(context).await?;
             return Err(Error::new(Kind::Cancelled, "GitLab Runner went away while the machine was prepared"));
         }
         done = preparation.run() => done,
@@ -101,20 +117,34 @@ async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
 }
 
 /// Returns how long anything of the job may live: its own time limit, and a margin for what comes before and after.
-fn lifetime(context: &Context) -> Duration {
+pub(super) fn lifetime(context: &Context) -> Duration {
     let limit = context.call.payload.timeout;
-    limit.map_or(JOB_TIMEOUT, Duration::from_secs) + context.settings.deadline_margin
+    let limit = limit.map_or(JOB_TIMEOUT, Duration::from_secs);
+    limit.saturating_add(context.settings.deadline_margin)
+}
+
+/// Says that nobody tells how long the job may take, where that is so.
+fn untold_limit(context: &Context) -> Option<String> {
+    let payload = &context.call.payload;
+    match payload.told(Fact::JobTimeout) {
+        Told::Missing(field) => Some(format!(
+            "{}; the job's machine lives for {} at most",
+            lacks(field),
+            humantime::format_duration(lifetime(context))
+        )),
+        _ => None,
+    }
 }
 
 /// Brings together what the administrator allows and what the job asks for.
-fn settle(context: &Context, key: &JobKey, intent: &Intent) -> Result<Plan> {
+fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Result<Plan> {
     plan(&Asked {
         settings: &context.settings,
         call: &context.call,
         overrides: &context.overrides,
-        manager: &context.store().manager()?,
+        manager,
         public_key: key.public_line()?,
-        deadline: UNIX_EPOCH + Duration::from_secs(intent.deadline),
+        until: intent.until,
         ui: context.ui,
     })
 }
@@ -134,7 +164,7 @@ fn refuse_hopeless(tombstone: Option<&Tombstone>) -> Result<()> {
 
 /// Leaves word that no further try can fare better: tries two and three end at once with the same words.
 pub(super) fn hopeless(error: Error, job: &Job, intent: &Intent) -> Error {
-    let mut tombstone = Tombstone::new(intent.first_seen);
+    let mut tombstone = Tombstone::of(intent);
     tombstone.final_failure = Some(FinalFailure {
         message: error.to_string(),
         hint: error.remedy().map(str::to_owned),

@@ -3,32 +3,46 @@
 
 use std::path::Path;
 
-use super::{Context, cleanup, inherited};
+use super::cleanup::{self, Ending};
+use super::{Context, inherited};
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::runner::exit::Outcome;
-use crate::runner::substage;
+use crate::runner::{owner, substage};
 use crate::script::follow::{self, Script};
 use crate::script::{Nonce, Stopped};
+use crate::ssh::ceiling::Ceiling;
 use crate::ssh::keys::JobKey;
-use crate::state;
 use crate::state::record::Record;
+use crate::state::{self, Job};
+
+/// The most that a script may hold: far more than GitLab takes of a pipeline.
+const LARGEST_SCRIPT: u64 = 1 << 30;
 
 /// Runs the stage.
 ///
 /// # Errors
 /// Where the script's result cannot be known.
 pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome> {
-    let text = std::fs::read(script).map_err(|e| {
+    let text = files::read(script, LARGEST_SCRIPT).map_err(|e| {
         Error::new(Kind::Contract, format!("cannot read the script {}", script.display())).because(e).hint(
             "GitLab Runner writes it before each sub-stage; `run` takes its path and the sub-stage's name.",
         )
     })?;
     let job = context.job();
+    let _running = match job.directory().is_dir() {
+        true => job.begin_stage().await,
+        false => None,
+    };
     let record = match job.record()? {
-        Some(record) => record,
-        None => inherited::record(context)?.ok_or_else(|| state::unknown(&job))?,
+        Some(record) => claimed(record, &job),
+        None => inherited::record(context)
+            .await?
+            .ok_or_else(|| state::unknown(&job))?,
     };
     let key = JobKey::from_pem(&record.private_key)?;
+    // The script itself, and once more with what is put behind it.
+    let ceiling = Ceiling::beside(2 * text.len());
     let endpoint = record.machine.endpoint(substage::role(name))?;
     let is_there = endpoint.inside.is_some() || !record.machine.is_shared_with_container();
     let ended = follow::run(Script {
@@ -41,6 +55,7 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         endpoint,
         key: &key,
         reconnect_timeout: context.settings.ssh.reconnect_timeout,
+        ceiling,
         owner: record.owner,
         shared: &context.shared(),
         job: &job,
@@ -73,15 +88,34 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
     }
 }
 
+/// Holds whose the job is against who called this stage, and has it corrected where it was somebody else: nobody waits for the
+/// end of a process that may not be the Runner.
+fn claimed(mut record: Record, job: &Job) -> Record {
+    let known = record.ownership();
+    let seen = known.seen_by(&owner::ancestors());
+    if seen != known {
+        job.note_ownership(&record.attempt, &seen);
+        record.set_ownership(seen);
+    }
+    record
+}
+
 /// Ends the job's machine, since no `cleanup` will ever be called.
 async fn end_job(context: &Context, record: &Record) -> Result<()> {
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
         // A `cleanup` was called after all, another job has this name now, or the Go driver prepared it.
         None => inherited::end(context).await,
-        Some(locked) if locked.record()?.as_ref() != Some(record) => Ok(()),
+        Some(locked)
+            if !locked
+                .record()?
+                .is_some_and(|now| now.is_of_same_machine(record)) =>
+        {
+            Ok(())
+        }
         Some(locked) => {
-            cleanup::end_job(&store, &job, locked, "GitLab Runner is gone", context.ui).await
+            let reason = "GitLab Runner is gone";
+            cleanup::end_job(&store, &job, locked, reason, Ending::Judged, context.ui).await
         }
     }
 }

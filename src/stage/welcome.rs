@@ -9,7 +9,8 @@ use crate::compute::{Machine, Place};
 use crate::error::{Error, Kind, Result};
 use crate::script::environment::ContainerEnvironment;
 use crate::script::welcome::{Welcome, welcome};
-use crate::ssh::connect::connect;
+use crate::ssh::ceiling::Ceiling;
+use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
 use crate::ui::Ui;
@@ -46,6 +47,7 @@ impl FirstCommand<'_> {
                 return Ok(None);
             }
         }
+        let ceiling = Ceiling::beside(0);
         let mut attempt = 1;
         loop {
             match welcome(&session, self.lifetime).await {
@@ -55,18 +57,18 @@ impl FirstCommand<'_> {
                 }
                 Err(error) if error.kind() == Kind::Unreachable && attempt < ATTEMPTS => {
                     attempt += 1;
-                    session = self.again().await?;
+                    session = self.again(&ceiling).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn again(&self) -> Result<Session> {
+    async fn again(&self, ceiling: &Ceiling) -> Result<Session> {
         let none = || Error::new(Kind::Launch, "the machine has no way in");
         let endpoint = self.machine.endpoints.first().ok_or_else(none)?;
         let deadline = Instant::now() + self.connect_timeout;
-        connect(endpoint, self.key, || deadline).await
+        connect_below(endpoint, self.key, ceiling, || deadline).await
     }
 
     fn heed(&self, welcome: Welcome) -> Option<ContainerEnvironment> {

@@ -30,23 +30,12 @@ struct Version {
 
 /// Reads a file; a missing one is `None`.
 pub(crate) fn read<T: DeserializeOwned + Versioned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match read_bounded(path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(problem("read", path, e)),
-    };
-    if bytes.len() > LIMIT {
-        return Err(damaged::<T>(path, too_large()));
+    match crate::files::read_own(path, LIMIT as u64) {
+        Ok(bytes) => parse(&bytes, path).map(Some),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => Err(damaged::<T>(path, too_large())),
+        Err(e) => Err(problem("read", path, e)),
     }
-    parse(&bytes, path).map(Some)
-}
-
-/// Reads one byte more than may be there, which tells a file that is too large.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = LIMIT as u64 + 1;
-    io::Read::read_to_end(&mut io::Read::take(File::open(path)?, most), &mut bytes)?;
-    Ok(bytes)
 }
 
 fn too_large() -> String {
@@ -104,10 +93,11 @@ pub(crate) fn write<T: Serialize + Versioned>(path: &Path, content: &T) -> Resul
     temporary.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let written = (|| {
+        // Left by a process of that pid that was killed. A new one is made, so that no link is followed.
+        drop(fs::remove_file(&temporary));
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&temporary)?;
         file.write_all(&bytes)?;
@@ -130,6 +120,10 @@ pub(crate) fn problem(act: &str, path: &Path, e: io::Error) -> Error {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "The [state] directory belongs to the user that GitLab Runner runs as, and to nobody else: run this as that user (as root with \
              GitLab's packages), or give the directory to it."
+        }
+        io::ErrorKind::InvalidInput => {
+            "Only what GitLab Runner's user (or root) alone can have written is believed. Look who put it there; `chmod go-w` where it is the \
+             driver's own, and else take it away: what it stood for then has to be ended by hand."
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "Free some room on the disk that holds the [state] directory."

@@ -5,7 +5,7 @@
 //! working directory that is gone, and is looked for nowhere. KEY is our own key of the job.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::files::problem;
 use crate::error::{Error, Kind, Result};
+use crate::files::read_own;
 
 /// The most that is read; a file with an RSA-4096 key has some 5 KiB.
 const LIMIT: u64 = 64 * 1024;
@@ -82,33 +83,23 @@ impl GoJob {
             return Ok(None);
         }
         let path = directory.join(format!("{key}.json"));
-        let mut bytes = Vec::new();
-        let read = fs::File::open(&path).and_then(|f| f.take(LIMIT + 1).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => Self::parse(&bytes, path).map(Some),
+        match read_own(&path, LIMIT) {
+            Ok(bytes) => Self::parse(&bytes, path).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                Err(damaged(&path, "it is larger than 64 KiB"))
+            }
             Err(e) => Err(problem("read", &path, e)),
         }
     }
 
     fn parse(bytes: &[u8], path: PathBuf) -> Result<Self> {
-        let damaged = |why: &str| {
-            Error::new(
-                Kind::State,
-                format!("the Go driver's file {} is damaged", path.display()),
-            )
-            .because(why.to_owned())
-            .hint("It is left as it is. End the job's task by hand (`aws ecs stop-task`), then remove the file.")
-        };
-        if bytes.len() as u64 > LIMIT {
-            return Err(damaged("it is larger than 64 KiB"));
-        }
         let json: Value = match serde_json::from_slice(bytes) {
             Ok(json) => json,
-            Err(e) => return Err(damaged(&e.to_string())),
+            Err(e) => return Err(damaged(&path, &e.to_string())),
         };
         let Some(task_arn) = text(&json, "TaskARN") else {
-            return Err(damaged("it names no TaskARN"));
+            return Err(damaged(&path, "it names no TaskARN"));
         };
         let private_key = match text(&json, "PrivateKey") {
             Some(encoded) => key(encoded),
@@ -137,6 +128,42 @@ impl GoJob {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(problem("remove", &self.path, e)),
             _ => Ok(()),
         }
+    }
+}
+
+fn damaged(path: &Path, why: &str) -> Error {
+    let what = format!("the Go driver's file {} is damaged", path.display());
+    Error::new(Kind::State, what).because(why.to_owned()).hint(
+        "It is left as it is. End the job's task by hand (`aws ecs stop-task`), then remove the file.",
+    )
+}
+
+/// What a task's name says of where it is, as far as it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskPlace<'a> {
+    /// The region.
+    pub region: Option<&'a str>,
+    /// The account's number.
+    pub account: Option<&'a str>,
+    /// The cluster's name; older names of tasks do not say it.
+    pub cluster: Option<&'a str>,
+}
+
+/// Reads where a task is out of its ARN, `arn:PARTITION:ecs:REGION:ACCOUNT:task/CLUSTER/ID` or `…:task/ID`.
+#[must_use]
+pub fn place_of(task_arn: &str) -> TaskPlace<'_> {
+    let parts: Vec<&str> = task_arn.splitn(6, ':').collect();
+    let ["arn", _, "ecs", region, account, resource] = parts[..] else {
+        return TaskPlace::default();
+    };
+    let said = |text: &&str| !text.is_empty();
+    TaskPlace {
+        region: Some(region).filter(said),
+        account: Some(account).filter(said),
+        cluster: match resource.split('/').collect::<Vec<_>>()[..] {
+            ["task", cluster, _] => Some(cluster).filter(said),
+            _ => None,
+        },
     }
 }
 
@@ -296,6 +323,24 @@ mod tests {
                 (GoKey::Unusable(why), GoKey::Unusable(_)) => assert!(!why.is_empty()),
                 (got, want) => assert_eq!(got, want),
             }
+        }
+    }
+
+    #[test]
+    fn a_tasks_name_says_where_it_is() {
+        let whole = place_of(ARN);
+        assert_eq!(whole.region, Some("eu-west-1"));
+        assert_eq!(whole.account, Some("111122223333"));
+        assert_eq!(whole.cluster, Some("ci"));
+        let old = place_of("arn:aws-cn:ecs:cn-north-1:111122223333:task/0123");
+        assert_eq!((old.region, old.cluster), (Some("cn-north-1"), None));
+        for odd in [
+            "",
+            "0123",
+            "arn:aws:ec2:a:b:task/c/d",
+            "arn:aws:ecs:::task//d",
+        ] {
+            assert_eq!(place_of(odd), TaskPlace::default(), "{odd}");
         }
     }
 

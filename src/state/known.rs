@@ -2,7 +2,9 @@
 //!
 //! Nothing in here is needed: what cannot be read is asked for, and what cannot be kept is asked for again.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +12,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Store, make_directory};
+use crate::files::read_own;
 use crate::hash::sha256_hex;
 
-/// After so long nobody asks for it any more.
-const KEPT: Duration = Duration::from_secs(40 * 24 * 3600);
+/// The most that is read.
+const LARGEST: u64 = 1 << 20;
 
 impl Store {
     fn known(&self, about: &[&str]) -> PathBuf {
@@ -31,7 +34,7 @@ impl Store {
         if since >= age {
             return None;
         }
-        serde_json::from_slice(&fs::read(&path).ok()?).ok()
+        serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()
     }
 
     /// Keeps something under those words, in place of what was kept before.
@@ -41,31 +44,23 @@ impl Store {
             return;
         };
         let own = path.with_extension(std::process::id().to_string());
+        drop(fs::remove_file(&own));
+        let mut private = OpenOptions::new();
+        private.write(true).create_new(true).mode(0o600);
         if make_directory(directory).is_ok()
             && let Ok(text) = serde_json::to_vec(what)
-            && fs::write(&own, text).is_ok()
+            && private
+                .open(&own)
+                .and_then(|mut file| file.write_all(&text))
+                .is_ok()
         {
             drop(fs::rename(&own, &path));
         }
     }
 
-    /// Removes what nobody asks for any more.
-    pub(super) fn forget_old(&self) {
-        for entry in fs::read_dir(self.root.join("known"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|at| SystemTime::now().duration_since(at).ok())
-                .is_some_and(|age| age > KEPT);
-            if old {
-                drop(fs::remove_file(entry.path()));
-            }
-        }
+    /// Forgets what was kept under those words.
+    pub fn forget(&self, about: &[&str]) {
+        drop(fs::remove_file(self.known(about)));
     }
 }
 
@@ -86,7 +81,10 @@ mod tests {
         assert_eq!(store.recall::<Vec<u8>>(&["a"], Duration::ZERO), None);
         // Of another shape: kept by another version.
         assert_eq!(store.recall::<String>(&["a"], hour), None);
-        store.forget_old();
+        store.prune();
         assert_eq!(store.recall(&["a"], hour), Some(vec![1u8, 2]));
+        store.forget(&["a"]);
+        assert_eq!(store.recall::<Vec<u8>>(&["a"], hour), None);
+        assert_eq!(store.recall(&["a", "b"], hour), Some(vec![3u8]));
     }
 }

@@ -1,8 +1,10 @@
 //! Locks on files and directories.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -25,6 +27,15 @@ impl LockFile {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Returns whether this is still what has that name. Whoever had the lock before may have removed it, and another may
+    /// stand in its place.
+    pub(in crate::state) fn is_at(&self, path: &Path) -> bool {
+        let (Ok(own), Ok(now)) = (self.0.metadata(), fs::metadata(path)) else {
+            return false;
+        };
+        (own.dev(), own.ino()) == (now.dev(), now.ino())
     }
 }
 

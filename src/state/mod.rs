@@ -5,45 +5,51 @@
 //! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
 //! DIRECTORY/jobs/KEY/notice.json    that Spot's notice was told, for the scripts that follow
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
-//! DIRECTORY/manager                 who this is: the name that all it launches carries
+//! DIRECTORY/manager                 who this is: what the name is made of that all it launches carries
 //! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
 //! DIRECTORY/known/NAME              what AWS said of things that seldom change
-//! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits
+//! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits, and who may use a name that moves
 //! ```
 //!
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
 //! directory is locked (flock) around each change, never during a launch: `cleanup` may come at any time.
 
+mod directory;
 mod files;
 pub mod go_driver;
 mod known;
+pub mod lease;
 mod lock;
+pub mod manager;
 mod noticed;
+pub mod owner;
+mod prune;
 pub mod record;
 pub mod shared;
+mod stages;
+pub mod trust;
+pub mod until;
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 
 use crate::error::{Error, Kind, Result};
-use crate::process::Process;
+use crate::files::open_own;
+use go_driver::GoJob;
 use lock::LockFile;
 use record::{Intent, Record, Tombstone};
 use shared::Shared;
 
-/// How long a tombstone is of use: longer than any pipeline waits before it retries a job.
-const TOMBSTONE_AGE: Duration = Duration::from_secs(24 * 3600);
+pub use directory::JobDirectory;
+pub use stages::StageLock;
 
 /// Between two looks at a lock that another stage holds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// 16 random bytes in hexadecimal.
-const MANAGER_LENGTH: usize = 32;
 /// How long a note holds: a missing permission may have been granted by then.
 const NOTE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// How long another stage's lock is waited for: none holds it longer than it takes to end a machine.
@@ -61,6 +67,7 @@ pub struct Job {
     key: String,
     dir: PathBuf,
     tombstone: PathBuf,
+    stages: PathBuf,
 }
 
 /// A locked job: the only way to read or change its files. Dropping it unlocks.
@@ -84,6 +91,7 @@ impl Store {
             key: key.to_owned(),
             dir: self.root.join("jobs").join(key),
             tombstone: self.root.join("tombstones").join(format!("{key}.json")),
+            stages: self.root.join(shared::NAME).join(stages::NAME).join(key),
         }
     }
 
@@ -99,61 +107,18 @@ impl Store {
         self.root.join("cache")
     }
 
+    /// Returns what the Go driver left of a job, if it prepared it.
+    ///
+    /// # Errors
+    /// Where its file cannot be read or understood.
+    pub fn go_job(&self, key: &str) -> Result<Option<GoJob>> {
+        GoJob::read(&self.root, key)
+    }
+
     /// Returns the part that all jobs share.
     #[must_use]
     pub fn shared(&self) -> Shared {
         Shared::new(self.root.join(shared::NAME))
-    }
-
-    /// Returns who this is, drawing a name at the first call.
-    ///
-    /// # Errors
-    /// Where the state directory cannot be read or written.
-    pub fn manager(&self) -> Result<String> {
-        loop {
-            match self.known_manager()? {
-                Some(name) => return Ok(name),
-                None => self.draw_manager(&self.root.join("manager"))?,
-            }
-        }
-    }
-
-    /// Returns who this is, if a name was drawn already.
-    ///
-    /// # Errors
-    /// Where the state directory cannot be read.
-    pub fn known_manager(&self) -> Result<Option<String>> {
-        let path = self.root.join("manager");
-        match fs::read_to_string(&path) {
-            Ok(text) if text.trim().len() == MANAGER_LENGTH => Ok(Some(text.trim().to_owned())),
-            Ok(_) => Err(Error::new(
-                Kind::State,
-                format!("{} does not hold {MANAGER_LENGTH} hexadecimal digits", path.display()),
-            )
-            .hint("Remove it; a new name is drawn, and machines of the old one end at their deadline.")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(files::problem("read", &path, e)),
-        }
-    }
-
-    /// Many processes may do this at once; a link is made once only, and whole.
-    fn draw_manager(&self, path: &Path) -> Result<()> {
-        make_directory(&self.root)?;
-        let name = crate::hash::random_hex().map_err(|e| files::problem("draw", path, e))?;
-        let own = self.root.join(format!("manager.{}", std::process::id()));
-        // On disk before it has its name: half a name after a power cut would stop every job.
-        let drawn = File::create(&own)
-            .and_then(|mut file| {
-                file.write_all(format!("{name}\n").as_bytes())?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::hard_link(&own, path));
-        drop(fs::remove_file(&own));
-        match drawn {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(files::problem("write", path, e)),
-            Ok(()) => Ok(()),
-        }
     }
 
     /// Returns whether something was noted within the last day.
@@ -170,7 +135,9 @@ impl Store {
     pub fn note(&self, name: &str) {
         let directory = self.root.join("notes");
         if make_directory(&directory).is_ok() {
-            drop(fs::write(directory.join(name), ""));
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            drop(open_own(&mut options, &directory.join(name)));
         }
     }
 
@@ -189,30 +156,6 @@ impl Store {
             .flatten()
             .filter_map(|e| e.file_name().into_string().ok());
         Ok(names.map(|name| self.job(&name)).collect())
-    }
-
-    /// Removes tombstones that nobody will ask for any more, and what a writer of one left when it was killed.
-    pub fn prune(&self) {
-        self.forget_old();
-        let drawn = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let unfinished = drawn.map(|entry| entry.path()).filter(|path| {
-            path.file_stem().is_some_and(|name| name == "manager") && is_unfinished(path)
-        });
-        unfinished.for_each(|path| drop(fs::remove_file(path)));
-        let Ok(entries) = fs::read_dir(self.root.join("tombstones")) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .ok()
-                .and_then(|t| SystemTime::now().duration_since(t).ok())
-                .is_some_and(|age| age > TOMBSTONE_AGE);
-            if old || is_unfinished(&entry.path()) {
-                drop(fs::remove_file(entry.path()));
-            }
-        }
     }
 }
 
@@ -318,7 +261,11 @@ impl Job {
     }
 
     fn open_lock(&self) -> Result<Option<LockFile>> {
-        match File::open(&self.dir) {
+        // A named pipe in its place would be waited for.
+        let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits().cast_signed());
+        match options.open(&self.dir) {
             Ok(dir) => Ok(Some(LockFile::new(dir))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(files::problem("open", &self.dir, e)),
@@ -333,8 +280,7 @@ impl Job {
 
     /// Whoever held the lock may have removed the directory; another may stand in its place.
     fn confirm(&self, lock: LockFile) -> Option<Locked<'_>> {
-        let same = |now: fs::Metadata| lock.metadata().is_ok_and(|m| m.ino() == now.ino());
-        fs::metadata(&self.dir).is_ok_and(same).then_some(Locked {
+        lock.is_at(&self.dir).then_some(Locked {
             job: self,
             _lock: lock,
         })
@@ -438,7 +384,10 @@ impl Locked<'_> {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(files::problem("remove", dir, e))
             }
-            _ => Ok(()),
+            _ => {
+                self.job.forget_stages();
+                Ok(())
+            }
         }
     }
 }
@@ -462,12 +411,6 @@ fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
             _ => None,
         }
     })
-}
-
-/// Tells whether a file is one that its writer, whose pid it ends with, will not rename any more.
-fn is_unfinished(path: &Path) -> bool {
-    let pid = path.extension().and_then(|end| end.to_str()?.parse().ok());
-    pid.is_some_and(|pid| Process::of(pid).is_none())
 }
 
 /// Builds the error for a job of which nothing is known.

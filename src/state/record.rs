@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::directory::JobDirectory;
 use super::files::{VERSION, Versioned};
+use super::until::Until;
 use crate::compute::local::LocalRequest;
 use crate::compute::{Machine, Request};
 use crate::error::Result;
@@ -22,12 +24,25 @@ pub struct Intent {
     pub created: u64,
     /// When the job was first seen, in whichever try: Unix time, seconds.
     pub first_seen: u64,
-    /// When nothing of the job may live any more: Unix time, seconds.
-    pub deadline: u64,
-    /// The Runner process that owns the job.
+    /// When nothing of the job may live any more.
+    #[serde(flatten)]
+    pub until: Until,
+    /// The Runner process that owns the job, where that is settled (see [`super::owner`]).
     pub owner: Option<Process>,
-    /// Whether `cleanup` has begun: whoever lives, nothing of the job shall. The Runner calls it once, and where it fails
-    /// `reap` goes on.
+    /// Where it is not: who may be it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Process>,
+    /// The Runner's own directory for this try, where it would tell the job's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<JobDirectory>,
+    /// A digest of the configuration's content that the try goes by; empty: not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub configuration: String,
+    /// The bastion that the Runner is on: none where a version before this one wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bastion: Option<String>,
+    /// Whether `cleanup` was called: whoever lives, nothing of the job shall. The Runner calls it once, and where it fails
+    /// `reap` goes on. Nobody else's judgement stands here: the next one judges anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
     /// What was launched, in order: one rung after the other, each before it was asked for.
@@ -63,14 +78,21 @@ pub struct Record {
     pub attempt: String,
     /// Unix time, seconds.
     pub created: u64,
-    /// When nothing of the job may live any more: Unix time, seconds.
-    pub deadline: u64,
+    /// When nothing of the job may live any more.
+    #[serde(flatten)]
+    pub until: Until,
     /// The job's number.
     pub job_id: u64,
     /// The project's path, if known.
     pub project: Option<String>,
-    /// The Runner process that owns the job.
+    /// The Runner process that owns the job, where that is settled (see [`super::owner`]).
     pub owner: Option<Process>,
+    /// The bastion that the Runner is on: none where a version before this one wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bastion: Option<String>,
+    /// Where it is not: who may be it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Process>,
     /// Where the job runs.
     pub machine: Machine,
     /// The rung that the machine is on, as the configuration names it.
@@ -85,7 +107,9 @@ pub struct Record {
     pub environment: Option<ContainerEnvironment>,
 }
 
-/// Left by `cleanup`.
+/// Left by `cleanup`, for the same Runner process and the same content of the configuration: a Runner that is started anew may
+/// run another job of the same number (its own check of itself at each start does), and whoever changed the file has
+/// perhaps mended it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     version: u32,
@@ -93,6 +117,15 @@ pub struct Tombstone {
     pub first_seen: u64,
     /// Why no further try can succeed.
     pub final_failure: Option<FinalFailure>,
+    /// The Runner process that it holds for, where that is settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Process>,
+    /// Where it is not: who may be it, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Process>,
+    /// A digest of the configuration's content that it holds for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub configuration: String,
 }
 
 /// A failure that another try cannot mend.
@@ -119,8 +152,12 @@ impl Intent {
             attempt,
             created: now,
             first_seen: first_seen.unwrap_or(now),
-            deadline: now + lifetime.as_secs(),
+            until: Until::after(lifetime),
             owner,
+            bastion: None,
+            candidates: Vec::new(),
+            directory: None,
+            configuration: String::new(),
             ending: false,
             launches: Vec::new(),
         }
@@ -166,16 +203,24 @@ impl Record {
             version: VERSION,
             attempt: intent.attempt.clone(),
             created: now(),
-            deadline: intent.deadline,
+            until: intent.until,
             job_id: 0,
             project: None,
             owner: intent.owner,
+            bastion: intent.bastion.clone(),
+            candidates: intent.candidates.clone(),
             machine,
             rung: None,
             private_key,
             spool,
             environment: None,
         }
+    }
+
+    /// Whether another record is of the same machine, whatever became known of its owner meanwhile.
+    #[must_use]
+    pub fn is_of_same_machine(&self, other: &Self) -> bool {
+        (&self.attempt, &self.spool) == (&other.attempt, &other.spool)
     }
 
     /// Parses a record; for the fuzz target.
@@ -188,14 +233,45 @@ impl Record {
 }
 
 impl Tombstone {
-    /// Returns the tombstone of a job that was first seen then.
+    /// Returns the tombstone of a job of which nothing is known but when it ended: it holds for nobody.
     #[must_use]
     pub fn new(first_seen: u64) -> Self {
         Self {
             version: VERSION,
             first_seen,
             final_failure: None,
+            owner: None,
+            candidates: Vec::new(),
+            configuration: String::new(),
         }
+    }
+
+    /// Returns the tombstone of a try.
+    #[must_use]
+    pub fn of(intent: &Intent) -> Self {
+        Self {
+            owner: intent.owner,
+            candidates: intent.candidates.clone(),
+            configuration: intent.configuration.clone(),
+            ..Self::new(intent.first_seen)
+        }
+    }
+
+    /// Whether it holds for a try: surely the same Runner process calls it, under the same content of the configuration.
+    #[must_use]
+    pub fn holds_for(&self, intent: &Intent) -> bool {
+        let callers = match &intent.owner {
+            Some(owner) => std::slice::from_ref(owner),
+            None => &intent.candidates,
+        };
+        let same_runner = match &self.owner {
+            Some(owner) => callers.contains(owner),
+            // Farther ones may be shared by several Runners: what starts them again when they end, say.
+            None => callers
+                .first()
+                .is_some_and(|one| self.candidates.first() == Some(one)),
+        };
+        same_runner && !self.configuration.is_empty() && self.configuration == intent.configuration
     }
 }
 
@@ -209,6 +285,15 @@ impl Versioned for Record {
 
 impl Versioned for Tombstone {
     const WHAT: &'static str = "tombstone";
+}
+
+/// The last second of the year 9999, after which nothing is meant.
+const LAST: u64 = 253_402_300_799;
+
+/// Returns the time that a state file means by so many seconds of Unix time, whatever number a damaged one holds.
+#[must_use]
+pub fn time(seconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))
 }
 
 /// Returns the time: Unix time, seconds.

@@ -6,6 +6,8 @@ use super::record::{Intent, Launch, LaunchState, Record, Tombstone};
 use super::*;
 use crate::compute::local::LocalRequest;
 use crate::compute::{Machine, Place, Request};
+use crate::host::Host;
+use crate::process::Process;
 
 fn request() -> Request {
     Request::Local(LocalRequest {
@@ -219,7 +221,60 @@ fn a_tombstone_outlives_the_job() {
     assert_eq!(job.tombstone().unwrap(), Some(tombstone));
 }
 
+#[test]
+fn a_tombstone_holds_for_its_runner_process_and_configuration_alone() {
+    let process = |pid| Process {
+        pid,
+        ..Process::this().unwrap()
+    };
+    let by = |owner: Option<i32>, candidates: &[i32], configuration: &str| {
+        let mut intent = record("a").0;
+        intent.owner = owner.map(process);
+        intent.candidates = candidates.iter().copied().map(process).collect();
+        intent.configuration = configuration.to_owned();
+        intent
+    };
+    let settled = Tombstone::of(&by(Some(100), &[], "c"));
+    assert!(settled.holds_for(&by(Some(100), &[], "c")));
+    assert!(settled.holds_for(&by(None, &[300, 100, 50], "c")));
+    for other in [
+        by(Some(101), &[], "c"),
+        by(None, &[101, 50], "c"),
+        by(None, &[], "c"),
+        by(Some(100), &[], "d"),
+        by(Some(100), &[], ""),
+    ] {
+        assert!(!settled.holds_for(&other), "{other:?}");
+    }
+    let unsettled = Tombstone::of(&by(None, &[100, 50], "c"));
+    assert!(unsettled.holds_for(&by(None, &[100, 50], "c")));
+    assert!(unsettled.holds_for(&by(Some(100), &[], "c")));
+    // Both are of the same service, and behind wrappers of their own.
+    assert!(!unsettled.holds_for(&by(None, &[300, 50], "c")));
+    assert!(!unsettled.holds_for(&by(None, &[300, 100, 50], "c")));
+    // As 0.1.0 left it.
+    let old: Tombstone =
+        serde_json::from_str(r#"{"version":1,"first_seen":7,"final_failure":null}"#).unwrap();
+    assert_eq!(old, Tombstone::new(7));
+    for intent in [by(None, &[], ""), by(Some(100), &[], "c")] {
+        assert!(!old.holds_for(&intent));
+    }
+}
+
 proptest! {
+    /// Whatever number a server, a clock or a damaged file brings.
+    #[test]
+    fn no_number_makes_a_sum_of_times_overflow(seconds in prop_oneof![any::<u64>(), Just(u64::MAX), 0..u64::from(u32::MAX)]) {
+        let lifetime = Duration::from_secs(seconds);
+        let intent = Intent::new("a".into(), None, Some(seconds), lifetime);
+        prop_assert!(intent.until.unix() >= intent.created);
+        let at = record::time(seconds);
+        prop_assert!(at.checked_add(lifetime.min(Duration::from_secs(1 << 32))).is_some());
+        if seconds < 1 << 32 {
+            prop_assert_eq!(at, SystemTime::UNIX_EPOCH + lifetime);
+        }
+    }
+
     #[test]
     fn any_bytes_are_a_record_or_an_error(bytes: Vec<u8>) {
         drop(Record::parse(&bytes));
@@ -232,6 +287,46 @@ proptest! {
         if cut { bytes.truncate(at) } else { bytes[at] = byte }
         drop(Record::parse(&bytes));
     }
+}
+
+#[tokio::test]
+async fn a_named_pipe_anywhere_in_the_state_is_refused_at_once() {
+    let pipe = |path: &Path| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    let (dir, job) = store();
+    let locked = job.lock().unwrap();
+    for name in ["record.json", "intent.json", "notice.json"] {
+        pipe(&job.directory().join(name));
+    }
+    let said = locked.record().unwrap_err().to_string();
+    assert!(said.contains("a named pipe"), "{said}");
+    assert!(locked.intent().is_err());
+    assert_eq!(job.noticed("a"), None);
+    drop(locked);
+    let root = dir.path().join("state");
+    let store = Store::new(root.clone());
+    for part in ["tombstones", "notes", "known", "shared/climbs"] {
+        fs::create_dir_all(root.join(part)).unwrap();
+    }
+    pipe(&root.join("manager"));
+    let here = store.make_bastion(&Host::instance("i-1")).unwrap();
+    assert!(store.manager(&here).is_err() && store.known_manager(&here).is_err());
+    pipe(&root.join("tombstones/k-1.json"));
+    assert!(job.tombstone().is_err());
+    pipe(&root.join("notes/x"));
+    store.note("x");
+    store.keep(&["a"], &1);
+    for kept in fs::read_dir(root.join("known")).unwrap().flatten() {
+        fs::remove_file(kept.path()).unwrap();
+        pipe(&kept.path());
+    }
+    assert_eq!(store.recall::<u8>(&["a"], NOTE_AGE), None);
+    // In the place of a job's directory as well.
+    pipe(&root.join("jobs/k-2"));
+    let other = store.job("k-2");
+    assert!(other.lock_existing().is_err() && other.lock_existing_when_free().await.is_err());
 }
 
 #[test]

@@ -52,11 +52,17 @@ struct Far {
     runner: Runner,
     spool: String,
     scripts: std::cell::Cell<u32>,
+    /// Its followers live for moments only: where no `tail` waits, a `cat` hands on what is there, time and again.
+    fleeting: bool,
 }
 
 impl Far {
     fn start(machine: ServerBuilder) -> Self {
-        Self::with(PLACE.job().machine(machine).through_proxy().build())
+        let fleeting = machine.is_busybox_only();
+        Self {
+            fleeting,
+            ..Self::with(PLACE.job().machine(machine).through_proxy().build())
+        }
     }
 
     fn with(runner: Runner) -> Self {
@@ -67,6 +73,7 @@ impl Far {
             runner,
             spool,
             scripts: std::cell::Cell::new(0),
+            fleeting: false,
         }
     }
 
@@ -126,14 +133,15 @@ impl Far {
 
 /// Watches, until it is stopped, that never two processes hand the same job's spool on.
 struct Watch {
+    fleeting: bool,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(usize, Vec<String>)>,
 }
 
 impl Watch {
-    fn start(spool: &str) -> Self {
+    fn start(far: &Far) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (flag, spool) = (Arc::clone(&stop), spool.to_owned());
+        let (flag, spool) = (Arc::clone(&stop), far.spool.clone());
         let thread = std::thread::spawn(move || {
             let mut most = 0;
             let mut crowd = Vec::new();
@@ -154,7 +162,11 @@ impl Watch {
             }
             (most, crowd)
         });
-        Self { stop, thread }
+        Self {
+            fleeting: far.fleeting,
+            stop,
+            thread,
+        }
     }
 
     #[track_caller]
@@ -162,8 +174,8 @@ impl Watch {
         self.stop.store(true, Ordering::SeqCst);
         let (most, crowd) = self.thread.join().unwrap();
         assert!(most < 2, "more than one follower: {crowd:#?}");
-        // A watch that sees nobody would prove nothing.
-        assert_eq!(most, 1, "no follower was ever seen");
+        // A watch that sees nobody would prove nothing; but what lives for moments a busy host may never show.
+        assert!(most == 1 || self.fleeting, "no follower was ever seen");
     }
 }
 

@@ -45,7 +45,7 @@ fn cut_at_random(machine: ServerBuilder, seed: u64) {
     let expected = numbers(LINES);
     let starts = far.starts();
     let mut random = Random::new(seed);
-    let watch = Watch::start(&far.spool);
+    let watch = Watch::start(&far);
     // All distances together are surely less than what there is to send, so that every cut will come.
     let distance = expected.len() as u64 * 6 / 10 / cuts;
     let faults = (0..cuts).map(|_| {

@@ -37,7 +37,7 @@ fn black_hole(machine: ServerBuilder, each_round: &str) -> (Far, Output) {
     let far = Far::start(machine);
     let proxy = far.runner.proxy();
     let (starts, gate) = (far.starts(), far.runner.root().join("gate"));
-    let watch = Watch::start(&far.spool);
+    let watch = Watch::start(&far);
     let run = far
         .runner
         .spawn_run("build_script", until(&starts, &gate, each_round));

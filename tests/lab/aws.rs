@@ -42,6 +42,7 @@ use super::servers;
 pub(crate) mod ec2;
 mod faults;
 pub(crate) mod http;
+pub(crate) mod overdue;
 mod seen;
 mod server;
 
@@ -277,6 +278,16 @@ impl Account {
     /// Starts machines in the state `ACTIVATING` or `RUNNING` (the default).
     pub(crate) fn machine_at(&self, state: &str) {
         self.patch(&json!({ "machine_at": state }));
+    }
+
+    /// Has AWS's answers say a time so many seconds later than this host's.
+    pub(crate) fn clock(&self, seconds: i64) {
+        self.patch(&json!({ "clock": seconds }));
+    }
+
+    /// Has AWS's answers say this in place of a time.
+    pub(crate) fn clock_says(&self, text: &str) {
+        self.patch(&json!({ "clock": text }));
     }
 
     /// Keeps AWS's documented request limits: who calls more often is throttled.

@@ -3,6 +3,7 @@
 //! - [`runner::Runner`] plays GitLab Runner for one job; [`stage::Stage`] is one process it started.
 //! - [`servers::Server`] is a job machine: OpenSSH, dropbear or the project's own SSH server.
 //! - [`aws::Account`] is AWS: an account of its own for each test, whose tasks are such machines.
+//! - [`hostile::Hostile`] is a machine that says whatever a test wants it to.
 //! - [`proxy::Proxy`] stands between driver and machine and breaks the connection on demand.
 //! - [`git::GitServer`] and [`helper::Helper`] are what the scripts of a job call.
 //!
@@ -14,6 +15,7 @@ pub(crate) mod aws;
 pub(crate) mod engine;
 pub(crate) mod git;
 pub(crate) mod helper;
+pub(crate) mod hostile;
 pub(crate) mod place;
 pub(crate) mod port;
 pub(crate) mod processes;

@@ -145,6 +145,11 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether that was asked for.
+    pub(crate) fn is_busybox_only(&self) -> bool {
+        self.busybox_only
+    }
+
     /// Takes bash and `sh` away from where images usually have them; OpenSSH with busybox only, which comes with the login's
     /// PATH.
     #[must_use]

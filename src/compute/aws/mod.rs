@@ -6,8 +6,11 @@
 
 pub mod access;
 pub mod classify;
+mod date;
 mod limits;
+pub mod metadata;
 pub(in crate::compute) mod poller;
+pub mod proof;
 pub mod tags;
 
 use std::error::Error as StdError;
@@ -28,6 +31,7 @@ use crate::state::shared::Shared;
 use crate::ui::Ui;
 use access::Access;
 use classify::{Action, Verdict, Why};
+use date::AwsDate;
 
 /// One TCP and TLS connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -65,6 +69,8 @@ pub struct Aws {
     pub(in crate::compute) ecr: aws_sdk_ecr::Client,
     #[cfg(feature = "ec2")]
     pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
+    /// AWS's own clock.
+    date: AwsDate,
     /// Where long waits are told.
     ui: Option<Ui>,
     /// What this host's other jobs do.
@@ -95,19 +101,35 @@ impl Aws {
     pub async fn new(access: &Access, ui: Option<Ui>, shared: &Shared) -> Self {
         let config = config(access).await;
         let region = config.region().map(Region::as_ref);
+        let date = AwsDate::default();
         Self {
-            ecs: aws_sdk_ecs::Client::new(&config),
+            ecs: aws_sdk_ecs::Client::from_conf(
+                aws_sdk_ecs::config::Builder::from(&config)
+                    .interceptor(date.clone())
+                    .build(),
+            ),
             #[cfg(feature = "ec2")]
-            ec2: aws_sdk_ec2::Client::new(&config),
+            ec2: aws_sdk_ec2::Client::from_conf(
+                aws_sdk_ec2::config::Builder::from(&config)
+                    .interceptor(date.clone())
+                    .build(),
+            ),
             #[cfg(feature = "ec2")]
             ecr: aws_sdk_ecr::Client::new(&config),
             #[cfg(feature = "ec2")]
             connect: aws_sdk_ec2instanceconnect::Client::new(&config),
+            date,
             ui,
             shared: shared.clone(),
             account: access.account(region),
             identity: format!("{} {}", region.unwrap_or_default(), access.key()),
         }
+    }
+
+    /// Returns by how many seconds this host's clock is ahead of AWS's; nothing while no answer has said a time.
+    #[must_use]
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.date.ahead()
     }
 
     /// Makes a call, again and again while AWS throttles it or does not answer, for as long as the limit.

@@ -6,20 +6,19 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::one_line;
 use crate::hash::sha256_hex;
 
 /// What all keys of this driver's tags begin with.
 pub const PREFIX: &str = "gitlab-aws-driver:";
-/// The deadline's key: Unix seconds as a decimal number.
-pub const DEADLINE: &str = "gitlab-aws-driver:deadline";
 /// What all reasons for StopTask begin with; stop reasons are recognised by it.
 const REASON: &str = "gitlab-aws-driver: ";
 
 /// Tags of one resource, all together.
 pub(in crate::compute) const MAX_TAGS: usize = 50;
+/// The launch's own tag is added last.
+const FOR_LAUNCH: usize = 1;
 /// Characters of a key.
 const MAX_KEY: usize = 128;
 /// Characters of a value.
@@ -29,7 +28,7 @@ const MAX_STARTED_BY: usize = 36;
 /// Characters of a session's name.
 const MAX_SESSION_NAME: usize = 64;
 /// Characters of a reason for StopTask.
-const MAX_REASON: usize = 1024;
+const MAX_REASON: usize = 255;
 /// Hexadecimal digits that tell two long texts with the same beginning apart.
 const DIGEST: usize = 10;
 
@@ -72,14 +71,16 @@ pub struct Owner<'a> {
     pub job: &'a str,
     /// The job's name.
     pub job_name: &'a str,
-    /// When nothing of the job may be alive any more.
-    pub deadline: Option<SystemTime>,
+    /// What the job's state is kept under.
+    pub key: &'a str,
+    /// When nothing of the job may be alive any more: Unix time, seconds.
+    pub until: Option<u64>,
 }
 
 /// Tags, and what had to be done to the administrator's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
-    /// Legal, unique, at most 50; ours first.
+    /// Legal, unique, at most 49, so that there is room for the launch's own; ours first.
     pub tags: Vec<(String, String)>,
     /// One sentence for each tag of the administrator's that was changed or left out.
     pub notes: Vec<String>,
@@ -88,7 +89,7 @@ pub struct Tags {
 /// Returns the tags of a task: ours first, then the administrator's own, as many as there is room for.
 #[must_use]
 pub fn all(owner: &Owner<'_>, own: &[(String, String)]) -> Tags {
-    let deadline = owner.deadline.map(deadline_value);
+    let deadline = owner.until.map(|until| until.to_string());
     let mut result = Tags::default();
     let ours = [
         ("fleet", owner.fleet),
@@ -98,6 +99,7 @@ pub fn all(owner: &Owner<'_>, own: &[(String, String)]) -> Tags {
         ("pipeline", owner.pipeline),
         ("job", owner.job),
         ("job-name", owner.job_name),
+        ("key", owner.key),
         ("deadline", deadline.as_deref().unwrap_or_default()),
     ];
     for (name, text) in ours {
@@ -123,7 +125,7 @@ pub fn all(owner: &Owner<'_>, own: &[(String, String)]) -> Tags {
             result.notes.push(format!(
                 "The tag {shown} is left out: another one has the key {key}."
             ));
-        } else if result.tags.len() >= MAX_TAGS {
+        } else if result.tags.len() >= MAX_TAGS - FOR_LAUNCH {
             result.notes.push(format!(
                 "The tag {shown} is left out: AWS takes {MAX_TAGS} tags in all."
             ));
@@ -225,19 +227,10 @@ pub fn stop_reason(text: &str) -> String {
         .collect()
 }
 
-/// Returns the deadline tag's value: Unix seconds, rounded up.
+/// Reads the deadline from a resource's tags: Unix time, seconds; none where there is none or it is no number.
 #[must_use]
-pub fn deadline_value(deadline: SystemTime) -> String {
-    let since = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let part = u64::from(since.subsec_nanos() > 0);
-    since.as_secs().saturating_add(part).to_string()
-}
-
-/// Reads the deadline from a task's tags; none where there is none or it is no number.
-#[must_use]
-pub fn deadline(tags: &[(String, String)]) -> Option<SystemTime> {
-    let (_, value) = tags.iter().find(|(key, _)| key == DEADLINE)?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(value.parse().ok()?))
+pub fn deadline(tags: &[(String, String)]) -> Option<u64> {
+    own(tags, "deadline")?.parse().ok()
 }
 
 /// Returns one of the driver's own tags (`fleet`, `manager`, …) of a task.
@@ -343,7 +336,7 @@ mod tests {
             fleet: "gitlab-aws-driver",
             manager: "abc",
             job_name: "test: [1]",
-            deadline: Some(UNIX_EPOCH + Duration::from_millis(1500)),
+            until: Some(2),
             ..Owner::default()
         };
         let own: Vec<(String, String)> = [
@@ -367,17 +360,14 @@ mod tests {
         .map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(result.tags, expected);
         assert_eq!(result.notes.len(), 4, "{:?}", result.notes);
-        assert_eq!(
-            deadline(&result.tags),
-            Some(UNIX_EPOCH + Duration::from_secs(2))
-        );
+        assert_eq!(deadline(&result.tags), Some(2));
         assert_eq!(super::own(&result.tags, "manager"), Some("abc"));
     }
 
     #[test]
     fn a_deadline_that_is_none_is_none() {
         for text in ["", "soon", "-1", "1.5", "99999999999999999999999"] {
-            let tags = [(DEADLINE.to_owned(), text.to_owned())];
+            let tags = [(format!("{PREFIX}deadline"), text.to_owned())];
             assert_eq!(deadline(&tags), None, "{text}");
         }
         assert_eq!(deadline(&[]), None);
@@ -401,6 +391,17 @@ mod tests {
             "0123456789abcdef0123456789abcdef"
         )));
         assert!(!is_legal_started_by("") && !is_legal_started_by("a b"));
+    }
+
+    #[test]
+    fn a_reason_for_stop_task_has_255_characters_at_most() {
+        assert_eq!(stop_reason("over"), "gitlab-aws-driver: over");
+        assert_eq!(stop_reason(&"x".repeat(1000)).len(), 255);
+        // Two units of UTF-16 each: none is cut in half.
+        let reason = stop_reason(&"\u{1f980}".repeat(1000));
+        assert_eq!(reason.encode_utf16().count(), 255);
+        let reason = stop_reason(&format!("x{}", "\u{1f980}".repeat(1000)));
+        assert_eq!(reason.encode_utf16().count(), 254);
     }
 
     /// AWS's own pattern, for what can come out of here.
@@ -434,10 +435,10 @@ mod tests {
         fn whatever_the_administrator_wants_there_are_at_most_fifty_legal_tags(
             own in prop::collection::vec(("(?s).{0,150}", "(?s).{0,300}"), 0..70)
         ) {
-            let owner = Owner { fleet: "f", manager: "m", runner: "r", project: "p", pipeline: "1", job: "2", job_name: "n", deadline: Some(UNIX_EPOCH) };
+            let owner = Owner { fleet: "f", manager: "m", runner: "r", project: "p", pipeline: "1", job: "2", job_name: "n", key: "k", until: Some(0) };
             let result = all(&owner, &own);
-            prop_assert!(result.tags.len() <= 50);
-            prop_assert_eq!(result.tags.iter().filter(|(k, _)| k.starts_with(PREFIX)).count(), 8);
+            prop_assert!(result.tags.len() <= 49);
+            prop_assert_eq!(result.tags.iter().filter(|(k, _)| k.starts_with(PREFIX)).count(), 9);
             let keys: BTreeSet<_> = result.tags.iter().map(|(k, _)| k).collect();
             prop_assert_eq!(keys.len(), result.tags.len());
             for (k, v) in &result.tags {
@@ -453,18 +454,12 @@ mod tests {
         #[test]
         fn reasons_sessions_and_starters_are_legal(text in "(?s).{0,1500}") {
             let reason = stop_reason(&text);
-            prop_assert!(reason.encode_utf16().count() <= 1024 && !reason.chars().any(char::is_control));
+            prop_assert!(reason.encode_utf16().count() <= 255 && !reason.chars().any(char::is_control));
             prop_assert!(reason.starts_with("gitlab-aws-driver: "));
             let session = session_name(&text);
             prop_assert!((2..=64).contains(&session.len()));
             prop_assert!(session.chars().all(|c| c.is_ascii_alphanumeric() || "_=,.@-".contains(c)));
             prop_assert!(is_legal_started_by(&started_by(&text)));
-        }
-
-        #[test]
-        fn deadlines_come_back(seconds in 0u64..100_000_000_000) {
-            let at = UNIX_EPOCH + Duration::from_secs(seconds);
-            prop_assert_eq!(deadline(&[(DEADLINE.to_owned(), deadline_value(at))]), Some(at));
         }
     }
 }

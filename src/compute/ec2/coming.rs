@@ -36,8 +36,6 @@ const MISSING_LIMIT: Duration = Duration::from_secs(60);
 const DESCRIBE_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// A wait without news is told that often.
 const STILL: Duration = Duration::from_secs(60);
-/// How long an instance may be pending: AWS itself gives up sooner.
-const START_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How long a running instance may be without the address that is to be dialled.
 const ADDRESS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -50,6 +48,7 @@ pub struct ComingUp {
     host_key: String,
     login: Login,
     admission: Option<Admission>,
+    rung_wait: Duration,
     began: Instant,
     polls: usize,
     next_poll: Instant,
@@ -58,13 +57,21 @@ pub struct ComingUp {
     misses: Misses,
     addressed: bool,
     running: Option<Instant>,
+    /// Somebody is in: whatever EC2 says, it is up.
+    entered: bool,
     told: Instant,
 }
 
 impl ComingUp {
     /// Begins to watch an instance that CreateFleet has just named.
     #[must_use]
-    pub fn new(aws: Aws, request: &InstanceRequest, instance: String, login: Login) -> Self {
+    pub fn new(
+        aws: Aws,
+        request: &InstanceRequest,
+        instance: String,
+        login: Login,
+        rung_wait: Duration,
+    ) -> Self {
         let began = Instant::now();
         let admission = Admission::new(&aws, request, &instance, &login);
         Self {
@@ -78,6 +85,7 @@ impl ComingUp {
             host_key: request.host_key.clone(),
             login,
             admission,
+            rung_wait,
             began,
             polls: 0,
             next_poll: began + POLLS[0],
@@ -86,6 +94,7 @@ impl ComingUp {
             misses: Misses::default(),
             addressed: false,
             running: None,
+            entered: false,
             told: began,
         }
     }
@@ -99,6 +108,11 @@ impl ComingUp {
     /// Hands out what each login has to be admitted by, where the instance does not know the job's key by itself; once.
     pub fn admission(&mut self) -> Option<Admission> {
         self.admission.take()
+    }
+
+    /// Notes that somebody is in: it is no longer waited for.
+    pub fn entered(&mut self) {
+        self.entered = true;
     }
 
     /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
@@ -121,16 +135,29 @@ impl ComingUp {
                     return failed(&verdict, &what);
                 }
             };
-            self.polls += 1;
-            self.next_poll = match POLLS.get(self.polls) {
-                Some(after) => (self.began + *after).max(Instant::now() + POLLS[0]),
-                None => Instant::now() + SPARSE,
-            };
+            self.schedule();
             match instance {
                 Some(instance) => self.look_at(&instance)?,
                 None => self.look_in_vain()?,
             }
         }
+    }
+
+    fn schedule(&mut self) {
+        self.polls += 1;
+        let next = match POLLS.get(self.polls) {
+            Some(after) => (self.began + *after).max(Instant::now() + POLLS[0]),
+            None => Instant::now() + SPARSE,
+        };
+        // The rung's time is over when it is over, not at the next poll.
+        let over = self.began + self.rung_wait;
+        let waits = self.is_waited_for() && Instant::now() < over;
+        self.next_poll = if waits { next.min(over) } else { next };
+    }
+
+    /// Whether it is the rung's time that passes.
+    fn is_waited_for(&self) -> bool {
+        self.running.is_none() && !self.entered
     }
 
     /// Notes that EC2 does not know the instance. An answer or two may lag, also where others before did not.
@@ -141,7 +168,12 @@ impl ComingUp {
             return Ok(());
         }
         let verdict = ended::missing(self.instance(), self.place.spot);
-        self.ended(&verdict)
+        if verdict.why.hands_over() {
+            return self.ended(&verdict);
+        }
+        let what = "the instance was not there before anybody could log in";
+        self.stuck(verdict.error(verdict.why.kind(), what));
+        Ok(())
     }
 
     fn look_at(&mut self, instance: &Instance) -> Result<()> {
@@ -173,19 +205,37 @@ impl ComingUp {
             (Phase::Running, Some(since))
                 if !self.addressed && since.elapsed() >= ADDRESS_LIMIT =>
             {
-                return Err(self.unaddressed());
+                self.stuck(self.unaddressed());
             }
             (Phase::Running, Some(_)) => {}
-            _ if self.began.elapsed() >= START_LIMIT => return Err(self.stuck()),
-            _ if self.told.elapsed() >= STILL => {
-                self.told = Instant::now();
-                let seconds = self.began.elapsed().as_secs();
-                let line = format!("The instance is still pending after {seconds} s...");
-                self.news.push_back(News::Progress(line));
-            }
+            _ if self.is_waited_for() => self.wait_on(),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Goes on waiting for one that is pending, as long as its rung may be waited for.
+    fn wait_on(&mut self) {
+        let limit = humantime::format_duration(self.rung_wait);
+        if self.began.elapsed() >= self.rung_wait {
+            let cause = format!("the instance still waited to be started (pending) after {limit}");
+            let over = false;
+            self.news.push_back(News::NoRoom { cause, over });
+            self.next_poll = Instant::now() + SPARSE;
+        } else if self.told.elapsed() >= STILL {
+            self.told = Instant::now();
+            let seconds = self.began.elapsed().as_secs();
+            let line = format!(
+                "The instance is still pending after {seconds} s; EC2 has {limit} to start it..."
+            );
+            self.news.push_back(News::Progress(line));
+        }
+    }
+
+    /// Gives up on one that comes no further.
+    fn stuck(&mut self, error: Error) {
+        self.news.push_back(News::Stuck(error));
+        self.next_poll = Instant::now() + SPARSE;
     }
 
     /// Tells of an instance that ended on its way: another rung's turn where AWS took it back or never had room.
@@ -216,18 +266,6 @@ impl ComingUp {
                 inside: None,
             }],
         }
-    }
-
-    fn stuck(&self) -> Error {
-        let limit = humantime::format_duration(START_LIMIT);
-        Error::new(
-            Kind::Launch,
-            format!(
-                "the instance {} is still pending after {limit}",
-                self.instance()
-            ),
-        )
-        .hint("See the instance in the EC2 console, and retry the job.")
     }
 
     fn unaddressed(&self) -> Error {
@@ -270,12 +308,19 @@ fn failed(verdict: &Verdict, what: &str) -> Result<News> {
 mod tests {
     use super::*;
     use crate::compute::aws::access::Access;
+    use crate::compute::ec2::request::Market;
     use crate::compute::ec2::request::tests::request;
     use crate::state::Store;
     use crate::ui::Ui;
 
+    const RUNG_WAIT: Duration = Duration::from_secs(300);
+
     /// An instance that CreateFleet has just named; nobody is asked for it here.
     async fn coming() -> ComingUp {
+        coming_for(request()).await
+    }
+
+    async fn coming_for(request: InstanceRequest) -> ComingUp {
         let folder = tempfile::tempdir().unwrap();
         let shared = Store::new(folder.path().to_owned()).shared();
         let access = Access {
@@ -287,7 +332,7 @@ mod tests {
             user: "root".into(),
             port: 22,
         };
-        ComingUp::new(aws, &request(), "i-1".into(), login)
+        ComingUp::new(aws, &request, "i-1".into(), login, RUNG_WAIT)
     }
 
     fn is_given_up(coming: &ComingUp) -> bool {
@@ -322,11 +367,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_stays_pending_is_told_every_minute_and_given_up_after_ten() {
+    async fn one_that_stays_pending_is_told_every_minute_and_its_rung_is_left_in_time() {
         let mut coming = coming().await;
         let pending = Instance::default();
         let mut told = 0;
-        for _ in 0..59 {
+        for _ in 0..29 {
             tokio::time::advance(Duration::from_secs(10)).await;
             coming.look_at(&pending).unwrap();
             let news = coming.news.drain(..);
@@ -334,13 +379,68 @@ mod tests {
                 .filter(|n| matches!(n, News::Progress(line) if line.contains("still pending")))
                 .count();
         }
-        assert_eq!(told, 9);
-        tokio::time::advance(Duration::from_secs(10)).await;
-        let error = coming.look_at(&pending).unwrap_err();
-        assert_eq!(error.kind(), Kind::Launch);
-        assert!(
-            error.to_string().contains("still pending after 10m"),
-            "{error}"
+        assert_eq!(told, 4);
+        // The rung's time does not wait for the next poll.
+        tokio::time::advance(Duration::from_secs(5)).await;
+        coming.polls = POLLS.len();
+        coming.schedule();
+        assert_eq!(coming.next_poll, coming.began + RUNG_WAIT);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        coming.look_at(&pending).unwrap();
+        let news = coming.news.pop_front();
+        let Some(News::NoRoom { cause, over: false }) = news else {
+            panic!("{news:?}");
+        };
+        assert_eq!(
+            cause,
+            "the instance still waited to be started (pending) after 5m"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_lets_in_while_ec2_still_calls_it_pending_is_not_given_up() {
+        let mut coming = coming().await;
+        coming.entered();
+        tokio::time::advance(2 * RUNG_WAIT).await;
+        coming.look_at(&Instance::default()).unwrap();
+        coming.schedule();
+        assert!(!is_given_up(&coming));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_gets_no_address_or_is_not_there_is_another_rungs_turn() {
+        let public = InstanceRequest {
+            dial: Dial::Public,
+            ..request()
+        };
+        let mut coming = coming_for(public).await;
+        let running = Instance {
+            phase: Phase::Running,
+            ..Instance::default()
+        };
+        coming.look_at(&running).unwrap();
+        tokio::time::advance(ADDRESS_LIMIT).await;
+        coming.look_at(&running).unwrap();
+        assert_stuck(&coming, "runs but has no public address");
+
+        let on_demand = InstanceRequest {
+            market: Market::OnDemand,
+            ..request()
+        };
+        let mut coming = coming_for(on_demand).await;
+        tokio::time::advance(MISSING_LIMIT).await;
+        for _ in 0..3 {
+            coming.look_in_vain().unwrap();
+        }
+        assert_stuck(&coming, "the instance was not there");
+    }
+
+    #[track_caller]
+    fn assert_stuck(coming: &ComingUp, words: &str) {
+        let last = coming.news.back();
+        let Some(News::Stuck(error)) = last else {
+            panic!("{last:?}");
+        };
+        assert!(error.to_string().contains(words), "{error}");
     }
 }

@@ -15,6 +15,8 @@ pub(super) enum Answer {
     Instances(Vec<String>),
     /// None, and why.
     Nothing(Verdict),
+    /// Neither an instance nor why there is none.
+    Neither(Verdict),
 }
 
 /// One of the answer's errors: its code, its words, and which pool it is about.
@@ -41,7 +43,13 @@ pub(super) fn read(request: &InstanceRequest, answer: &CreateFleetOutput) -> Ans
         .iter()
         .map(|e| Said::read(request, e))
         .collect();
-    Answer::Nothing(judge(&errors))
+    match errors.is_empty() {
+        false => Answer::Nothing(judge(&errors)),
+        true => Answer::Neither(classify::fleet_error(
+            "",
+            "neither an instance nor an error was named",
+        )),
+    }
 }
 
 impl Said {
@@ -73,9 +81,6 @@ impl Said {
 /// Makes one verdict of all. Where any pool merely had no room, the rung has none: what is wrong with another is told,
 /// and the same request may be met later.
 fn judge(errors: &[Said]) -> Verdict {
-    if errors.is_empty() {
-        return classify::fleet_error("", "neither an instance nor an error was named");
-    }
     let each = errors
         .iter()
         .map(|e| classify::fleet_error(&e.code, &e.words));
@@ -191,7 +196,6 @@ mod tests {
         );
         let wrong = judge(&[said("InvalidParameterValue", "x", "a")]);
         assert_eq!(wrong.why, Why::Settings);
-        assert_eq!(judge(&[]).why, Why::Other);
     }
 
     #[test]

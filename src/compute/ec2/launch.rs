@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::fleet::{self, Answer};
+use super::made;
 use super::request::{self, InstanceRequest, Template};
 use super::template::{self, Setting};
 use crate::compute::Refused;
 use crate::compute::aws::classify::{Action, Verdict, Why};
 use crate::compute::aws::{Aws, Failure};
 use crate::error::Error;
+use crate::state::Store;
 
 /// How long CreateFleet is repeated while AWS throttles it or does not answer.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(4 * 60);
@@ -26,36 +28,72 @@ pub enum Launched {
     Instance(String, Vec<String>),
     /// Nothing, and the rung has no room.
     NoRoom(Verdict),
+    /// Neither an instance nor why there is none: one may have been started all the same.
+    Neither(Verdict),
 }
 
 /// Sends the request, and makes its template where AWS does not know it.
 ///
 /// # Errors
 /// Where AWS refuses it for another reason than that the rung has no room.
-pub async fn launch(aws: &Aws, request: &InstanceRequest) -> Result<Launched, Refused> {
-    let mut made: Option<Instant> = None;
+pub async fn launch(
+    aws: &Aws,
+    request: &InstanceRequest,
+    store: &Store,
+) -> Result<Launched, Refused> {
+    let mut since: Option<Instant> = None;
     loop {
         let (verdict, unanswered) = match create_fleet(aws, request, LAUNCH_LIMIT).await {
             Ok(Answer::Instances(mut ids)) => {
+                made::proved(store, request);
                 let first = ids.remove(0);
                 return Ok(Launched::Instance(first, ids));
             }
             Ok(Answer::Nothing(verdict)) => (verdict, false),
+            Ok(Answer::Neither(verdict)) => return Ok(Launched::Neither(verdict)),
             Err(Told::Aws(failure)) => (failure.verdict, failure.unanswered),
             Err(Told::Local(error)) => return Err(error.into()),
         };
-        let lags = made.is_none_or(|at| at.elapsed() < TEMPLATE_LAG);
-        match (&request.template, made) {
-            (Template::Own(setting), None) if verdict.why == Why::NotFound => {
-                make(aws, setting).await?;
-                made = Some(Instant::now());
+        match &request.template {
+            Template::Own(setting) if verdict.why == Why::NotFound && lags(since) => {
+                make_for(aws, request, setting, &mut since, store).await?;
             }
-            (Template::Own(_), Some(_)) if verdict.why == Why::NotFound && lags => {
-                sleep(TEMPLATE_PAUSE).await;
+            _ => {
+                let answer = rung(request, verdict, unanswered);
+                if let Ok(Launched::NoRoom(_)) = &answer {
+                    made::proved(store, request);
+                }
+                return answer;
             }
-            _ => return rung(request, verdict, unanswered),
         }
     }
+}
+
+/// Whether EC2 may just not know yet what was made first at that time.
+pub(super) fn lags(since: Option<Instant>) -> bool {
+    since.is_none_or(|since| since.elapsed() < TEMPLATE_LAG)
+}
+
+/// Makes a template that EC2 does not know, or does not know yet. Once more where it was made before: another launch that
+/// was refused may have taken it back meanwhile.
+///
+/// # Errors
+/// Where AWS does not take it.
+pub(super) async fn make_for(
+    aws: &Aws,
+    request: &InstanceRequest,
+    setting: &Setting,
+    since: &mut Option<Instant>,
+    store: &Store,
+) -> Result<(), Refused> {
+    if since.is_some() {
+        sleep(TEMPLATE_PAUSE).await;
+    }
+    if make(aws, setting).await? {
+        made::note(store, &request.access, setting);
+    }
+    since.get_or_insert_with(Instant::now);
+    Ok(())
 }
 
 /// Decides what a refusal means for the rung.
@@ -86,19 +124,19 @@ fn rung(
     }
 }
 
-/// Makes a template of the driver's own. One that is there already is as good.
+/// Makes a template of the driver's own. One that is there already is as good; returns whether it was not.
 ///
 /// # Errors
 /// Where AWS does not take it.
-pub(super) async fn make(aws: &Aws, setting: &Setting) -> Result<(), Refused> {
+async fn make(aws: &Aws, setting: &Setting) -> Result<bool, Refused> {
     let input = template::input(setting);
     let call = async || input.clone().send_with(&aws.ec2).await;
     match aws
         .call(Action::CreateLaunchTemplate, LAUNCH_LIMIT, call)
         .await
     {
-        Ok(_) => Ok(()),
-        Err(failure) if failure.verdict.why == Why::Conflict => Ok(()),
+        Ok(_) => Ok(true),
+        Err(failure) if failure.verdict.why == Why::Conflict => Ok(false),
         Err(failure) => Err(Refused {
             error: failure.verdict.error(
                 failure.verdict.why.kind(),
@@ -132,7 +170,7 @@ pub(super) async fn replay(
 ) -> Result<Replayed, Error> {
     match create_fleet(aws, request, limit).await {
         Ok(Answer::Instances(ids)) => Ok(Replayed::Instances(ids)),
-        Ok(Answer::Nothing(_)) => Ok(Replayed::Nothing),
+        Ok(Answer::Nothing(_) | Answer::Neither(_)) => Ok(Replayed::Nothing),
         Err(Told::Local(error)) => Err(error),
         Err(Told::Aws(failure)) => match failure.verdict.why {
             Why::Conflict => Ok(Replayed::Conflict),

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use aws_sdk_ec2::types::{Filter, Reservation};
 
-use super::LAUNCH;
-use super::instance::Instance;
+use super::instance::{Instance, Phase};
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::Action;
+use crate::compute::aws::classify::{Action, Why};
+use crate::compute::aws::proof::LAUNCH;
 use crate::compute::aws::tags;
 use crate::error::Result;
 
@@ -22,6 +22,33 @@ const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 /// Where AWS does not say.
 pub async fn of_launch(aws: &Aws, token: &str) -> Result<Vec<Instance>> {
     instances(aws, LAUNCH, token).await
+}
+
+/// Returns how far an instance has come; none where EC2 does not know it here.
+///
+/// # Errors
+/// Where AWS does not say.
+pub async fn phase_of(aws: &Aws, instance: &str) -> Result<Option<Phase>> {
+    let call = async || {
+        aws.ec2
+            .describe_instances()
+            .instance_ids(instance)
+            .send()
+            .await
+    };
+    match aws.call(Action::DescribeInstances, LIST_LIMIT, call).await {
+        Ok(answer) => Ok(answer
+            .reservations()
+            .iter()
+            .flat_map(Reservation::instances)
+            .map(|one| Instance::read(one).phase)
+            .next()),
+        Err(failure) if failure.verdict.why == Why::NotFound => Ok(None),
+        Err(failure) => {
+            let what = format!("whether the instance {instance} lives cannot be found out");
+            Err(failure.verdict.error(failure.verdict.why.kind(), &what))
+        }
+    }
 }
 
 /// Returns the fleet's instances that are not gone.

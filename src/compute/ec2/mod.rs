@@ -24,6 +24,8 @@ pub mod instance;
 pub mod launch;
 #[cfg(feature = "ec2")]
 pub mod list;
+#[cfg(feature = "ec2")]
+pub mod made;
 pub mod pools;
 #[cfg(feature = "ec2")]
 pub mod registry;
@@ -44,9 +46,6 @@ use serde::{Deserialize, Serialize};
 use super::aws::access::Access;
 #[cfg(not(feature = "ec2"))]
 pub(super) use without::{end, refused, registry, watch};
-
-/// What names a launch's own token on all that it made.
-pub const LAUNCH: &str = "launch";
 
 /// Which instance a machine is, and how to ask for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

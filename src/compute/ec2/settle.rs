@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::launch::make;
+use super::launch::{lags, make_for};
+use super::made;
 use super::pools::{self, Known};
 use super::request::{InstanceRequest, Template};
 use super::template::{Setting, is_parameter};
@@ -42,16 +43,29 @@ pub async fn settle(
     request: InstanceRequest,
     store: &Store,
 ) -> Result<Settled, Refused> {
+    let asked = request.clone();
+    let settled = complete(aws, request, store).await;
+    if let Err(refused) = &settled
+        && refused.hopeless
+    {
+        made::withdraw(aws, &asked, store).await;
+    }
+    settled
+}
+
+async fn complete(aws: &Aws, request: InstanceRequest, store: &Store) -> Result<Settled, Refused> {
     let mut request = request;
-    if let Template::Own(setting) = &mut request.template {
-        if let Some(root) = &setting.root
-            && root.device.is_none()
+    if let Template::Own(setting) = &request.template
+        && setting.root.as_ref().is_some_and(|r| r.device.is_none())
+    {
+        let device = root_device(aws, setting, &request, store).await?;
+        if let Template::Own(setting) = &mut request.template
+            && let Some(root) = &mut setting.root
         {
-            let device = root_device(aws, setting, &request.access.key(), store).await?;
-            if let Some(root) = &mut setting.root {
-                root.device = Some(device);
-            }
+            root.device = Some(device);
         }
+    }
+    if let Template::Own(setting) = &request.template {
         store.keep(&["template", &setting.name()], &());
     }
     if request.subnets.len() > 1
@@ -132,15 +146,16 @@ async fn subnets(
 async fn root_device(
     aws: &Aws,
     setting: &Setting,
-    account: &str,
+    request: &InstanceRequest,
     store: &Store,
 ) -> Result<String, Refused> {
-    let about = ["root device", account, &setting.image];
+    let account = request.access.key();
+    let about = ["root device", &account, &setting.image];
     if let Some(device) = store.recall(&about, DEVICE_AGE) {
         return Ok(device);
     }
     let image = match is_parameter(&setting.image) {
-        true => resolve(aws, setting).await?,
+        true => resolve(aws, setting, request, store).await?,
         false => setting.image.clone(),
     };
     let call = async || aws.ec2.describe_images().image_ids(&image).send().await;
@@ -166,9 +181,15 @@ async fn root_device(
 }
 
 /// Returns the image that a parameter names now: EC2 itself reads it, out of a template.
-async fn resolve(aws: &Aws, setting: &Setting) -> Result<String, Refused> {
+async fn resolve(
+    aws: &Aws,
+    setting: &Setting,
+    request: &InstanceRequest,
+    store: &Store,
+) -> Result<String, Refused> {
     let plain = setting.plain();
-    make(aws, &plain).await?;
+    let mut since = None;
+    make_for(aws, request, &plain, &mut since, store).await?;
     let call = async || {
         aws.ec2
             .describe_launch_template_versions()
@@ -180,9 +201,14 @@ async fn resolve(aws: &Aws, setting: &Setting) -> Result<String, Refused> {
     };
     let what = format!("the image that {} names cannot be found out", setting.image);
     let action = Action::DescribeLaunchTemplateVersions;
-    let answer = match aws.call(action, LOOK_LIMIT, call).await {
-        Ok(answer) => answer,
-        Err(failure) => return Err(refused(&failure.verdict, &what)),
+    let answer = loop {
+        match aws.call(action, LOOK_LIMIT, call).await {
+            Ok(answer) => break answer,
+            Err(failure) if failure.verdict.why == Why::NotFound && lags(since) => {
+                make_for(aws, request, &plain, &mut since, store).await?;
+            }
+            Err(failure) => return Err(refused(&failure.verdict, &what)),
+        }
     };
     let version = answer.launch_template_versions().first();
     let image = version

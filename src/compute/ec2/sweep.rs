@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::instance::read_tags;
 use super::list::{filter, tagged};
-use super::template::PREFIX;
+use super::template::is_own_name;
 use crate::compute::aws::classify::{Action, Why};
 use crate::compute::aws::tags;
 use crate::compute::aws::{Aws, Failure};
@@ -50,12 +50,10 @@ impl Leftover {
         }
     }
 
-    /// Returns whether it is older than that; of what AWS says no time nobody knows.
+    /// Returns whether it is older than that at a time; of what AWS says no time nobody knows.
     #[must_use]
-    pub fn is_older_than(&self, age: Duration) -> bool {
-        let since = self
-            .created
-            .and_then(|at| SystemTime::now().duration_since(at).ok());
+    pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let since = self.created.and_then(|at| now.duration_since(at).ok());
         since.is_some_and(|since| since > age)
     }
 }
@@ -201,7 +199,7 @@ async fn templates(aws: &Aws, fleet: &str, page: Option<&str>) -> Result<Page> {
         created: t.create_time().and_then(|t| at(t.secs())),
         tags: read_tags(t.tags()),
     });
-    let own = found.filter(|t| t.name.starts_with(PREFIX));
+    let own = found.filter(|t| is_own_name(&t.name));
     Ok((own.collect(), answer.next_token().map(str::to_owned)))
 }
 

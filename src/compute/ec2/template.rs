@@ -141,6 +141,14 @@ impl Setting {
     }
 }
 
+/// Whether a template's name is one that the driver gives, which nobody can give another template afterwards.
+#[must_use]
+pub fn is_own_name(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|digest| {
+        digest.len() == DIGEST && digest.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
 /// Returns an image as a template names it.
 #[must_use]
 pub fn image_reference(image: &str) -> String {

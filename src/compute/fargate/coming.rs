@@ -59,6 +59,8 @@ pub struct ComingUp {
     news: VecDeque<News>,
     addressed: bool,
     running: bool,
+    /// Somebody is in: whatever ECS says, it is up.
+    entered: bool,
     stopping_since: Option<Instant>,
     told: Instant,
 }
@@ -93,6 +95,7 @@ impl ComingUp {
             news: VecDeque::new(),
             addressed: false,
             running: false,
+            entered: false,
             stopping_since: None,
             told: began,
         }
@@ -102,6 +105,11 @@ impl ComingUp {
     #[must_use]
     pub fn task(&self) -> &str {
         &self.place.task
+    }
+
+    /// Notes that somebody is in: it is no longer waited for.
+    pub fn entered(&mut self) {
+        self.entered = true;
     }
 
     /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
@@ -132,10 +140,23 @@ impl ComingUp {
     /// Notes that ECS does not know the task. An answer or two may lag, also where others before did not.
     fn look_in_vain(&mut self) -> Result<()> {
         let gone = self.misses.missed();
-        match gone && self.began.elapsed() >= MISSING_LIMIT {
-            true => Err(self.missing()),
-            false => Ok(()),
+        if !gone || self.began.elapsed() < MISSING_LIMIT {
+            return Ok(());
         }
+        let missing = self.missing();
+        match self.entered {
+            true => Err(missing),
+            false => {
+                self.stuck(missing);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives up on one that comes no further.
+    fn stuck(&mut self, error: Error) {
+        self.news.push_back(News::Stuck(error));
+        self.next_poll = Instant::now() + SPARSE;
     }
 
     fn schedule(&mut self) {
@@ -146,7 +167,7 @@ impl ComingUp {
         };
         // The rung's time is over when it is over, not at the next poll.
         let over = self.began + self.rung_wait;
-        let waits = !self.addressed && Instant::now() < over;
+        let waits = !self.addressed && !self.entered && Instant::now() < over;
         self.next_poll = if waits { next.min(over) } else { next };
     }
 
@@ -159,7 +180,8 @@ impl ComingUp {
         if task.stop.is_some() {
             return self.look_at_end(task);
         }
-        if task.phase == Phase::Provisioning && self.began.elapsed() >= self.rung_wait {
+        let waits_for_room = task.phase == Phase::Provisioning && !self.entered;
+        if waits_for_room && self.began.elapsed() >= self.rung_wait {
             let waited = humantime::format_duration(self.rung_wait);
             let cause = format!("the task still waited for room (PROVISIONING) after {waited}");
             let over = false;
@@ -175,25 +197,31 @@ impl ComingUp {
         }
         if task.phase >= Phase::Running && !self.running {
             self.running = true;
-            if !self.addressed {
-                return Err(address::missing(&task, &self.request));
+            match self.addressed {
+                true => self.news.push_back(News::Running),
+                false => self.stuck(address::missing(&task, &self.request)),
             }
-            self.news.push_back(News::Running);
         }
-        if !self.running && self.began.elapsed() >= START_LIMIT {
-            return Err(self.stuck(&task));
-        }
-        if !self.running && self.told.elapsed() >= STILL {
-            self.told = Instant::now();
-            let seconds = self.began.elapsed().as_secs();
-            let line = format!(
-                "The task is still {} after {seconds} s...",
-                name(task.phase)
-            );
-            self.news.push_back(News::Progress(line));
+        if !self.running && !self.entered {
+            self.wait_on(&task);
         }
         self.last = Some(task);
         Ok(())
+    }
+
+    /// Goes on waiting for one that does not run yet, as long as that may take.
+    fn wait_on(&mut self, task: &Task) {
+        let phase = name(task.phase);
+        if self.began.elapsed() >= START_LIMIT {
+            self.stuck(self.slow(&phase));
+        } else if self.told.elapsed() >= STILL {
+            self.told = Instant::now();
+            let seconds = self.began.elapsed().as_secs();
+            let what = progress::waiting_for(task);
+            let line =
+                format!("The task is still {phase} after {seconds} s; waiting for {what}...");
+            self.news.push_back(News::Progress(line));
+        }
     }
 
     fn look_at_end(&mut self, task: Task) -> Result<()> {
@@ -228,15 +256,11 @@ impl ComingUp {
         }
     }
 
-    fn stuck(&self, task: &Task) -> Error {
+    fn slow(&self, phase: &str) -> Error {
         let limit = humantime::format_duration(START_LIMIT);
         Error::new(
             Kind::Launch,
-            format!(
-                "the task {} is still {} after {limit}",
-                self.place.task,
-                name(task.phase)
-            ),
+            format!("the task {} is still {phase} after {limit}", self.place.task),
         )
         .hint("A very large image, or a registry that hardly answers? See the task in the ECS console.")
     }
@@ -303,6 +327,12 @@ mod tests {
                 coming.look_in_vain().unwrap();
             }
         }
+        let stuck = coming.news.iter().any(|n| matches!(n, News::Stuck(_)));
+        assert!(!stuck);
+        coming.look_in_vain().unwrap();
+        assert_stuck(&coming, "(MISSING)");
+        // One that lets in already is no other rung's turn.
+        coming.entered();
         let error = coming.look_in_vain().unwrap_err();
         assert!(error.to_string().contains("(MISSING)"), "{error}");
     }
@@ -314,6 +344,72 @@ mod tests {
             coming.look_in_vain().unwrap();
         }
         tokio::time::advance(MISSING_LIMIT).await;
-        assert!(coming.look_in_vain().is_err());
+        coming.look_in_vain().unwrap();
+        assert_stuck(&coming, "(MISSING)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_starts_for_too_long_is_told_and_another_rungs_turn() {
+        let mut coming = coming().await;
+        let pending = || Task {
+            phase: Phase::Pending,
+            pull_started: Some(std::time::UNIX_EPOCH),
+            ..Task::default()
+        };
+        tokio::time::advance(STILL).await;
+        coming.look_at(pending()).await.unwrap();
+        let news = coming.news.pop_front();
+        let Some(News::Progress(line)) = news else {
+            panic!("{news:?}");
+        };
+        assert_eq!(
+            line,
+            "The task is still PENDING after 60 s; waiting for the image to be pulled..."
+        );
+        // An image that takes longer than a rung may is not want of room.
+        tokio::time::advance(coming.rung_wait).await;
+        coming.look_at(pending()).await.unwrap();
+        coming.news.clear();
+        tokio::time::advance(START_LIMIT).await;
+        coming.look_at(pending()).await.unwrap();
+        assert_stuck(&coming, "is still PENDING after 30m");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_runs_and_has_no_address_is_another_rungs_turn() {
+        let mut coming = coming().await;
+        let running = Task {
+            phase: Phase::Running,
+            ..Task::default()
+        };
+        coming.look_at(running).await.unwrap();
+        assert_stuck(&coming, "runs but has no private address");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_for_room_leaves_its_rung_in_time_unless_somebody_is_in() {
+        let provisioning = || Task {
+            phase: Phase::Provisioning,
+            ..Task::default()
+        };
+        for entered in [false, true] {
+            let mut coming = coming().await;
+            if entered {
+                coming.entered();
+            }
+            tokio::time::advance(coming.rung_wait).await;
+            coming.look_at(provisioning()).await.unwrap();
+            let given_up = coming.news.iter().any(|n| matches!(n, News::NoRoom { .. }));
+            assert_eq!(given_up, !entered);
+        }
+    }
+
+    #[track_caller]
+    fn assert_stuck(coming: &ComingUp, words: &str) {
+        let last = coming.news.back();
+        let Some(News::Stuck(error)) = last else {
+            panic!("{last:?}");
+        };
+        assert!(error.to_string().contains(words), "{error}");
     }
 }

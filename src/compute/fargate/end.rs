@@ -26,6 +26,21 @@ const YOUNG: Duration = Duration::from_secs(10 * 60);
 /// # Errors
 /// Where it may still be alive.
 pub async fn stop(aws: &Aws, cluster: Option<&str>, task: &str, reason: &str) -> Result<()> {
+    let known = stop_despite_lag(aws, cluster, task, reason, &[]);
+    known.await.map(drop)
+}
+
+/// Ends a task, and returns whether ECS knew it: where the call may go to another account than the task's own, that it is not
+/// known there says nothing.
+///
+/// # Errors
+/// Where it may still be alive.
+pub async fn stop_known(
+    aws: &Aws,
+    cluster: Option<&str>,
+    task: &str,
+    reason: &str,
+) -> Result<bool> {
     stop_despite_lag(aws, cluster, task, reason, &[]).await
 }
 
@@ -38,7 +53,8 @@ pub async fn end_named(aws: &Aws, request: &TaskRequest, task: &str, reason: &st
         true => &LAG,
         false => &[],
     };
-    stop_despite_lag(aws, request.cluster.as_deref(), task, reason, lag).await
+    let known = stop_despite_lag(aws, request.cluster.as_deref(), task, reason, lag);
+    known.await.map(drop)
 }
 
 /// Ends whatever a request has started: the same request with the same token finds the task of an answer that was lost or
@@ -59,14 +75,14 @@ fn is_young(request: &TaskRequest, now: u64) -> bool {
     now.saturating_sub(request.asked) < YOUNG.as_secs()
 }
 
-/// Ends a task, which is believed not to be there after these pauses.
+/// Ends a task, which is believed not to be there after these pauses. Returns whether it was.
 async fn stop_despite_lag(
     aws: &Aws,
     cluster: Option<&str>,
     task: &str,
     reason: &str,
     lag: &[Duration],
-) -> Result<()> {
+) -> Result<bool> {
     let mut pauses = lag.iter();
     let no_cluster = Cell::new(false);
     loop {
@@ -86,11 +102,11 @@ async fn stop_despite_lag(
             answer
         };
         let Err(failure) = aws.call(Action::StopTask, END_LIMIT, call).await else {
-            return Ok(());
+            return Ok(true);
         };
         // ECS deletes no cluster in which a task runs.
         if no_cluster.get() && is_in_region(aws, task) {
-            return Ok(());
+            return Ok(false);
         }
         if failure.verdict.why != Why::NotFound {
             return Err(failure.verdict.error(
@@ -100,7 +116,7 @@ async fn stop_despite_lag(
         }
         match pauses.next() {
             Some(pause) => sleep(*pause).await,
-            None => return Ok(()),
+            None => return Ok(false),
         }
     }
 }

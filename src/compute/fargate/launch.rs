@@ -20,6 +20,8 @@ pub enum Launched {
     Task(String),
     /// Nothing, and the rung has no room.
     NoRoom(Verdict),
+    /// Neither a task nor why there is none: one may have been started all the same.
+    Neither(Verdict),
     /// Nothing, and the rung cannot be used in this cluster at all.
     Unusable(Verdict),
     /// Nothing, because the caller may not tag.
@@ -67,6 +69,7 @@ pub async fn launch(aws: &Aws, request: &TaskRequest) -> std::result::Result<Lau
     match answer {
         Answer::Task(arn) => Ok(Launched::Task(arn)),
         Answer::Nothing(verdict) => rung(verdict, false),
+        Answer::Neither(verdict) => Ok(Launched::Neither(verdict)),
     }
 }
 
@@ -96,7 +99,7 @@ pub(super) async fn replay(
 ) -> Result<Vec<String>> {
     match run_task(aws, request, limit).await {
         Ok(Answer::Task(arn)) => Ok(vec![arn]),
-        Ok(Answer::Nothing(_)) => Ok(Vec::new()),
+        Ok(Answer::Nothing(_) | Answer::Neither(_)) => Ok(Vec::new()),
         Err(Told::Local(error)) => Err(error),
         // The token was used with other parameters, by no version that is known; but AWS names its tasks.
         Err(Told::Aws(_, tasks)) if !tasks.is_empty() => Ok(tasks),
@@ -126,6 +129,7 @@ fn is_tagged(request: &TaskRequest) -> bool {
 enum Answer {
     Task(String),
     Nothing(Verdict),
+    Neither(Verdict),
 }
 
 enum Told {
@@ -158,17 +162,16 @@ async fn run_task(
     if let Some(arn) = answer.tasks().iter().find_map(|task| task.task_arn()) {
         return Ok(Answer::Task(arn.to_owned()));
     }
-    let verdict = match answer.failures() {
-        [failure, ..] => classify::failure(
+    Ok(match answer.failures() {
+        [failure, ..] => Answer::Nothing(classify::failure(
             Action::RunTask,
             failure.reason().unwrap_or_default(),
             failure.detail(),
-        ),
-        [] => classify::failure(
+        )),
+        [] => Answer::Neither(classify::failure(
             Action::RunTask,
             "neither a task nor a failure was named",
             None,
-        ),
-    };
-    Ok(Answer::Nothing(verdict))
+        )),
+    })
 }

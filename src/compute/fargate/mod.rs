@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 use super::aws::access::Access;
 use super::aws::classify::{Action, Verdict};
 use super::aws::{Aws, poller};
+use crate::error::Error;
+use crate::state::shared::Shared;
+use crate::ui::Ui;
 use task::Task;
 
 /// Which task a machine is, and how to ask for it.
@@ -40,7 +43,25 @@ pub struct EcsPlace {
     pub container: String,
 }
 
+/// How long one look may take whose answer nothing depends on.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
 impl EcsPlace {
+    /// Returns whether ECS knows the task where this says it is, as far as it says so soon.
+    pub async fn is_known(&self, shared: &Shared) -> bool {
+        let aws = Aws::new(&self.access, None, shared).await;
+        matches!(self.describe(&aws, LOOK_LIMIT).await, Ok(Some(_)))
+    }
+
+    /// Ends the task, and returns whether ECS knew it there.
+    ///
+    /// # Errors
+    /// Where it may still be alive.
+    pub async fn end(&self, reason: &str, shared: &Shared, ui: Ui) -> Result<bool, Error> {
+        let aws = Aws::new(&self.access, Some(ui), shared).await;
+        end::stop_known(&aws, self.cluster.as_deref(), &self.task, reason).await
+    }
+
     /// Asks for the task's state, together with other jobs that ask for theirs; `None` where ECS does not know it, or not
     /// yet.
     async fn describe(&self, aws: &Aws, limit: Duration) -> Result<Option<Task>, Verdict> {

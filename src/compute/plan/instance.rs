@@ -2,8 +2,8 @@
 
 use super::{Asked, Attempt, SESSION_NAME};
 use crate::compute::aws::access::{Access, Role};
+use crate::compute::aws::proof;
 use crate::compute::aws::tags::{self, Owner};
-use crate::compute::ec2::LAUNCH;
 use crate::compute::ec2::request::{Dial, InstanceRequest, Least, Market, Subnet, Template};
 use crate::compute::ec2::template::{Given, Root, Setting};
 use crate::compute::ec2::user_data::UserData;
@@ -78,6 +78,9 @@ impl Asked<'_> {
             manager: self.manager,
             ..Owner::default()
         };
+        let tags = tags::all(&owner, &self.settings.tags).tags;
+        // The same for all launches of the setting: the template's name is a digest of it.
+        let token = proof::token(&[self.manager, "template"], &tags);
         Setting {
             image: settled.image.clone().unwrap_or_default(),
             market,
@@ -87,7 +90,7 @@ impl Asked<'_> {
             public_ip: ec2.public_ip,
             ipv6: ec2.use_ipv6,
             root,
-            tags: tags::all(&owner, &self.settings.tags).tags,
+            tags: proof::sealed(&token, &tags),
         }
     }
 }
@@ -110,9 +113,8 @@ pub(super) fn launch(
         lifetime: attempt.lifetime,
         directories: &directories,
     };
-    let mut tags = request.tags.clone();
     // By it a launch is found again of which no answer came.
-    tags.insert(0, (format!("{}{LAUNCH}", tags::PREFIX), token.clone()));
+    let tags = proof::sealed(&token, &request.tags);
     Ok(InstanceRequest {
         user_data: user_data.render()?,
         host_key: attempt.host_key_line.clone(),

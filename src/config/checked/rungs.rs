@@ -2,8 +2,7 @@
 
 use super::super::file::Keys;
 use super::super::settings::{EcrLogin, Rung};
-use super::Check;
-use crate::error::Result;
+use super::{Check, Found};
 
 /// Why `local` is refused.
 const LOCAL_IS_OPEN: &str =
@@ -13,83 +12,73 @@ const LOCAL_REMEDY: &str = "Take \"local\" out; or, on a host that is there to r
 
 impl Check<'_> {
     /// Refuses `local` unless the whole file is about it and says so.
-    pub(super) fn local(self, keys: &Keys, warnings: &mut Vec<String>) -> Result<()> {
+    pub(super) fn local(self, keys: &Keys, found: &mut Found) {
         let base = keys.capacity.as_deref().unwrap_or_default();
         let allowed = keys.allow_jobs_on_this_host == Some(true);
         if base.contains(&Rung::Local) {
             let missing = if base.len() > 1 {
                 "\"local\" cannot stand beside other rungs"
-            } else if !allowed {
+            } else if !allowed && !self.spots.is_broken("allow_jobs_on_this_host") {
                 "\"local\" is refused without allow_jobs_on_this_host = true"
             } else {
                 ""
             };
             if !missing.is_empty() {
-                let message = format!("{missing}: {LOCAL_IS_OPEN}");
-                return Err(self.error("capacity", &message).hint(LOCAL_REMEDY));
+                let cause = format!("{missing}: {LOCAL_IS_OPEN}");
+                found.wrong(self.problem("capacity", &cause).hint(LOCAL_REMEDY));
             }
         } else if allowed {
-            let line = self
-                .spots
-                .get("allow_jobs_on_this_host")
-                .map_or(1, |spot| self.place.line(spot.key.start));
-            warnings.push(format!(
-                "{}:{line}: allow_jobs_on_this_host changes nothing: capacity is not [\"local\"]",
-                self.place.path.display()
-            ));
+            let warning = "allow_jobs_on_this_host changes nothing: capacity is not [\"local\"]";
+            found.odd(self.at_line("allow_jobs_on_this_host", warning));
+        }
+        if self.spots.is_broken("capacity") {
+            return;
         }
         for (i, profile) in keys.profile.iter().enumerate() {
             let Some(rungs) = &profile.capacity else {
                 continue;
             };
-            let path = format!("profile[{i}].capacity");
-            match (base == [Rung::Local], rungs.contains(&Rung::Local)) {
+            let cause = match (base == [Rung::Local], rungs.contains(&Rung::Local)) {
                 (false, true) => {
-                    let message = format!(
-                        "a profile cannot bring \"local\" beside other rungs: {LOCAL_IS_OPEN}"
-                    );
-                    return Err(self.error(&path, &message).hint(LOCAL_REMEDY));
+                    format!("a profile cannot bring \"local\" beside other rungs: {LOCAL_IS_OPEN}")
                 }
                 (true, _) if *rungs != [Rung::Local] => {
-                    let message = format!(
+                    format!(
                         "no other rung can stand beside the file's capacity = [\"local\"]: {LOCAL_IS_OPEN}"
-                    );
-                    return Err(self.error(&path, &message).hint(LOCAL_REMEDY));
+                    )
                 }
-                _ => {}
-            }
+                _ => continue,
+            };
+            let problem = self.problem(&format!("profile[{i}].capacity"), &cause);
+            found.wrong(problem.hint(LOCAL_REMEDY));
         }
-        Ok(())
     }
 
     /// Checks that rungs have what their machines need, also those that a job may choose.
-    pub(super) fn rungs(self, keys: &Keys) -> Result<()> {
+    pub(super) fn rungs(self, keys: &Keys, found: &mut Found) {
         let all = keys.capacity.as_deref().unwrap_or_default();
         let limits = keys.limits.as_ref();
         let choice = limits
             .and_then(|limits| limits.capacity.as_deref())
             .unwrap_or_default();
         if choice.contains(&Rung::Local) {
-            let message = format!("no job may choose \"local\": {LOCAL_IS_OPEN}");
-            return Err(self
-                .plain_error("limits.capacity", &message)
-                .hint("Take \"local\" out of the list."));
+            let cause = format!("no job may choose \"local\": {LOCAL_IS_OPEN}");
+            let problem = self.plain_problem("limits.capacity", &cause);
+            found.wrong(problem.hint("Take \"local\" out of the list."));
+        } else if all == [Rung::Local] && !choice.is_empty() {
+            let cause = "jobs cannot choose another rung where capacity = [\"local\"]";
+            let problem = self.plain_problem("limits.capacity", cause);
+            found.wrong(problem.hint("Leave it out, or take \"local\" out of capacity."));
         }
-        if all == [Rung::Local] && !choice.is_empty() {
-            let message = "jobs cannot choose another rung where capacity = [\"local\"]";
-            return Err(self
-                .plain_error("limits.capacity", message)
-                .hint("Leave it out, or take \"local\" out of capacity."));
-        }
-        self.needs("capacity", all, keys)?;
-        self.needs("limits.capacity", choice, keys)?;
-        self.template(keys)
+        self.needs("capacity", all, keys, found);
+        self.needs("limits.capacity", choice, keys, found);
+        self.template(keys, found);
     }
 
     /// Refuses keys that say what a launch template of the administrator's own says: they would change nothing.
-    fn template(self, keys: &Keys) -> Result<()> {
+    fn template(self, keys: &Keys, found: &mut Found) {
         let Some(ec2) = keys.ec2.as_ref().filter(|e| e.launch_template.is_some()) else {
-            return Ok(());
+            return;
         };
         for (key, set) in [
             ("security_groups", ec2.security_groups.is_some()),
@@ -100,39 +89,41 @@ impl Check<'_> {
             ("public_ip", ec2.public_ip.is_some()),
         ] {
             if set {
-                let message = "it stands in launch_template, which the file names as well";
-                return Err(self
-                    .plain_error(&format!("ec2.{key}"), message)
-                    .hint(format!(
-                        "Set it in the launch template and take {key} out, or take launch_template out."
-                    )));
+                let cause = "it stands in launch_template, which the file names as well";
+                let problem = self.plain_problem(&format!("ec2.{key}"), cause);
+                found.wrong(problem.hint(format!(
+                    "Set it in the launch template and take {key} out, or take launch_template out."
+                )));
             }
         }
-        Ok(())
     }
 
     /// Checks that the rungs of a list have what their machines need.
-    fn needs(self, path: &str, rungs: &[Rung], keys: &Keys) -> Result<()> {
-        let missing = |rung: &Rung, table: &str, key: &str, example: &str| {
-            let message = format!("the rung \"{rung}\" needs [{table}] {key}, which is not there");
-            let error = self
-                .plain_error(path, &message)
+    fn needs(self, path: &str, rungs: &[Rung], keys: &Keys, found: &mut Found) {
+        let mut missing = |rung: &Rung, table: &str, key: &str, example: &str| {
+            let cause = format!("the rung \"{rung}\" needs [{table}] {key}, which is not there");
+            let problem = self
+                .plain_problem(path, &cause)
                 .hint(format!("For example, under [{table}]: {key} = {example}"));
-            Err(self.missing(table, key, error))
+            self.missing(table, key, problem, found);
         };
         let fargate = keys.fargate.clone().unwrap_or_default();
         if let Some(rung) = rungs.iter().find(|rung| rung.is_task()) {
             if fargate.task_definition.is_none() {
-                return missing(rung, "fargate", "task_definition", "\"ci-job\"");
+                missing(rung, "fargate", "task_definition", "\"ci-job\"");
             }
-            if fargate.subnet.is_none() && fargate.subnets.is_none() {
-                return missing(rung, "fargate", "subnets", "[\"subnet-0a1b2c3d\"]");
+            let subnet = self.paths("fargate.subnet");
+            let has_subnet = fargate.subnet.is_some() || fargate.subnets.is_some();
+            if !has_subnet && !subnet.into_iter().any(|path| self.spots.is_broken(&path)) {
+                missing(rung, "fargate", "subnets", "[\"subnet-0a1b2c3d\"]");
             }
         }
         let ec2 = keys.ec2.clone().unwrap_or_default();
         if let Some(rung) = rungs.iter().find(|rung| rung.is_instance()) {
             // A launch template of the administrator's own may say all of it.
-            let template = ec2.launch_template.is_some();
+            let mut templates = self.paths("ec2.launch_template");
+            let template =
+                ec2.launch_template.is_some() || templates.any(|path| self.spots.is_broken(&path));
             for (key, example, there) in [
                 (
                     "image_id",
@@ -147,16 +138,15 @@ impl Check<'_> {
                 ("subnets", "[\"subnet-0a1b2c3d\"]", ec2.subnets.is_some()),
             ] {
                 if !there && !template {
-                    return missing(rung, "ec2", key, example);
+                    missing(rung, "ec2", key, example);
                 }
             }
         }
-        Ok(())
     }
 
     /// Checks what only means something for jobs in containers.
-    pub(super) fn container(self, keys: &Keys, warnings: &mut Vec<String>) -> Result<()> {
-        let Some(ec2) = &keys.ec2 else { return Ok(()) };
+    pub(super) fn container(self, keys: &Keys, found: &mut Found) {
+        let Some(ec2) = &keys.ec2 else { return };
         if ec2.container != Some(true) {
             for (key, set) in [
                 ("privileged", ec2.privileged == Some(true)),
@@ -165,27 +155,21 @@ impl Check<'_> {
                 ("services_timeout", ec2.services_timeout.is_some()),
             ] {
                 if set {
-                    let message = "it is for jobs in containers, and container = true is not there";
-                    let error = self
-                        .plain_error(&format!("ec2.{key}"), message)
+                    let cause = "it is for jobs in containers, and container = true is not there";
+                    let problem = self
+                        .plain_problem(&format!("ec2.{key}"), cause)
                         .hint(format!(
                             "Add container = true under [ec2], or take {key} out."
                         ));
-                    return Err(self.missing("ec2", "container", error));
+                    self.missing("ec2", "container", problem, found);
                 }
             }
-            return Ok(());
+            return;
         }
         let images = keys.limits.as_ref().and_then(|l| l.images.as_ref());
         if ec2.container_image.is_none() && images.is_none_or(Vec::is_empty) {
-            let line = self
-                .spot("ec2.container")
-                .map_or(1, |spot| self.place.line(spot.key.start));
-            warnings.push(format!(
-                "{}:{line}: jobs run in containers, and there is no image for them: no container_image, and [limits] images allows none",
-                self.place.path.display()
-            ));
+            let warning = "jobs run in containers, and there is no image for them: no container_image, and [limits] images allows none";
+            found.odd(self.at_line("ec2.container", warning));
         }
-        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! A profile laid over the file: what it says counts, key by key, and the file counts for the rest.
 
-use super::{Directory, Ec2, Fargate, Keys, Limits, Local, Ssh};
+use super::{Directory, Ec2, Fargate, Keys, Limits, Local, Ssh, State};
 
 /// Takes each key from `$over` where it is there, and from `$base` where not. All keys of the struct have to be
 /// named, so that none can be forgotten.
@@ -34,7 +34,10 @@ impl Keys {
             log_level: _,
             log_format: _,
             log_file: _,
-            state: Directory { directory: _ },
+            state: State {
+                directory: _,
+                manager: _,
+            },
             taskmetadata: Directory { directory: _ },
             fleet: _,
             local: Local { command: _ },

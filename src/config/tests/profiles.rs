@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn profiles_keep_what_they_override() {
-    let text = "[[profile]]\nname = \"docker\"\nmatch = { job_name = \"docker-*\", project = \"group/**\", protected = true, ref = \"main\", image = \"docker:*\", variables = { KIND = \"x*\" } }\ncapacity = [\"ec2-spot\", \"ec2\"]\n[profile.ec2]\nimage_id = \"ami-1\"\ninstance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]\n[profile.ssh]\nport = 2222\n[profile.limits]\nmax_cpu = \"0.5\"\nmax_memory = \"8GiB\"\n[[profile]]\nname = \"b\"\nmatch.project = \"x\"\n";
+    let text = "[[profile]]\nname = \"docker\"\nmatch = { job_name = \"docker-*\", project = \"group/**\", protected = true, ref = \"main\", image = \"docker:*\", variables = { CI_PIPELINE_SOURCE = \"x*\" } }\ncapacity = [\"ec2-spot\", \"ec2\"]\n[profile.ec2]\nimage_id = \"ami-1\"\ninstance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]\n[profile.ssh]\nport = 2222\n[profile.limits]\nmax_cpu = \"0.5\"\nmax_memory = \"8GiB\"\n[[profile]]\nname = \"b\"\nmatch.project = \"x\"\n";
     let profiles = parsed(text).settings.profiles;
     assert_eq!(profiles.len(), 2);
     let docker = &profiles[0];
@@ -13,7 +13,10 @@ fn profiles_keep_what_they_override() {
     assert_eq!(wanted.protected, Some(true));
     assert_eq!(wanted.reference.as_deref(), Some("main"));
     assert_eq!(wanted.image.as_deref(), Some("docker:*"));
-    assert_eq!(wanted.variables, [("KIND".to_owned(), "x*".to_owned())]);
+    assert_eq!(
+        wanted.variables,
+        [("CI_PIPELINE_SOURCE".to_owned(), "x*".to_owned())]
+    );
     assert_eq!(
         docker.overrides.capacity,
         Some(vec![Rung::Ec2Spot, Rung::Ec2])
@@ -172,7 +175,7 @@ fn each_profile_is_checked_as_a_whole() {
         (
             format!("{profile}match.variables = {{ A = 1 }}").replace("match.protected = true\n", ""),
             "f.toml:3:25: profile[0].match.variables.A: invalid type: integer `1`",
-            "For example, under [profile.match.variables]: A = \"docker-*\"",
+            "For example, under [profile.match.variables]: A = \"schedule\"",
         ),
     ] {
         let (got, hint) = failed(&text);
@@ -213,5 +216,62 @@ fn a_warning_is_said_once_for_all_profiles() {
         format!("limits.images = [\"a\"]\n{text}"),
     ] {
         assert_eq!(parsed(&mended).warnings, Vec::<String>::new(), "{mended}");
+    }
+}
+
+#[test]
+fn a_profile_goes_by_what_no_author_can_write() {
+    let go_by = |names: &str| {
+        format!(
+            "[[profile]]\nname = \"a\"\nmatch = {{ protected = true, variables = {{ {names} }} }}\n"
+        )
+    };
+    let all: Vec<_> = facts::FACTS
+        .iter()
+        .map(|(name, _)| format!("{name} = \"*\""))
+        .collect();
+    let profiles = parsed(&go_by(&all.join(", "))).settings.profiles;
+    assert_eq!(profiles[0].matches.variables.len(), all.len());
+    for (name, why, instead) in [
+        (
+            "GITLAB_USER_LOGIN",
+            "set it or have it expanded",
+            "Go by GITLAB_USER_ID",
+        ),
+        (
+            "GITLAB_USER_EMAIL",
+            "set it or have it expanded",
+            "Go by GITLAB_USER_ID",
+        ),
+        (
+            "GITLAB_USER_NAME",
+            "set it or have it expanded",
+            "Go by GITLAB_USER_ID",
+        ),
+        (
+            "CI_COMMIT_BRANCH",
+            "set it or have it expanded",
+            "Go by CI_COMMIT_REF_NAME",
+        ),
+        (
+            "CI_ENVIRONMENT_NAME",
+            "set it or have it expanded",
+            "Go by CI_COMMIT_REF_PROTECTED",
+        ),
+        (
+            "ci_project_path",
+            "set it or have it expanded",
+            "Go by CI_PROJECT_PATH",
+        ),
+        ("KIND", "can set it", "Go by job_name, project, ref"),
+        ("\"odd name\"", "can set it", "Go by job_name, project, ref"),
+    ] {
+        let (got, hint) = failed(&go_by(&format!("{name} = \"admin\"")));
+        let want = format!(
+            "f.toml:3:43: profile[0].match.variables.{name}: no profile can go by it: whoever writes the job can"
+        );
+        assert!(got.starts_with(&want), "{got}");
+        assert!(got.ends_with(why), "{got}");
+        assert!(hint.starts_with(instead), "{hint}");
     }
 }

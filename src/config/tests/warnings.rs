@@ -47,12 +47,12 @@ fn unknown_keys_warn_with_path_line_and_suggestion() {
             "f.toml:1: unknown key \"a\\nb\" is ignored",
         ),
         (
-            "[[profile]]\nname = \"a\"\nmatch.protected = true\ncapcity = 1",
-            "f.toml:4: unknown key profile[0].capcity is ignored; did you mean capacity?",
+            "[Fargate]\nProfile = \"ops\"",
+            "f.toml:2: unknown key Fargate.Profile is ignored",
         ),
         (
-            "[[profile]]\nname = \"a\"\nmatch.protected = true\nssh.prot = 1",
-            "f.toml:4: unknown key profile[0].ssh.prot is ignored; did you mean port?",
+            "TimeLimit = 3",
+            "f.toml:1: unknown key TimeLimit is ignored",
         ),
     ] {
         let warnings = parsed(text).warnings;
@@ -61,4 +61,19 @@ fn unknown_keys_warn_with_path_line_and_suggestion() {
     let two = parsed("zzzz = 1\n[ssh]\nxxxx = 1\n[limits]\n").warnings;
     assert_eq!(two.len(), 2);
     assert!(two[0].contains("zzzz") && two[1].contains("ssh.xxxx"));
+}
+
+#[test]
+fn a_profile_that_no_job_gets_as_far_as_is_odd() {
+    let profile =
+        |name: &str, fits: &str| format!("[[profile]]\nname = \"{name}\"\nmatch = {fits}\n");
+    let warnings = |first: &str, second: &str| {
+        let file = profile("a", first) + &profile("b", second);
+        parsed(&file).warnings
+    };
+    let odd = warnings("{ project = \"**\" }", "{ protected = true }");
+    let want = "f.toml:5: no job gets as far as the profile \"b\": the profile \"a\" above it fits whatever it fits";
+    assert_eq!(odd, [want]);
+    let right = warnings("{ protected = true }", "{ project = \"**\" }");
+    assert_eq!(right, Vec::<String>::new());
 }

@@ -6,7 +6,7 @@ use super::super::quantity::parse_size;
 use super::super::settings::{Architecture, EcrLogin, Rung};
 use super::super::tags;
 use super::words::{one_of, parse_text};
-use crate::container::image::is_name;
+use crate::container::image::Reference;
 
 /// The largest volume that there is, in bytes.
 const LARGEST_VOLUME: u64 = 64 << 40;
@@ -141,12 +141,12 @@ pub(crate) fn parse_instance_type(text: &str) -> Result<String, String> {
 /// Reads an image of a container as `docker pull` takes it.
 pub(super) fn parse_container_image(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
-    if text.len() > 500 || !is_name(&text) {
-        return Err(format!(
-            "{text:?} is no image: they read NAME:TAG or HOST/PATH:TAG, such as \"debian:12\""
-        ));
+    match Reference::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(why) => Err(format!(
+            "{text:?} is no image ({why}): they read NAME:TAG or HOST/PATH:TAG, such as \"debian:12\""
+        )),
     }
-    Ok(text)
 }
 
 /// Reads whose role logs in to ECR.

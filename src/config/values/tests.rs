@@ -6,23 +6,6 @@ use super::aws::*;
 use super::*;
 
 #[test]
-fn durations_need_a_unit_and_an_end() {
-    for (text, want) in [
-        ("90s", Ok(Duration::from_secs(90))),
-        ("1h 30m", Ok(Duration::from_secs(5400))),
-        ("500ms", Ok(Duration::from_millis(500))),
-        ("90", Err("is no duration")),
-        ("0s", Err("no time at all")),
-        ("31days", Err("longer than 30 days")),
-        ("soon", Err("such as \"90s\"")),
-        ("", Err("is no duration")),
-        ("99999999999999999999y", Err("is no duration")),
-    ] {
-        check(text, parse_wait(text), want);
-    }
-}
-
-#[test]
 fn rungs_are_named_exactly() {
     for (text, want) in [
         ("fargate-spot", Ok(Rung::FargateSpot)),
@@ -54,6 +37,14 @@ fn words_are_checked() {
     check("nul", parse_text("a\0"), Err("control character"));
     check("rel", parse_absolute("builds"), Err("must begin with /"));
     check("a/b", parse_profile_name("a/b"), Err("is no name"));
+    check(
+        "ci-bastion_1",
+        parse_manager("ci-bastion_1"),
+        Ok("ci-bastion_1".to_owned()),
+    );
+    for text in ["a b", "a/b", "ä", &"x".repeat(33)] {
+        check(text, parse_manager(text), Err("is no name for a manager"));
+    }
 }
 
 #[test]

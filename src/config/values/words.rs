@@ -1,13 +1,9 @@
 //! Texts that mean the same everywhere: names, paths, times, levels.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use super::super::keys::closest;
 use super::super::settings::{LogFormat, LogLevel};
-
-/// The longest wait that means anything; it also keeps sums of times far from overflow.
-const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 pub(super) fn parse_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
@@ -17,6 +13,40 @@ pub(super) fn parse_text(text: &str) -> Result<String, String> {
         return Err("the text holds a control character".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Reads a pattern of what GitLab names without blanks around it: with them it would fit nothing, and a profile that narrows
+/// would hold for no job.
+pub(super) fn parse_fit(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    if text.trim() != text {
+        return Err(format!("{text:?} fits nothing: there are blanks around it"));
+    }
+    Ok(text)
+}
+
+/// Reads a pattern of a project's path.
+pub(super) fn parse_project_fit(text: &str) -> Result<String, String> {
+    let text = parse_fit(text)?;
+    if text.starts_with('/') || text.ends_with('/') || text.contains("://") {
+        return Err(format!(
+            "{text:?} fits no project: their paths read group/project, without a slash before or after and without a host"
+        ));
+    }
+    Ok(text)
+}
+
+/// Reads a pattern of a branch or tag.
+pub(super) fn parse_ref_fit(text: &str) -> Result<String, String> {
+    let text = parse_fit(text)?;
+    for prefix in ["refs/heads/", "refs/tags/"] {
+        if let Some(name) = text.strip_prefix(prefix) {
+            return Err(format!(
+                "{text:?} fits no branch or tag: GitLab names it {name:?}"
+            ));
+        }
+    }
+    Ok(text)
 }
 
 pub(super) fn no_nul(text: &str) -> Result<&str, String> {
@@ -55,17 +85,16 @@ pub(super) fn parse_profile_name(text: &str) -> Result<String, String> {
     Ok(text)
 }
 
-pub(super) fn parse_wait(text: &str) -> Result<Duration, String> {
-    let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
-    let wait = humantime::parse_duration(text.trim())
-        .map_err(|e| format!("{text:?} is no duration ({e}); {wanted}"))?;
-    if wait.is_zero() {
-        return Err(format!("{text:?} is no time at all; {wanted}"));
+/// Reads a manager's name: with what the driver puts before it, it has to fit where RunTask takes who starts a task.
+pub(super) fn parse_manager(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if text.len() > 32 || !text.chars().all(fits) {
+        return Err(format!(
+            "{text:?} is no name for a manager: up to 32 letters, digits, '-' and '_'"
+        ));
     }
-    if wait > LONGEST_WAIT {
-        return Err(format!("{text:?} is longer than 30 days; {wanted}"));
-    }
-    Ok(wait)
+    Ok(text)
 }
 
 /// The levels, by the Go driver's names.

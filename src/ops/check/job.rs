@@ -6,13 +6,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Page, json::rungs, list, login, time, told};
+use super::json::rungs;
+use super::page::{Page, list, login, time};
+use super::told;
 use crate::cli::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
 use crate::error::{Error, Kind, Result};
 use crate::ops::print;
 use crate::runner::Environment;
+use crate::runner::facts::lacks;
 use crate::runner::payload::Payload;
 use crate::runner::profile::{self, Verdict};
 use crate::runner::wishes::sizes::TaskSize;
@@ -32,21 +35,22 @@ pub(super) fn explain(
 ) -> Result<()> {
     let payload = told(as_json, read(file))?;
     let verdicts = profile::verdicts(&loaded.settings, &payload);
-    let (settings, profile) = profile::applied(loaded.settings.clone(), &payload);
-    let settled = match profile::untold(&settings, &payload) {
-        Some(untold) => Err(untold),
-        None => settle(&settings, overrides, &wishes(&payload)),
-    };
+    let applied = profile::applied(loaded.settings.clone(), &payload);
+    let settings = &applied.settings;
+    let wishes = wishes(&payload);
+    let settled = settle(settings, overrides, &wishes);
+    let left_out = settled.as_ref().ok();
+    let left_out = left_out.and_then(|settled| wishes.left_out_of_session(settings, settled));
     let job = Explained {
         payload: &payload,
         verdicts: &verdicts,
-        profile: profile.as_deref(),
-        settings: &settings,
+        profile: applied.profile.as_deref(),
+        settings,
     };
     if as_json {
         print(format!("{:#}\n", job.as_json(&settled)).as_bytes())?;
     } else {
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings.iter().chain(&left_out) {
             ui.warn(warning);
         }
         print(job.as_text(settled.as_ref().ok()).as_bytes())?;
@@ -93,7 +97,11 @@ impl Explained<'_> {
                 let words = match verdict.misfits.as_slice() {
                     [] if held => "fits too, and comes later".to_owned(),
                     [] => "holds".to_owned(),
-                    misfits => format!("does not fit: {}", misfits.join("; ")),
+                    misfits => {
+                        let missing = verdict.missing.iter().map(|field| lacks(field));
+                        let why: Vec<_> = misfits.iter().cloned().chain(missing).collect();
+                        format!("does not fit: {}", why.join("; "))
+                    }
                 };
                 held |= verdict.misfits.is_empty();
                 page.line(&verdict.profile.name, &words);
@@ -183,6 +191,7 @@ impl Explained<'_> {
                 "name": verdict.profile.name,
                 "fits": verdict.misfits.is_empty(),
                 "misfits": verdict.misfits,
+                "missing": verdict.missing,
             })
         });
         let refused = |e: &Error| json!({ "message": e.to_string(), "remedy": e.remedy() });

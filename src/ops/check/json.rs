@@ -2,19 +2,22 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{missing, overridden};
+use super::page::{missing, overridden};
+use super::verdict::Verdict;
 use crate::config::Loaded;
 use crate::config::settings::{Ec2, Limits, Match, Profile, Rung, Settings, Style};
 
 /// Returns the object that `--json` prints; its keys stay as they are.
-pub(super) fn object(loaded: &Loaded) -> Value {
+pub(super) fn object(loaded: &Loaded, verdict: &Verdict) -> Value {
     json!({
         "path": loaded.path.display().to_string(),
         "style": match loaded.settings.style {
             Style::GoDriver => "go-driver",
             Style::New => "new",
         },
+        "errors": verdict.errors_json(),
         "warnings": loaded.warnings,
+        "verdict": verdict.verdict_json(),
         "not_in_this_version": missing(&loaded.settings),
         "settings": settings_json(&loaded.settings),
     })
@@ -32,7 +35,10 @@ fn settings_json(settings: &Settings) -> Value {
         "log_level": settings.log.level.name(),
         "log_format": settings.log.format.name(),
         "log_file": settings.log.file.as_ref().map(|file| file.display().to_string()),
-        "state": { "directory": settings.state_directory.display().to_string() },
+        "state": {
+            "directory": settings.state_directory.display().to_string(),
+            "manager": settings.manager,
+        },
         "fleet": settings.fleet,
         "tags": table(&settings.tags),
         "ssh": {
@@ -150,12 +156,17 @@ mod tests {
 
     #[test]
     fn json_keeps_its_keys() {
-        let json = object(&loaded(include_str!(
-            "../../../config-examples/fargate-spot.toml"
-        )));
+        let shown = |text| {
+            let loaded = loaded(text);
+            let verdict = Verdict::right(&loaded.warnings, Vec::new(), false);
+            object(&loaded, &verdict)
+        };
+        let json = shown(include_str!("../../../config-examples/fargate-spot.toml"));
         assert_eq!(json["path"], "f.toml");
         assert_eq!(json["style"], "new");
         assert_eq!(json["warnings"], json!([]));
+        assert_eq!(json["errors"], json!([]));
+        assert_eq!(json["verdict"]["good"], true);
         let settings = &json["settings"];
         assert_eq!(settings["capacity"], json!(["fargate-spot", "fargate"]));
         assert_eq!(settings["rung_wait_seconds"], 300.0);
@@ -163,12 +174,12 @@ mod tests {
         assert_eq!(settings["limits"]["max_memory_bytes"], 16_u64 << 30);
         let profile = "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"subnet-1\"]\ntask_definition = \"a\"\n\
                        [[profile]]\nname = \"x\"\nmatch = { protected = true }\ncapacity = [\"fargate\"]";
-        let profile = object(&loaded(profile));
+        let profile = shown(profile);
         assert_eq!(
             profile["settings"]["profiles"][0]["overrides"][0],
             "capacity"
         );
-        let go = object(&loaded("[Fargate]\nCluster = \"a\""));
+        let go = shown("[Fargate]\nCluster = \"a\"");
         assert_eq!(go["style"], "go-driver");
         assert_eq!(go["settings"]["limits"], Value::Null);
         assert_eq!(go["warnings"].as_array().map(Vec::len), Some(1));

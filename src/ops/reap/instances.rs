@@ -4,13 +4,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Ended, Owned, Reaper, is_of_fleet, past_deadline};
+use super::judge::{self, Thing, Verdict, is_of_fleet};
+use super::owned::Owned;
+use super::{Ended, Reaper, left};
 use crate::compute::aws::Aws;
 use crate::compute::aws::access::Access;
-use crate::compute::aws::tags;
+use crate::compute::aws::{proof, tags};
 use crate::compute::ec2::instance::Instance;
 use crate::compute::ec2::sweep::{self, Kind, Leftover};
-use crate::compute::ec2::{LAUNCH, end, list, settle};
+use crate::compute::ec2::{end, list, settle};
 use crate::compute::plan;
 use crate::compute::{Place, Request};
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -32,10 +34,13 @@ impl Reaper<'_> {
     /// Looks at all accounts that this configuration or any known job names.
     pub(super) async fn see_instances(&mut self) -> Result<Vec<Seen>> {
         let mut seen = Vec::new();
+        let settings = self.settings;
+        let fleet = &settings.fleet;
         for access in self.accounts()? {
             let aws = Aws::new(&access, None, &self.store.shared()).await;
-            let fleet = &self.settings.fleet;
-            let instances = match list::of_fleet(&aws, fleet).await {
+            let instances = list::of_fleet(&aws, fleet).await;
+            self.hear_time(&aws);
+            let instances = match instances {
                 Ok(instances) => instances,
                 Err(error) => {
                     self.unseen(&error);
@@ -96,7 +101,7 @@ impl Reaper<'_> {
     }
 
     /// Ends what of it is nobody's.
-    pub(super) async fn end_instances(&mut self, seen: Vec<Seen>, owned: &Owned) -> Result<()> {
+    pub(super) async fn end_instances(&mut self, seen: Vec<Seen>, owned: &Owned) {
         // One account may be seen as several roles, and what is in it by each.
         let mut done = HashSet::new();
         for Seen {
@@ -106,16 +111,17 @@ impl Reaper<'_> {
         } in seen
         {
             for instance in instances {
-                if let Some(why) = self.instance_left_over(&instance, owned)?
+                let verdict = self.judge_instance(&aws, &instance, owned);
+                if let Some(why) = self.heed(verdict, &instance.described())
                     && done.insert(instance.id.clone())
                 {
-                    let what = instance.described();
                     let ending = end::terminate(&aws, &instance.id);
-                    self.end_leftover(what, why, ending).await;
+                    self.end_leftover(instance.described(), why, ending).await;
                 }
             }
             for leftover in rest {
-                if let Some(why) = self.left_behind(&leftover, owned)?
+                let verdict = self.judge_leftover(&aws, &leftover, owned);
+                if let Some(why) = self.heed(verdict, &leftover.described())
                     && done.insert(leftover.id.clone())
                 {
                     let ending = sweep::end(&aws, &leftover);
@@ -123,7 +129,18 @@ impl Reaper<'_> {
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Returns why something ends, if it does, and tells what is left alone.
+    fn heed(&mut self, verdict: Verdict, what: &str) -> Option<String> {
+        match verdict {
+            Verdict::End(why) => Some(why),
+            Verdict::Leave => None,
+            Verdict::Doubt(why) => {
+                self.leave_alone(&left(what, &why));
+                None
+            }
+        }
     }
 
     async fn end_leftover(
@@ -141,57 +158,58 @@ impl Reaper<'_> {
         self.report.ended.push(Ended { what, why });
     }
 
-    fn instance_left_over(&self, instance: &Instance, owned: &Owned) -> Result<Option<String>> {
-        if let Some(why) = past_deadline(&instance.tags, &self.settings.fleet) {
-            return Ok(Some(why));
-        }
-        let live = owned.machines.contains(&instance.id) || owned.launched(&instance.tags);
-        if live || !self.is_own(&instance.tags)? {
-            return Ok(None);
-        }
-        Ok(Some("no live job of this bastion owns it".to_owned()))
+    fn judge_instance(&self, aws: &Aws, instance: &Instance, owned: &Owned) -> Verdict {
+        let tags = &instance.tags;
+        let thing = Thing {
+            tags,
+            kind: proof::Kind::Instance,
+            own: self.is_own(tags),
+            life: owned.life_of(&instance.id, tags::own(tags, proof::LAUNCH)),
+            unclear: owned.unclear(tags::own(tags, "key"), instance.launched),
+            orphaned: "no live job of this bastion owns it",
+        };
+        judge::judge(&thing, &self.settings.fleet, self.times(aws.clock_ahead()))
     }
 
-    /// Says why something beside an instance is nobody's, if it is.
-    fn left_behind(&self, leftover: &Leftover, owned: &Owned) -> Result<Option<String>> {
+    fn judge_leftover(&self, aws: &Aws, leftover: &Leftover, owned: &Owned) -> Verdict {
+        let times = self.times(aws.clock_ahead());
+        let now = times.earliest().time();
+        let tags = &leftover.tags;
+        let of_fleet = is_of_fleet(tags, &self.settings.fleet);
         if leftover.kind == Kind::Template {
             let used = settle::was_used(&self.store, &leftover.name, UNUSED);
-            let of_fleet = is_of_fleet(&leftover.tags, &self.settings.fleet);
-            let unused = of_fleet && !used && leftover.is_older_than(UNUSED);
-            return Ok(unused.then(|| "no job has needed it for 30 days".to_owned()));
+            // When it was used here, only this host's clock knows.
+            let unused = times.agree() && !used && leftover.is_older_than(UNUSED, now);
+            return match of_fleet && unused {
+                true => Verdict::End("no job has needed it for 30 days".to_owned()),
+                false => Verdict::Leave,
+            };
         }
-        if let Some(why) = past_deadline(&leftover.tags, &self.settings.fleet) {
-            return Ok(Some(why));
-        }
-        let of_fleet = is_of_fleet(&leftover.tags, &self.settings.fleet);
-        if leftover.kind == Kind::SpotRequest && of_fleet && leftover.is_older_than(YOUNG) {
-            // Its tags come from a template, and name neither job nor deadline; whoever asked for it has long had its answer.
-            return Ok(Some(
-                "it still waits for an instance that nobody asks for any more".to_owned(),
-            ));
-        }
-        if owned.launched(&leftover.tags) || !self.is_own(&leftover.tags)? {
-            return Ok(None);
-        }
-        let old = leftover.is_older_than(YOUNG) || !owned.may_ask();
-        Ok(old.then(|| "the instance that it was made for is gone".to_owned()))
+        let old = leftover.is_older_than(YOUNG, now);
+        // Its tags come from a template, and name neither job nor deadline; whoever asked for it has long had its answer.
+        let waits = leftover.kind == Kind::SpotRequest && of_fleet && old;
+        let thing = Thing {
+            tags,
+            kind: proof::Kind::Other,
+            own: waits || (self.is_own(tags) && (old || !owned.may_launch())),
+            life: owned.life_of(&leftover.id, tags::own(tags, proof::LAUNCH)),
+            unclear: owned
+                .unclear(tags::own(tags, "key"), leftover.created)
+                .filter(|_| !waits),
+            orphaned: match waits {
+                true => "it still waits for an instance that nobody asks for any more",
+                false => "the instance that it was made for is gone",
+            },
+        };
+        judge::judge(&thing, &self.settings.fleet, times)
     }
 
-    /// Whether this manager has made it. Whoever has no name has made nothing.
-    fn is_own(&self, tags: &[(String, String)]) -> Result<bool> {
-        let manager = self.store.known_manager()?;
-        Ok(manager.is_some_and(|name| tags::own(tags, "manager") == Some(name.as_str())))
-    }
-}
-
-impl Owned {
-    /// Whether a live job's launch has made it.
-    fn launched(&self, tags: &[(String, String)]) -> bool {
-        self.unclear || tags::own(tags, LAUNCH).is_some_and(|token| self.launches.contains(token))
-    }
-
-    /// Whether any live job may be launching just now.
-    fn may_ask(&self) -> bool {
-        self.unclear || !self.launches.is_empty()
+    /// Whether this bastion has made it.
+    fn is_own(&self, tags: &[(String, String)]) -> bool {
+        let manager = tags::own(tags, "manager");
+        self.names
+            .own
+            .iter()
+            .any(|name| manager == Some(name.as_str()))
     }
 }

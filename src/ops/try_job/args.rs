@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::job::Job;
 use super::script;
+use crate::config::parse_duration;
 use crate::error::{Error, Kind, Result};
 
 const EXAMPLES: &str = "\
@@ -132,7 +133,7 @@ pub(super) fn command_line<W: AsRef<OsStr>>(words: &[W]) -> Vec<u8> {
 }
 
 fn parse_timeout(text: &str) -> std::result::Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    let time = parse_duration(text)?;
     // The payload and CI_JOB_TIMEOUT know whole seconds only.
     if time.as_secs() == 0 {
         return Err("a job needs a second at least".into());

@@ -1,9 +1,16 @@
 //! What the session of a job's role is told of the job, by `SESSION_VARS`.
+//!
+//! A role's trust policy decides by these tags, so they come from what no job can forge or have expanded
+//! ([`crate::config::facts`]), and others are refused. The Go driver sent whatever the job named. With its file a job's own
+//! names go on as they are, which only ever were the job's word; those that pass for GitLab's and are the author's to set
+//! are left out.
 
 use super::clip;
+use crate::config::facts::{self, is_gitlabs};
 use crate::config::tags as config_tags;
 use crate::error::{Error, Kind, Result};
 use crate::runner::Environment;
+use crate::runner::facts::{Told, lacks};
 use crate::runner::payload::Payload;
 
 /// Which of the job's variables that role's session is told, separated by commas.
@@ -11,6 +18,15 @@ pub(super) const SESSION: &str = "SESSION_VARS";
 
 /// How many tags a session may have (STS).
 const MOST_SESSION_TAGS: usize = 50;
+
+/// Whose file decides what becomes of names that are not on the closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum File {
+    /// One of the Go driver: the job's own are told, and those that pass for GitLab's left out.
+    GoDriver,
+    /// Any other: they are refused.
+    Own,
+}
 
 /// A variable that a job wants its role's session to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,14 +38,18 @@ pub(super) struct SessionVariable {
 /// What such a variable says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
-    /// This.
+    /// This, by GitLab's word.
     Is(String),
-    /// Nothing: the job has no such variable.
+    /// Nothing: GitLab says that the job has no such thing.
     Unset,
-    /// A secret.
-    Masked,
-    /// It is GitLab's own, and there is no copy of it that the job cannot have changed.
+    /// Nothing that could be believed: this field of the payload is not there.
+    Missing(&'static str),
+    /// It has a name of GitLab's, and is the author's to set.
     Untrusted,
+    /// It is the job's own, which says this, or nothing.
+    Own(Option<String>),
+    /// It is the job's own, and a secret.
+    Masked,
     /// It could be mistaken for GitLab's own variable of this name.
     Mimics(String),
     /// That is no variable's name.
@@ -52,7 +72,7 @@ pub(super) fn read(env: &Environment, payload: &Payload) -> Vec<SessionVariable>
 }
 
 /// Returns the session's tags.
-pub(super) fn tags(session: &[SessionVariable]) -> Result<Vec<(String, String)>> {
+pub(super) fn tags(session: &[SessionVariable], file: File) -> Result<Vec<(String, String)>> {
     let mut all: Vec<(String, String)> = Vec::new();
     for SessionVariable { name, value } in session {
         let refuse = |what: String, hint: &str| {
@@ -61,21 +81,32 @@ pub(super) fn tags(session: &[SessionVariable]) -> Result<Vec<(String, String)>>
                 format!("the job asks by {SESSION} that the role be told {shown:?}, {what}");
             Err(Error::new(Kind::Limit, message).hint(hint))
         };
+        let of_go_driver = file == File::GoDriver;
         let value = match value {
             Value::Unset => continue,
             Value::Is(value) => value,
-            Value::Masked => {
+            Value::Missing(_) | Value::Untrusted | Value::Own(None) if of_go_driver => continue,
+            Value::Own(Some(value)) if of_go_driver => value,
+            Value::Missing(field) => {
+                return refuse(
+                    format!("and {}", lacks(field)),
+                    "Update GitLab and GitLab Runner, or take it out of SESSION_VARS.",
+                );
+            }
+            Value::Masked if of_go_driver => {
                 return refuse(
                     "which is masked".into(),
                     "CloudTrail keeps such values in the clear. Take it out of SESSION_VARS.",
                 );
             }
-            Value::Untrusted => {
-                return refuse(
-                    "and this GitLab Runner hands over no copy of it that the job cannot change"
-                        .into(),
-                    "Update GitLab Runner (14.1 or later), or take it out of SESSION_VARS.",
-                );
+            Value::Untrusted | Value::Own(_) | Value::Masked => {
+                let hint = match facts::instead_of(name) {
+                    Some(other) => format!("Name {other} in SESSION_VARS, which no job can set."),
+                    None => "Take it out of SESSION_VARS; docs/job-variables.md lists what a role may be told."
+                        .to_owned(),
+                };
+                let why = facts::why_not(name);
+                return refuse(format!("and no policy can go by it: {why}"), &hint);
             }
             Value::Mimics(own) => {
                 return refuse(
@@ -117,37 +148,55 @@ pub(super) fn tags(session: &[SessionVariable]) -> Result<Vec<(String, String)>>
     Ok(all)
 }
 
-/// Returns what a variable says; of GitLab's own only what GitLab itself said counts.
+/// Returns the tags that can be sent, whatever is wrong with others: for the end of what such a session once started.
+pub(super) fn fitting_tags(session: &[SessionVariable]) -> Vec<(String, String)> {
+    let mut fitting: Vec<SessionVariable> = Vec::new();
+    for variable in session {
+        fitting.push(variable.clone());
+        if tags(&fitting, File::GoDriver).is_err() {
+            fitting.pop();
+        }
+    }
+    tags(&fitting, File::GoDriver).unwrap_or_default()
+}
+
+/// Says what a session is not told with a file of the Go driver, where there is anything.
+pub(super) fn left_out(session: &[SessionVariable]) -> Option<String> {
+    let why = |variable: &SessionVariable| match variable.value {
+        Value::Missing(field) => Some(lacks(field)),
+        Value::Untrusted => Some(facts::why_not(&variable.name).to_owned()),
+        _ => None,
+    };
+    let told = session
+        .iter()
+        .filter_map(|variable| Some(format!("{} ({})", variable.name, why(variable)?)));
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| {
+        let all = told.join(", ");
+        format!("the role's session is not told all that {SESSION} names; left out: {all}")
+    })
+}
+
+/// Returns what a variable says; of GitLab's own only what no job can change counts.
 fn value_of(name: &str, env: &Environment, payload: &Payload) -> Value {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.len() > config_tags::LONGEST_KEY || !name.chars().all(fits) {
         return Value::NoName;
     }
+    if let Some(fact) = facts::named(name) {
+        return match payload.told(fact) {
+            Told::Is(value) if !value.is_empty() => Value::Is(value),
+            Told::Is(_) | Told::Nothing => Value::Unset,
+            Told::Missing(field) => Value::Missing(field),
+        };
+    }
     // The names of session tags, and of the conditions that policies make of them, ignore case: a job's own
     // `ci_project_path` would pass for CI_PROJECT_PATH.
     let capitals = name.to_ascii_uppercase();
-    if is_predefined(&capitals) {
-        if name != capitals {
-            return Value::Mimics(capitals);
-        }
-        if !payload.has_variables() {
-            return Value::Untrusted;
-        }
-        if payload.is_masked(name) {
-            return Value::Masked;
-        }
-        return match payload.first(name).filter(|v| !v.is_empty()) {
-            Some(value) => Value::Is(value.to_owned()),
-            None => Value::Unset,
-        };
+    match is_gitlabs(&capitals) {
+        true if name != capitals => Value::Mimics(capitals),
+        true => Value::Untrusted,
+        false if payload.is_masked(name) => Value::Masked,
+        false => Value::Own(env.job_variable(name)),
     }
-    if payload.is_masked(name) {
-        return Value::Masked;
-    }
-    env.job_variable(name).map_or(Value::Unset, Value::Is)
-}
-
-/// Returns whether the name is one of those that GitLab gives its own variables.
-fn is_predefined(name: &str) -> bool {
-    name == "CI" || name.starts_with("CI_") || name.starts_with("GITLAB_")
 }

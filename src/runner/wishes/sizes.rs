@@ -70,19 +70,19 @@ impl TaskSize {
     /// Returns the vCPU in thousandths.
     #[must_use]
     pub fn cpu_millis(&self) -> Option<u64> {
-        self.cpu.map(|units| units * 1000 / 1024)
+        self.cpu.map(|units| units.saturating_mul(1000) / 1024)
     }
 
     /// Returns the memory in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> Option<u64> {
-        self.memory.map(|mib| mib * MIB)
+        self.memory.map(|mib| mib.saturating_mul(MIB))
     }
 
     /// Returns the disk in bytes.
     #[must_use]
     pub fn disk_bytes(&self) -> Option<u64> {
-        self.disk.map(|gib| gib * GIB)
+        self.disk.map(|gib| gib.saturating_mul(GIB))
     }
 }
 

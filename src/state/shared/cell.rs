@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::make_directory;
+use crate::files::open_own;
 use crate::state::lock::LockFile;
 
 /// The most that is read.
@@ -41,8 +42,15 @@ async fn try_change<T, R>(path: &Path, change: impl FnOnce(T) -> (T, R)) -> io::
 where
     T: Default + Serialize + DeserializeOwned,
 {
-    let file = open(path)?;
-    lock(&file).await?;
+    let deadline = Instant::now() + PATIENCE;
+    let file = loop {
+        let file = open(path)?;
+        lock(&file, deadline).await?;
+        // It may have been pruned meanwhile; then nobody else would see what is written to it.
+        if file.is_at(path) {
+            break file;
+        }
+    };
     let mut bytes = vec![0; LIMIT];
     let length = file.read_at(&mut bytes, 0)?;
     let old = serde_json::from_slice(&bytes[..length]).unwrap_or_default();
@@ -55,13 +63,9 @@ where
 
 fn open(path: &Path) -> io::Result<LockFile> {
     let open = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        open_own(options.mode(0o600), path)
     };
     let opened = match open() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -74,8 +78,7 @@ fn open(path: &Path) -> io::Result<LockFile> {
     opened.map(LockFile::new)
 }
 
-async fn lock(file: &LockFile) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+async fn lock(file: &LockFile, deadline: Instant) -> io::Result<()> {
     while !file.take(FlockOperation::NonBlockingLockExclusive)? {
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -119,11 +122,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         let kept = open(&path).unwrap();
-        lock(&kept).await.unwrap();
+        lock(&kept, Instant::now() + PATIENCE).await.unwrap();
         let began = std::time::Instant::now();
         assert_eq!(add(&path).await, None);
         assert!(began.elapsed() < 4 * PATIENCE);
         drop(kept);
         assert_eq!(add(&path).await, Some(0));
+    }
+
+    #[tokio::test]
+    async fn what_is_pruned_while_its_lock_is_waited_for_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        assert_eq!(add(&path).await, Some(0));
+        let kept = open(&path).unwrap();
+        lock(&kept, Instant::now() + PATIENCE).await.unwrap();
+        let prune = async {
+            sleep(PAUSE).await;
+            std::fs::remove_file(&path).unwrap();
+            drop(kept);
+        };
+        let (added, ()) = tokio::join!(add(&path), prune);
+        assert_eq!(added, Some(0));
+        assert_eq!(std::fs::read(&path).unwrap(), b"1");
     }
 }

@@ -9,9 +9,12 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, cell, key};
+use crate::files::read_own;
 
 /// For how long a loss is remembered.
-const AGE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const AGE: Duration = Duration::from_secs(24 * 3600);
+/// The most that is read.
+const LARGEST: u64 = 8 << 10;
 
 /// A job that was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +28,7 @@ pub struct Loss {
 impl Shared {
     /// Notes that a job was lost to Spot. What cannot be noted happens again.
     pub async fn lost(&self, job: &str, loss: Loss) {
-        let path = self.climb(job);
-        forget_old(path.parent().unwrap_or(&path));
-        cell::change(&path, |_: Loss| (loss, ())).await;
+        cell::change(&self.climb(job), |_: Loss| (loss, ())).await;
     }
 
     /// Returns the loss of a job of that name within the last day, if there was one.
@@ -37,20 +38,12 @@ impl Shared {
         if is_old(&path)? {
             return None;
         }
-        let loss: Loss = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let loss: Loss = serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()?;
         (!loss.rung.is_empty()).then_some(loss)
     }
 
     fn climb(&self, job: &str) -> PathBuf {
         self.directory.join("climbs").join(key(job))
-    }
-}
-
-fn forget_old(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if is_old(&entry.path()) == Some(true) {
-            drop(fs::remove_file(entry.path()));
-        }
     }
 }
 
@@ -87,7 +80,5 @@ mod tests {
             .and_then(|file| file.set_modified(yesterday))
             .unwrap();
         assert_eq!(shared.loss("a"), None);
-        shared.lost("b", Loss::default()).await;
-        assert!(!path.exists());
     }
 }

@@ -6,15 +6,17 @@
 //! DIRECTORY/shared/poll/SCOPE/         who waits for the state of a machine, and who asks for all of them
 //! DIRECTORY/shared/rungs/KEY           what came of a rung lately
 //! DIRECTORY/shared/climbs/KEY          the rung on which a job was lost to Spot
+//! DIRECTORY/shared/lease/              who may use the name that the configuration says (`state::lease`)
 //! ```
 //!
-//! Nothing in here is needed: what cannot be read or written is done without, and no job fails for it. Nothing is
+//! Nothing in here is needed, and what nobody has used for long is removed: what cannot be read or written is done without, and no job fails for it. Nothing is
 //! fsynced. Locks are `flock`s, which die with their holder.
 
 pub mod breaker;
 pub mod budget;
 mod cell;
 pub mod climb;
+mod prune;
 pub mod queue;
 
 use std::fs::DirBuilder;

@@ -7,17 +7,22 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, mknodat};
 use tokio::net::unix::pipe;
 
 use super::make_directory;
+use super::prune::lock_existing;
+use crate::files::open_own;
 use crate::state::lock::LockFile;
+use crate::state::prune::entries;
 
 /// The most that an answer takes: what a pipe holds.
 const LIMIT: usize = 64 << 10;
+/// The name of the lock.
+const LOCK: &str = "lock";
 /// The longest name that is waited for: it is part of a file's.
 const LONGEST_NAME: usize = 100;
 
@@ -60,28 +65,36 @@ impl Queue {
     /// # Errors
     /// Where the directory cannot be used.
     pub fn lead(&self) -> io::Result<Option<Lead>> {
-        let path = self.directory.join("lock");
+        let path = self.directory.join(LOCK);
         let open = || {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false);
+            open_own(options.mode(0o600), &path)
         };
-        let lock = match open() {
+        loop {
+            let lock = LockFile::new(self.made(open)?);
+            if !lock.take(FlockOperation::NonBlockingLockExclusive)? {
+                return Ok(None);
+            }
+            // It may have been pruned in between.
+            if lock.is_at(&path) {
+                return Ok(Some(Lead {
+                    directory: self.directory.clone(),
+                    _lock: lock,
+                }));
+            }
+        }
+    }
+
+    /// Does something in the directory, which is made where it is missing.
+    fn made<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match act() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 make_directory(&self.directory)?;
-                open()?
+                act()
             }
-            opened => opened?,
-        };
-        let lock = LockFile::new(lock);
-        let taken = lock.take(FlockOperation::NonBlockingLockExclusive)?;
-        Ok(taken.then(|| Lead {
-            directory: self.directory.clone(),
-            _lock: lock,
-        }))
+            done => done,
+        }
     }
 
     /// Begins to wait for the answer about a name.
@@ -99,7 +112,11 @@ impl Queue {
         // In the order of their coming; unlike others of this process by the nanoseconds.
         let file = format!("{:020}.{pid}.{name}", since.as_nanos());
         let own = self.directory.join(format!(".{file}"));
-        mknodat(CWD, &own, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+        // Whoever prunes may just have removed a directory in which nobody waited.
+        self.made(|| {
+            let mode = Mode::RUSR | Mode::WUSR;
+            Ok(mknodat(CWD, &own, FileType::Fifo, mode, 0)?)
+        })?;
         // It has its name only once there is a reader: before, it would look like a dead one's.
         let opened = pipe::OpenOptions::new()
             .read_write(true)
@@ -208,6 +225,26 @@ impl Drop for Place {
     }
 }
 
+/// Removes the directory of a queue in which nobody leads and nobody waits.
+pub(super) fn remove_unused(directory: &Path) {
+    let path = directory.join(LOCK);
+    let lead = match lock_existing(&path) {
+        Ok(Some(lock)) => Lead {
+            directory: directory.to_owned(),
+            _lock: lock,
+        },
+        _ => return,
+    };
+    if !lead.waiting().is_empty() {
+        return;
+    }
+    // Somebody may come just now, and then the directory is not empty: only its lock is made anew.
+    if entries(directory).all(|entry| entry.file_name() == LOCK) {
+        drop(fs::remove_file(path));
+        drop(fs::remove_dir(directory));
+    }
+}
+
 /// Whether a name can be part of a file's.
 fn is_fit(name: &str) -> bool {
     let fit = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -216,8 +253,6 @@ fn is_fit(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn files(directory: &Path) -> usize {

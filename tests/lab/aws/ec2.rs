@@ -4,6 +4,7 @@
 //! host key only from the user data that came with the launch, of which the lab does cloud-init's part. Wrong user data
 //! makes a machine that nobody can log in to.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -252,6 +253,11 @@ impl Account {
     /// Has so many of the next keys that EC2 Instance Connect sends come too late.
     pub(crate) fn stale_keys(&self, count: u32) {
         self.post("stale_keys", &json!({ "count": count }));
+    }
+
+    /// Replaces all tags of an instance, a volume or a Spot request, as somebody who may tag can.
+    pub(crate) fn retag(&self, id: &str, tags: &BTreeMap<String, String>) {
+        self.post("tags", &json!({ "id": id, "tags": tags }));
     }
 
     /// Makes volumes, Spot requests and templates so many seconds older than they are.

@@ -43,6 +43,11 @@ impl Fault {
         Self::new("RunTask", "failure").with("reason", reason)
     }
 
+    /// The launch is executed, and its answer names neither a machine nor a failure.
+    pub(crate) fn neither(action: &str) -> Self {
+        Self::new(action, "neither")
+    }
+
     /// Not allowed, whatever the policy says.
     pub(crate) fn denied(action: &str) -> Self {
         Self::new(action, "denied")

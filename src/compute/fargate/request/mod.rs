@@ -15,6 +15,7 @@ use aws_sdk_ecs::types::{
 use serde::{Deserialize, Serialize};
 
 use crate::compute::aws::access::Access;
+use crate::compute::fargate::EcsPlace;
 use crate::error::{Error, Kind, Result};
 use crate::runner::wishes::sizes::TaskSize;
 
@@ -93,6 +94,32 @@ pub struct TaskRequest {
 }
 
 impl TaskRequest {
+    /// Returns what stands in the place of the request that started somebody else's task. Its task is known, so it is never
+    /// sent: all that counts of it is where the task is, and as whom it is ended.
+    #[must_use]
+    pub fn of_another(place: &EcsPlace) -> Self {
+        Self {
+            access: place.access.clone(),
+            cluster: place.cluster.clone(),
+            task_definition: String::new(),
+            capacity: Capacity::ClusterDefault,
+            subnets: Vec::new(),
+            security_groups: Vec::new(),
+            public_ip: false,
+            dial_public: false,
+            platform_version: None,
+            execute_command: false,
+            container: place.container.clone(),
+            environment: Vec::new(),
+            started_by: String::new(),
+            token: String::new(),
+            tags: Vec::new(),
+            propagate_tags: false,
+            size: TaskSize::default(),
+            asked: 0,
+        }
+    }
+
     /// Names the capacity that is asked for, the same for all jobs that ask for the same: where there is no room for 16 vCPU,
     /// or on arm64 (which is the task definition's word), there may be enough for others.
     #[must_use]

@@ -4,7 +4,7 @@ POST   /lab/accounts                     {region?}                       a new a
 DELETE /lab/accounts/ID                                                  ends all in it
 GET    /lab/accounts/ID?after=V&timeout=S                                its state, once its version is past V
 PATCH  /lab/accounts/ID                  {timings, policy, list_lag, missing, stop_lag, addresses, machine_at,
-                                          stop_timeout, limits: "documented"}
+                                          stop_timeout, clock, limits: "documented"}
 GET    /lab/accounts/ID/calls?from=N                                     the call log
 POST   /lab/accounts/ID/clusters         {name, providers, default}      a cluster (again: changed)
 POST   /lab/accounts/ID/providers        {name}                          a capacity provider
@@ -32,6 +32,7 @@ POST   /lab/accounts/ID/surplus          {count}                         the nex
 POST   /lab/accounts/ID/expire_keys      {}                              keys that EC2 Instance Connect sent are old
 POST   /lab/accounts/ID/stale_keys       {count}                         the next keys that it is to send come too late
 POST   /lab/accounts/ID/leave            {kind}                          the next volume or spot-request stays
+POST   /lab/accounts/ID/tags             {id, tags}                      all tags of an instance, volume or Spot request, as they now are
 """
 
 import json
@@ -114,7 +115,7 @@ def configure(account, value):
             account.policy = Policy(one) if one is not None else None
         elif name == "limits":
             account.limits.documented()
-        elif name in ("list_lag", "missing", "stop_lag", "addresses", "machine_at", "stop_timeout"):
+        elif name in ("list_lag", "missing", "stop_lag", "addresses", "machine_at", "stop_timeout", "clock"):
             setattr(account, name, one)
         else:
             raise KeyError(name)
@@ -188,6 +189,14 @@ def add_profile(account, value):
     return {"arn": arn}
 
 
+def set_tags(account, value):
+    estate = account.estate
+    if value["id"] in estate.instances:
+        estate.instances[value["id"]].tags = value["tags"]
+    else:
+        ({**estate.volumes, **estate.spot_requests})[value["id"]]["tags"] = value["tags"]
+
+
 def expire_keys(account, _value):
     for instance in account.estate.instances.values():
         instance.sent_keys.clear()
@@ -207,6 +216,7 @@ ADD = {
     "surplus": lambda account, value: setattr(account.estate, "surplus", value["count"]),
     "expire_keys": expire_keys,
     "stale_keys": lambda account, value: setattr(account.estate, "stale_keys", value["count"]),
+    "tags": set_tags,
     "leave": lambda account, value: account.estate.leave.append(value["kind"]),
     "clusters": add_cluster,
     "providers": lambda account, value: account.providers.add(value["name"]),

@@ -273,8 +273,8 @@ def stop_task(account, caller, request):
     iam.check(caller, "ecs", "ecs:StopTask", resource, {"ecs:cluster": cluster_arn(account, request)})
     cluster = cluster_of(account, request)
     reason = request.get("reason")
-    if reason is not None and len(reason) > 1024:
-        raise bad("reason can have at most 1024 characters.")
+    if reason is not None and len(reason) > 255:
+        raise bad("reason can have at most 255 characters.")
     task = find(account, cluster, name)
     if task is None or time.time() < task.stoppable_from:
         raise bad("The referenced task was not found.")

@@ -8,6 +8,7 @@ KINDS = {
     "throttle",
     "capacity",
     "failure",
+    "neither",
     "denied",
     "error",
     "close_before",

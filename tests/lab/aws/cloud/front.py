@@ -1,5 +1,6 @@
 """What every call meets first: who calls, the log, faults, permissions; then our own calls or moto's."""
 
+import email.utils
 import io
 import json
 import socket
@@ -48,7 +49,7 @@ class Front:
             cut(environ)
             raise ConnectionResetError("as told")
         status = f"{answer.status} {'OK' if answer.status < 400 else 'Error'}"
-        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))] + date_of(environ)
         start_response(status, headers + answer.headers)
         return [answer.body]
 
@@ -110,6 +111,8 @@ class Front:
             else:
                 answer = self.call(environ, body, caller, region, service, action, parameters, entry)
                 entry["executed"] = True
+                if fault and fault.kind == "neither":
+                    answer = nothing_said(action)
         except AwsError as error:
             answer = error_answer(service, error)
             entry["code"], entry["message"] = error.code, error.message
@@ -145,6 +148,20 @@ class Front:
         text = b"".join(parts)
         kind = next((value for name, value in seen["headers"] if name.lower() == "content-type"), "text/plain")
         return Answer(seen["status"], kind, text)
+
+
+def date_of(environ):
+    """Returns the answer's time, by the account's clock."""
+    caller = world.CALLERS.get(scope(environ)[0])
+    clock = caller.account.clock if caller else 0
+    return [("Date", clock if isinstance(clock, str) else email.utils.formatdate(time.time() + clock, usegmt=True))]
+
+
+def nothing_said(action):
+    """Returns an answer to a launch that names neither a machine nor why there is none."""
+    if action == "CreateFleet":
+        return ec2.answer(action, {"FleetId": "fleet-00000000-0000-0000-0000-000000000000", "Instances": [], "Errors": []})
+    return json_answer({"tasks": [], "failures": []})
 
 
 def scope(environ):

@@ -18,9 +18,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def answer(self, status, text=""):
+    def answer(self, status, text="", ttl=None):
         body = text.encode()
         self.send_response(status)
+        if ttl is not None:
+            self.send_header("X-aws-ec2-metadata-token-ttl-seconds", ttl)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -34,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(400)
         token = secrets.token_urlsafe(32)
         self.server.tokens[token] = time.monotonic() + int(seconds)
-        self.answer(200, token)
+        self.answer(200, token, seconds)
 
     def do_GET(self):
         token = self.headers.get("X-aws-ec2-metadata-token")

@@ -113,6 +113,8 @@ class Account:
         self.missing = 0.0
         self.stop_lag = 0.0
         self.addresses = "ipv4"
+        # Seconds by which answers say another time than this host, or a text in its place.
+        self.clock = 0
         self.faults = Faults()
         self.limits = Limits()
         self.fates = []

@@ -1,6 +1,9 @@
 //! How the explanation reads.
 
+use std::path::Path;
+
 use super::*;
+use crate::config;
 
 fn loaded(text: &str) -> Loaded {
     config::parse(text, Path::new("f.toml")).expect("right")
@@ -10,7 +13,7 @@ fn loaded(text: &str) -> Loaded {
 fn a_spot_file_is_explained() {
     let profile = "[[profile]]\nname = \"deploy\"\nmatch = { job_name = \"deploy-*\", protected = true }\n\
                        capacity = [\"fargate\"]\nfargate.task_definition = \"ci-deploy\"\n";
-    let example = include_str!("../../../config-examples/fargate-spot.toml");
+    let example = include_str!("../../../../config-examples/fargate-spot.toml");
     let text = as_text(&loaded(&format!("{example}\n{profile}")));
     let want = "\
 f.toml: a file of this driver
@@ -63,7 +66,7 @@ On this host
 #[test]
 fn a_go_driver_file_is_explained() {
     let text = as_text(&loaded(include_str!(
-        "../../../config-examples/go-driver.toml"
+        "../../../../config-examples/go-driver.toml"
     )));
     for want in [
         "a file of GitLab's Go Fargate driver",
@@ -97,7 +100,7 @@ fn what_machines_carry_is_explained() {
 
 #[test]
 fn local_is_there_and_lacks_nothing() {
-    let loaded = loaded(include_str!("../../../config-examples/local.toml"));
+    let loaded = loaded(include_str!("../../../../config-examples/local.toml"));
     let text = as_text(&loaded);
     assert!(text.contains("1. local           this host, as the Runner's own user"));
     assert!(!text.contains("not in this version"), "{text}");

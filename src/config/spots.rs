@@ -1,0 +1,156 @@
+//! Where every known key stands, and what unknown ones probably meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use super::place::Place;
+use super::problem::Problem;
+
+/// Where every known key stands, and what unknown ones probably meant.
+#[derive(Debug, Default)]
+pub(super) struct Spots {
+    known: BTreeMap<String, Spot>,
+    meant: BTreeMap<String, Misspelt>,
+    broken: BTreeSet<String>,
+}
+
+/// A key that nobody knows, but whose right spelling can be guessed.
+#[derive(Debug)]
+pub(super) struct Misspelt {
+    /// Its full path as the file spells it.
+    pub(super) shown: String,
+    /// What it probably meant.
+    pub(super) advice: String,
+    /// Where it is.
+    pub(super) key: usize,
+    /// Whether it was refused already.
+    pub(super) refused: bool,
+}
+
+/// Where a key stands.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    /// Its full path as the file spells it.
+    pub(super) shown: String,
+    /// The key alone as the file spells it.
+    pub(super) name: String,
+    /// The table that it stands in, as a header.
+    pub(super) header: Option<String>,
+    /// What it should hold, as TOML.
+    pub(super) example: Option<&'static str>,
+    /// Where the key is.
+    pub(super) key: Range<usize>,
+    /// Where its value is.
+    pub(super) value: Range<usize>,
+}
+
+impl Spots {
+    /// Keeps where a key stands.
+    pub(super) fn add(&mut self, path: String, spot: Spot) {
+        self.known.insert(path, spot);
+    }
+
+    /// Keeps what an unknown key probably meant.
+    pub(super) fn add_misspelt(&mut self, meant: String, misspelt: Misspelt) {
+        self.meant.insert(meant, misspelt);
+    }
+
+    /// Keeps that what a key says was refused, so that it is there and yet nothing can be made of it.
+    pub(super) fn add_broken(&mut self, path: &str) {
+        self.broken.insert(path.to_owned());
+    }
+
+    /// Returns where a key stands, if the file has it.
+    pub(super) fn get(&self, path: &str) -> Option<&Spot> {
+        self.known.get(path)
+    }
+
+    /// Returns every key that is known and there.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Returns what was probably meant for a key or table that the file does not have.
+    pub(super) fn meant(&self, path: &str) -> Option<&Misspelt> {
+        self.meant.get(path)
+    }
+
+    /// Returns whether a key, or a table around it, was refused.
+    pub(super) fn is_broken(&self, path: &str) -> bool {
+        let around = path.match_indices(['.', '[']).map(|(at, _)| &path[..at]);
+        around.chain([path]).any(|path| self.broken.contains(path))
+    }
+
+    /// Returns whether something of a table was refused, or all of it.
+    pub(super) fn has_broken_below(&self, table: &str) -> bool {
+        let is_below = |path: &String| {
+            let rest = path.strip_prefix(table);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        self.is_broken(table) || self.broken.iter().any(is_below)
+    }
+
+    /// Returns where the first key of a table stands.
+    pub(super) fn first_below(&self, table: &str) -> Option<usize> {
+        self.known
+            .iter()
+            .filter(|(path, _)| {
+                path.strip_prefix(table)
+                    .is_some_and(|rest| rest.starts_with('.'))
+            })
+            .map(|(_, spot)| spot.key.start)
+            .min()
+    }
+
+    /// Returns the innermost key whose value holds the offset, and its path.
+    pub(super) fn around(&self, offset: usize) -> Option<(&str, &Spot)> {
+        self.known
+            .iter()
+            .filter(|(_, spot)| {
+                spot.value.start <= offset && offset < spot.value.end.max(spot.value.start + 1)
+            })
+            .min_by_key(|(_, spot)| spot.value.len())
+            .map(|(path, spot)| (path.as_str(), spot))
+    }
+}
+
+impl Spot {
+    /// Returns a problem with this key's value whose remedy is elsewhere.
+    pub(super) fn plain_problem(&self, place: Place<'_>, cause: &str) -> Problem {
+        place.problem(self.value.start, Some(&self.shown), cause)
+    }
+
+    /// Returns a problem with the key itself, with another one as an example where there is one.
+    pub(super) fn problem_at_key(
+        &self,
+        place: Place<'_>,
+        cause: &str,
+        better: Option<&str>,
+    ) -> Problem {
+        let problem = place.problem(self.key.start, Some(&self.shown), cause);
+        match (better, self.example, &self.header) {
+            (Some(name), Some(example), Some(header)) => {
+                problem.hint(format!("For example, under {header}: {name} = {example}"))
+            }
+            _ => problem,
+        }
+    }
+
+    /// Returns a problem with this key's value, with an example of a right one.
+    pub(super) fn problem(&self, place: Place<'_>, cause: &str) -> Problem {
+        self.problem_at(place, self.value.start, cause)
+    }
+
+    /// Returns a problem with a part of this key's value, with an example of a right one.
+    pub(super) fn problem_at(&self, place: Place<'_>, offset: usize, cause: &str) -> Problem {
+        let problem = place.problem(offset, Some(&self.shown), cause);
+        let name = &self.name;
+        match (self.example, &self.header) {
+            (None, _) => problem,
+            (Some(example), None) => problem.hint(format!("For example: {name} = {example}")),
+            (Some(example), Some(header)) => {
+                problem.hint(format!("For example, under {header}: {name} = {example}"))
+            }
+        }
+    }
+}

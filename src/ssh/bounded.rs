@@ -1,0 +1,225 @@
+//! A connection on which a server can do no more than talk: russh sits on top of it.
+//!
+//! Three bounds that russh has not. Lines before the version are read over ([`super::greeting`]); as bytes come the memory of
+//! the stage is looked at ([`super::ceiling`]); and a connection that nobody holds any more ends, though its server go on for
+//! ever: russh's task would read on, since it does not look up while the keys are exchanged.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::ceiling::Ceiling;
+use super::greeting::{Greeting, VERSION};
+
+/// So many bytes come between two looks at the memory; each takes some microseconds.
+const LOOK: usize = 512 << 10;
+/// What is still read of a connection that nobody holds, until it has said goodbye.
+const PARTING_BYTES: usize = 64 << 10;
+/// For how long.
+const PARTING_TIME: Duration = Duration::from_secs(2);
+
+/// Keeps a connection; whoever has it holds it.
+#[derive(Debug)]
+pub(super) struct Hold {
+    _alive: Arc<()>,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Bounded<S> {
+    stream: S,
+    ceiling: Ceiling,
+    held: Weak<()>,
+    /// When it was first seen that nobody holds it, and what was read since.
+    parting: Option<(Instant, usize)>,
+    unlooked: usize,
+    /// Until the version has begun.
+    greeting: Option<Greeting>,
+    /// What came with the version's beginning.
+    rest: Bytes,
+}
+
+impl<S> Bounded<S> {
+    pub(super) fn new(stream: S, ceiling: &Ceiling) -> (Self, Hold) {
+        let alive = Arc::new(());
+        let bounded = Self {
+            stream,
+            ceiling: ceiling.clone(),
+            held: Arc::downgrade(&alive),
+            parting: None,
+            unlooked: 0,
+            greeting: Some(Greeting::default()),
+            rest: Bytes::new(),
+        };
+        (bounded, Hold { _alive: alive })
+    }
+
+    /// Heeds that bytes came; `false` where the connection has gone on for long enough without anybody.
+    fn came(&mut self, bytes: usize) -> io::Result<bool> {
+        self.unlooked += bytes;
+        if self.unlooked >= LOOK {
+            self.unlooked = 0;
+            self.ceiling.look().map_err(io::Error::other)?;
+        }
+        if self.held.strong_count() > 0 {
+            return Ok(true);
+        }
+        let (since, read) = self.parting.get_or_insert_with(|| (Instant::now(), 0));
+        *read += bytes;
+        Ok(*read <= PARTING_BYTES && since.elapsed() <= PARTING_TIME)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while let Some(greeting) = &mut this.greeting {
+            let mut space = [0; 512];
+            let mut piece = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut piece))?;
+            let piece = piece.filled();
+            let passed = greeting.pass(piece);
+            if let Some(at) = passed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))? {
+                this.greeting = None;
+                this.rest = [VERSION, &piece[at..]].concat().into();
+            }
+            if piece.is_empty() || !this.came(piece.len())? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if !this.rest.is_empty() {
+            let length = this.rest.len().min(into.remaining());
+            into.put_slice(&this.rest[..length]);
+            this.rest.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, into))?;
+        let came = this.came(into.filled().len() - before);
+        if !matches!(came, Ok(true)) {
+            // As if it had been closed, or had failed.
+            into.set_filled(before);
+        }
+        Poll::Ready(came.map(drop))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, from)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A server that says this, and then zeros for ever.
+    async fn flood(first: &str) -> tokio::io::DuplexStream {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let first = first.to_owned();
+        tokio::spawn(async move {
+            theirs.write_all(first.as_bytes()).await.ok();
+            while theirs.write_all(&[0; 1 << 16]).await.is_ok() {}
+        });
+        ours
+    }
+
+    #[tokio::test]
+    async fn the_lines_before_the_version_never_come_through() {
+        let before = "wait\r\n".repeat(40) + &"x".repeat(400) + "\n";
+        let stream = flood(&format!("{before}SSH-2.0-x\r\n")).await;
+        let (mut bounded, _hold) = Bounded::new(stream, &Ceiling::of(u64::MAX));
+        let mut read = [0; 13];
+        bounded.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"SSH-2.0-x\r\n\0\0");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_nobody_holds_ends() {
+        let stream = flood("SSH-2.0-x\r\n").await;
+        let (mut bounded, hold) = Bounded::new(stream, &Ceiling::of(u64::MAX));
+        let mut read = vec![0; 1 << 20];
+        bounded.read_exact(&mut read).await.unwrap();
+        drop(hold);
+        let mut rest = Vec::new();
+        bounded.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.len() <= PARTING_BYTES, "{}", rest.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_a_slow_one_go_on() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        tokio::spawn(async move {
+            theirs.write_all(b"SSH-").await.ok();
+            while theirs.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        let (mut bounded, hold) = Bounded::new(ours, &Ceiling::of(u64::MAX));
+        drop(hold);
+        let began = Instant::now();
+        let mut rest = Vec::new();
+        bounded.read_to_end(&mut rest).await.unwrap();
+        assert!(began.elapsed() <= 2 * PARTING_TIME, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn memory_is_looked_at_as_bytes_come() {
+        let stream = flood("SSH-2.0-x\r\n").await;
+        let ceiling = Ceiling::of(1);
+        let (mut bounded, _hold) = Bounded::new(stream, &ceiling);
+        let mut read = Vec::new();
+        let error = bounded.read_to_end(&mut read).await.unwrap_err();
+        assert!(error.to_string().contains("MiB of memory"), "{error}");
+        assert!(read.len() <= 4 * LOOK, "{}", read.len());
+        assert!(ceiling.crossed().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_greeting_without_end_is_an_error() {
+        let stream = flood("").await;
+        let (mut bounded, _hold) = Bounded::new(stream, &Ceiling::of(u64::MAX));
+        let error = bounded.read(&mut [0; 16]).await.unwrap_err();
+        assert!(
+            error.to_string().contains("before its SSH version"),
+            "{error}"
+        );
+    }
+}

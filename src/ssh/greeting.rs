@@ -1,0 +1,110 @@
+//! What a server may say before its version: RFC 4253, 4.2 allows it any lines that do not begin with `SSH-`.
+//!
+//! russh gives up after 20 of them, or one of 255 bytes. OpenSSH reads over as many as are taken here.
+
+/// How many lines there may be.
+const LINES: usize = 1_024;
+/// How long each of them may be.
+const LENGTH: usize = 8 << 10;
+
+/// What the version's own line begins with.
+pub(super) const VERSION: &[u8] = b"SSH-";
+
+/// Reads over the lines before the version; keeps none of them.
+#[derive(Debug, Default)]
+pub(super) struct Greeting {
+    lines: usize,
+    /// Of the line that is being read.
+    length: usize,
+    /// How many bytes of [`VERSION`] it began with; `None` once it is another line.
+    other: bool,
+}
+
+/// It goes on for longer than any server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it sends more than {LINES} lines, or one of more than {LENGTH} bytes, before its SSH version"
+)]
+pub(super) struct TooLong;
+
+impl Greeting {
+    /// Takes what came; returns where in it the version goes on behind [`VERSION`], once it has begun.
+    pub(super) fn pass(&mut self, data: &[u8]) -> Result<Option<usize>, TooLong> {
+        for (at, byte) in data.iter().enumerate() {
+            if *byte == b'\n' {
+                self.lines += 1;
+                (self.length, self.other) = (0, false);
+                if self.lines > LINES {
+                    return Err(TooLong);
+                }
+                continue;
+            }
+            self.other |= VERSION.get(self.length) != Some(byte);
+            self.length += 1;
+            if !self.other && self.length == VERSION.len() {
+                return Ok(Some(at + 1));
+            }
+            if self.length > LENGTH {
+                return Err(TooLong);
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns what is left behind the greeting, however it is cut.
+    fn version(all: &[u8], cut: usize) -> Result<Option<Vec<u8>>, TooLong> {
+        let mut greeting = Greeting::default();
+        let mut from = 0;
+        for piece in all.chunks(cut) {
+            if let Some(at) = greeting.pass(piece)? {
+                return Ok(Some(all[from + at..].to_vec()));
+            }
+            from += piece.len();
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn many_lines_and_long_ones_are_read_over() {
+        let many = "hello\r\n".repeat(LINES);
+        let long = "x".repeat(LENGTH);
+        for before in ["", "\n", " SSH-2.0-no\n", "SSH\nSS", "\r\n", &many, &long] {
+            let before = match before.is_empty() || before.ends_with('\n') {
+                true => before.to_owned(),
+                false => format!("{before}\n"),
+            };
+            let all = format!("{before}SSH-2.0-x\r\nSSH-");
+            for cut in [1, 3, all.len()] {
+                let left = version(all.as_bytes(), cut).unwrap().unwrap();
+                assert_eq!(left, b"2.0-x\r\nSSH-", "{before:.20}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_it() {
+        let many = "\n".repeat(LINES + 1);
+        let long = "x".repeat(LENGTH + 1);
+        for all in [many, long] {
+            assert_eq!(version(all.as_bytes(), 7), Err(TooLong));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_version_is_seen_that_is_not_at_the_beginning_of_a_line(all: Vec<u8>, cut in 1usize..9) {
+            let at_once = version(&all, all.len().max(1));
+            prop_assert_eq!(&version(&all, cut), &at_once);
+            let lines = all.split(|byte| *byte == b'\n');
+            let begins = lines.into_iter().any(|line| line.starts_with(VERSION));
+            prop_assert_eq!(at_once.unwrap().is_some(), begins);
+        }
+    }
+}

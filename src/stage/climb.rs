@@ -1,0 +1,161 @@
+//! Rung after rung, round after round, until one gives a machine that lets the driver in.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::bring_up::Preparation;
+use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
+use crate::compute::ladder::{Ladder, Next};
+use crate::compute::{self, Coming, Machine};
+use crate::error::{Error, Result};
+use crate::ssh::session::Session;
+use crate::state::record::{LaunchState, now};
+
+/// What came of one rung.
+pub(super) enum Rung {
+    Ready(Box<Ready>),
+    NoRoom {
+        cause: String,
+        /// Nothing is left of it that would have to be ended.
+        over: bool,
+    },
+    Unusable(String),
+    /// Its machine comes no further.
+    Stuck(Error),
+}
+
+/// A machine that lets the driver in.
+pub(super) struct Ready {
+    pub(super) machine: Machine,
+    pub(super) session: Session,
+    /// What becomes of it.
+    pub(super) coming: Coming,
+    /// The rung that it is on.
+    pub(super) step: usize,
+}
+
+impl Preparation<'_> {
+    /// Tries rung after rung until one gives a machine that lets the driver in.
+    pub(super) async fn climb(&mut self) -> Result<Ready> {
+        let ui = self.context.ui;
+        let wait = self.context.settings.capacity_wait;
+        let waited = Duration::from_secs(now().saturating_sub(self.intent.first_seen));
+        let until = Instant::now() + wait.saturating_sub(waited);
+        let rungs = self.plan.steps.iter().map(|s| (s.name.clone(), s.fallback));
+        let mut ladder = Ladder::new(rungs, until);
+        start_above_a_loss(self.context, &mut ladder);
+        let mut rungs = Rungs::new(&self.shared, ui);
+        // What is said only if it is not the end: that names all causes again.
+        let mut unsaid: Option<String> = None;
+        loop {
+            let step = match ladder.next(Instant::now()) {
+                Next::Try(step) => step,
+                Next::Pause(pause) => {
+                    if let Some(cause) = unsaid.take() {
+                        ui.progress(&cause);
+                    }
+                    self.announced = false;
+                    let left = until.saturating_duration_since(Instant::now());
+                    let seconds =
+                        |span: Duration| Duration::from_secs_f64(span.as_secs_f64().ceil());
+                    ui.progress(&format!(
+                        "No room on any rung; trying again in {} s, for {} more at most.",
+                        seconds(pause).as_secs(),
+                        humantime::format_duration(seconds(left)),
+                    ));
+                    sleep(pause).await;
+                    continue;
+                }
+                Next::GiveUp => {
+                    let wait = self.context.settings.capacity_wait;
+                    return Err(self.hopeless(rungs::none(&ladder, wait)));
+                }
+            };
+            let known_unusable = self.plan.if_default_is_missing(step);
+            let store = self.context.store();
+            if known_unusable.as_ref().is_some_and(|n| store.is_noted(n)) {
+                ladder.unusable(step, "it has none, as another job was told".to_owned());
+                continue;
+            }
+            let name = &self.plan.steps[step].name;
+            let capacity = self.plan.steps[step].capacity();
+            let heed = rungs.heed(name, capacity.as_deref(), ladder.is_anyway());
+            let tried = match heed.await {
+                Heed::Skip(why) => {
+                    ladder.skip(step, why);
+                    continue;
+                }
+                Heed::Full(cause) => Rung::NoRoom { cause, over: true },
+                Heed::Try => {
+                    let tried = self.try_rung(step).await;
+                    let found = match &tried {
+                        Ok(Rung::Ready(_)) => Found::Room,
+                        Ok(Rung::NoRoom { cause, .. }) => Found::Full(cause),
+                        Ok(Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => Found::Nothing,
+                    };
+                    rungs.found(capacity.as_deref(), found).await;
+                    tried?
+                }
+            };
+            let (cause, over) = match tried {
+                Rung::Ready(ready) => return Ok(*ready),
+                Rung::NoRoom { cause, over } => {
+                    ladder.full(step, cause.clone());
+                    (format!("No room on {name}: {cause}"), over)
+                }
+                Rung::Unusable(cause) => {
+                    ladder.unusable(step, cause.clone());
+                    if let Some(note) = known_unusable {
+                        store.note(&note);
+                    }
+                    (format!("{name} cannot be used: {cause}"), true)
+                }
+                Rung::Stuck(error) => {
+                    ladder.unusable(step, error.to_string());
+                    if !ladder.is_only_full() {
+                        return Err(error);
+                    }
+                    let remedy = error.remedy().map(|remedy| format!(" ({remedy})"));
+                    let remedy = remedy.unwrap_or_default();
+                    (format!("{name} cannot be used: {error}{remedy}"), false)
+                }
+            };
+            // AWS ends some of its sentences and others not.
+            let cause = cause.trim_end_matches('.');
+            match ladder.following() {
+                Some(next) => ui.progress(&format!("{cause}. Trying {next}...")),
+                None => unsaid = Some(format!("{cause}.")),
+            }
+            self.end_last(step, over).await;
+        }
+    }
+
+    /// Ends what a rung without room left waiting, unless it is over. Where that fails the intent still names it for `cleanup`.
+    async fn end_last(&mut self, step: usize, over: bool) {
+        let Some(last) = self.intent.launches.last_mut() else {
+            return;
+        };
+        if last.state == LaunchState::Over {
+            return;
+        }
+        let name = &self.plan.steps[step].name;
+        let reason = format!("no room on {name}: another rung's turn");
+        let ended = match over {
+            true => Ok(()),
+            false => compute::end(last, &reason, &self.shared, self.context.ui).await,
+        };
+        match ended {
+            Ok(()) => {
+                last.settle(LaunchState::Over);
+                if let Err(error) = self.write_intent().await {
+                    tracing::debug!(%error, "the intent was not written");
+                }
+            }
+            Err(error) => self
+                .context
+                .ui
+                .warn(&format!("{error}; `cleanup` will try again")),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Who may end machines by a name that the configuration says (`[state] manager`): it belongs to no host, so that a directory
+//! can move from one to another, and two must never use it at once.
+//!
+//! ```text
+//! DIRECTORY/shared/lease/holder.json     who holds it, renewed with every stage, every few minutes of a long one, and every `reap`
+//! DIRECTORY/shared/lease/seen.BASTION    since when another bastion has seen it stand still, by its own clock
+//! ```
+//!
+//! Where it cannot be had nothing ends by that name, and jobs start under another one.
+//!
+//! Another bastion gets it once its holder is proven dead: AWS says so of the instance that held it, or it has stood still for
+//! [`TERM`] under that bastion's own eyes. No clock of another host is believed in this.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, VERSION, Versioned};
+use super::lock::LockFile;
+use super::manager::Bastion;
+use super::until::Clock;
+use super::{Store, make_directory, shared};
+use crate::error::Result;
+use crate::hash::random_hex;
+
+/// How long it has to stand still before it is anybody's.
+pub const TERM: Duration = Duration::from_secs(30 * 60);
+/// How often a stage that takes long renews it: a few of them may be missed.
+pub const RENEWAL: Duration = Duration::from_secs(5 * 60);
+const HOLDER: &str = "holder.json";
+/// So many of those who were proven dead are remembered.
+const FORMER: usize = 16;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    version: u32,
+    /// The bastion that holds it.
+    bastion: String,
+    /// The instance that it is, on EC2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    /// Another one at each renewal.
+    stamp: String,
+    /// Who held it before, the last one last: all of them are dead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<String>,
+}
+
+/// What a bastion has seen of another's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sight {
+    version: u32,
+    /// The stamp.
+    stamp: String,
+    /// The boot by whose clock it was first seen, and when.
+    boot: u64,
+    seconds: u64,
+}
+
+/// Whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// This bastion's; before it, those of the dead.
+    Here(Vec<String>),
+    /// Another's.
+    There(Holder),
+}
+
+/// Another bastion that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The instance that it is, on EC2.
+    pub instance: Option<String>,
+    /// For how long it has been seen to stand still; none where that cannot be told.
+    pub still: Option<Duration>,
+    stamp: String,
+}
+
+impl Holder {
+    fn of(lease: Lease) -> Self {
+        Self {
+            instance: lease.instance,
+            still: None,
+            stamp: lease.stamp,
+        }
+    }
+}
+
+impl Versioned for Lease {
+    const WHAT: &'static str = "lease";
+}
+
+impl Versioned for Sight {
+    const WHAT: &'static str = "note of a lease";
+}
+
+impl Store {
+    /// Renews a bastion's lease, or takes it where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written: then nobody knows whose it is.
+    pub fn renew_lease(&self, bastion: &Bastion) -> Result<Held> {
+        let (_lock, path) = self.lock_lease()?;
+        let former = match files::read::<Lease>(&path)? {
+            Some(lease) if lease.bastion != bastion.digest => {
+                return Ok(Held::There(Holder::of(lease)));
+            }
+            Some(lease) => lease.former,
+            None => Vec::new(),
+        };
+        write(&path, bastion, former)
+    }
+
+    /// Says whose it is, and changes nothing; none where it is nobody's.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn lease_of(&self, bastion: &Bastion) -> Result<Option<Held>> {
+        let lease = files::read::<Lease>(&self.lease().join(HOLDER))?;
+        Ok(lease.map(|lease| match lease.bastion == bastion.digest {
+            true => Held::Here(lease.former),
+            false => Held::There(Holder::of(lease)),
+        }))
+    }
+
+    /// The same for whoever looks again and again: notes since when another's stands still.
+    ///
+    /// # Errors
+    /// As [`Self::renew_lease`].
+    pub fn watch_lease(&self, bastion: &Bastion, clock: Clock) -> Result<Held> {
+        let held = self.renew_lease(bastion)?;
+        let Held::There(holder) = held else {
+            return Ok(held);
+        };
+        let path = self.lease().join(format!("seen.{}", bastion.digest));
+        let Some((boot, seconds)) = clock.in_boot() else {
+            return Ok(Held::There(holder));
+        };
+        // What cannot be read of one's own is seen anew.
+        let seen = files::read::<Sight>(&path).ok().flatten();
+        let since = seen
+            .filter(|seen| seen.stamp == holder.stamp && seen.boot == boot)
+            .and_then(|seen| seconds.checked_sub(seen.seconds));
+        if since.is_none() {
+            let sight = Sight {
+                version: VERSION,
+                stamp: holder.stamp.clone(),
+                boot,
+                seconds,
+            };
+            files::write(&path, &sight)?;
+        }
+        let still = Some(Duration::from_secs(since.unwrap_or_default()));
+        Ok(Held::There(Holder { still, ..holder }))
+    }
+
+    /// Takes the lease of a holder that is proven dead, unless it has been renewed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::renew_lease`].
+    pub fn take_lease(&self, bastion: &Bastion, holder: &Holder) -> Result<Held> {
+        let (_lock, path) = self.lock_lease()?;
+        match files::read::<Lease>(&path)? {
+            Some(lease) if lease.stamp == holder.stamp => {
+                let mut former = lease.former;
+                former.retain(|one| *one != bastion.digest);
+                former.push(lease.bastion);
+                former.drain(..former.len().saturating_sub(FORMER));
+                write(&path, bastion, former)
+            }
+            _ => Ok(Held::There(Holder {
+                still: None,
+                ..holder.clone()
+            })),
+        }
+    }
+
+    fn lease(&self) -> PathBuf {
+        self.root.join(shared::NAME).join("lease")
+    }
+
+    /// Whoever reads it may write it: nobody else does meanwhile.
+    fn lock_lease(&self) -> Result<(LockFile, PathBuf)> {
+        let directory = self.lease();
+        make_directory(&directory)?;
+        let open = File::open(&directory).map_err(|e| files::problem("open", &directory, e))?;
+        let lock = LockFile::new(open);
+        lock.take(FlockOperation::LockExclusive)
+            .map_err(|e| files::problem("lock", &directory, e))?;
+        Ok((lock, directory.join(HOLDER)))
+    }
+}
+
+fn write(path: &Path, bastion: &Bastion, former: Vec<String>) -> Result<Held> {
+    let lease = Lease {
+        version: VERSION,
+        bastion: bastion.digest.clone(),
+        instance: bastion.instance.clone(),
+        stamp: random_hex().map_err(|e| files::problem("draw", path, e))?,
+        former: former.clone(),
+    };
+    files::write(path, &lease)?;
+    Ok(Held::Here(former))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Host;
+
+    fn bastions() -> (tempfile::TempDir, Store, Bastion, Bastion) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("state"));
+        let one = store.make_bastion(&Host::instance("i-1")).unwrap();
+        let other = store.make_bastion(&Host::instance("i-2")).unwrap();
+        (dir, store, one, other)
+    }
+
+    fn holder(held: Held) -> Holder {
+        match held {
+            Held::There(holder) => holder,
+            Held::Here(_) => panic!("{held:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_has_it_and_the_next_only_once_it_is_dead() {
+        let (_dir, store, one, other) = bastions();
+        assert_eq!(store.renew_lease(&one).unwrap(), Held::Here(Vec::new()));
+        let seen = holder(store.renew_lease(&other).unwrap());
+        assert_eq!((seen.instance.as_deref(), seen.still), (Some("i-1"), None));
+        // Renewed meanwhile: whoever was thought dead is not.
+        store.renew_lease(&one).unwrap();
+        holder(store.take_lease(&other, &seen).unwrap());
+        let seen = holder(store.renew_lease(&other).unwrap());
+        let taken = store.take_lease(&other, &seen).unwrap();
+        assert_eq!(taken, Held::Here(vec![one.digest.clone()]));
+        holder(store.renew_lease(&one).unwrap());
+        assert_eq!(
+            store.renew_lease(&other).unwrap(),
+            Held::Here(vec![one.digest.clone()])
+        );
+        // The first one again, which is no dead one then.
+        let seen = holder(store.renew_lease(&one).unwrap());
+        assert_eq!(
+            store.take_lease(&one, &seen).unwrap(),
+            Held::Here(vec![other.digest])
+        );
+    }
+
+    #[test]
+    fn it_stands_still_as_long_as_one_boot_has_seen_it_so() {
+        let (_dir, store, one, other) = bastions();
+        store.renew_lease(&one).unwrap();
+        let at = Clock::look();
+        let later = |seconds| at.advanced(seconds);
+        let still = |clock| {
+            let held = store.watch_lease(&other, clock).unwrap();
+            holder(held).still.map(|still| still.as_secs())
+        };
+        assert_eq!(still(at), Some(0));
+        assert_eq!(still(later(100)), Some(100));
+        assert_eq!(still(later(1_900)), Some(1_900));
+        // A wall clock that jumps says nothing.
+        assert_eq!(still(later(1_900).set_back(1_000_000)), Some(1_900));
+        store.renew_lease(&one).unwrap();
+        assert_eq!(still(later(2_000)), Some(0));
+        assert_eq!(still(later(2_010)), Some(10));
+        assert_eq!(still(later(2_010).in_another_boot()), Some(0));
+        let path = store.lease().join(format!("seen.{}", other.digest));
+        std::fs::write(path, "{").unwrap();
+        assert_eq!(still(later(2_020)), Some(0));
+    }
+
+    #[test]
+    fn a_damaged_lease_is_nobodys() {
+        let (_dir, store, one, _) = bastions();
+        store.renew_lease(&one).unwrap();
+        std::fs::write(store.lease().join(HOLDER), "{").unwrap();
+        assert!(store.renew_lease(&one).is_err());
+    }
+}
