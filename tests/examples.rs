@@ -104,7 +104,9 @@ fn the_drivers_files_are_right_and_draw_no_warning() {
             if go { "go-driver" } else { "new" },
             "{name}"
         );
-        let warnings = texts(&said["warnings"]);
+        let mut warnings = texts(&said["warnings"]);
+        // Where its log goes is there on hosts with GitLab Runner alone.
+        warnings.retain(|warning| !warning.contains("cannot write the log file"));
         if go {
             // The one that every user of the Go driver is to see.
             assert_eq!(warnings.len(), 1, "{warnings:?}");
