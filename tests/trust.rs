@@ -147,13 +147,20 @@ fn what_is_no_file_of_the_drivers_own_holds_up_no_stage() {
             runner.cleanup().assert_success();
         }
     }
-    let manager = runner.state_directory().join("manager");
-    std::fs::remove_file(&manager).unwrap();
-    pipe(&manager);
-    runner.next_attempt();
+}
+
+#[test]
+fn a_named_pipe_in_the_place_of_the_name_holds_up_no_stage() {
+    // What runs on this host has no name to be known by.
+    let runner = Runner::builder().on_fargate().build();
+    let state = runner.state_directory();
+    std::fs::create_dir_all(state).unwrap();
+    mode(state, 0o700);
+    pipe(&state.join("manager"));
     assert_refused(&runner.prepare(), 2, &["manager", "a named pipe"]);
-    std::fs::remove_file(&manager).unwrap();
+    std::fs::remove_file(state.join("manager")).unwrap();
     runner.cleanup().assert_success();
+    runner.assert_nothing_left();
 }
 
 #[test]
