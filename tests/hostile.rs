@@ -144,9 +144,12 @@ fn receipts_are_asked_for_by_a_machine_that_does_not_read() {
     let machine = Hostile::start(|talk| {
         // The script, and nothing after it.
         let window = SCRIPT.len().try_into().unwrap();
-        talk.exec_with(window)?;
-        talk.say("open 0")?;
-        talk.out("begun\n")?;
+        let exec = talk.exec_with(window)?;
+        talk.say_open(&exec)?;
+        // After the first GiB there would be new keys, and the connection is lost: it goes on where it was.
+        if exec.verb == "start" {
+            talk.out("begun\n")?;
+        }
         let frames = frames(talk, |_| "next 6".to_owned());
         talk.flood(&[frames], u64::MAX)
     });

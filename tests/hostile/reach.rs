@@ -78,7 +78,8 @@ fn noise_is_no_word() {
         talk.read_nothing_of_what_comes();
         talk.flood(&[talk.error([b'x'; 32 << 10])], u64::MAX)
     });
-    output.assert_contains("its far side said nothing");
+    // A fast host reads a GiB in that time: then there would be new keys, and the connection is lost.
+    output.assert_contains("the machine lets in, but its script was out of reach for 8s");
 }
 
 #[test]
