@@ -29,6 +29,8 @@ proc() {
 	f=${t%% *} t=${t##*) }
 	# shellcheck disable=SC2086
 	set -- $t
+	# A pid that could not be read makes it /proc/stat, and dash does not survive a shift too far.
+	[ $# -gt 19 ] || return 1
 	v=$1 r=$2 e=$4
 	shift 19
 	t=$1
@@ -132,7 +134,9 @@ stop() {
 
 # Removes all traces of the script in $d; a copier that still reads goes on into the void.
 forget() {
-	: >"$d/ok"
+	# No ":" here and below: of a special builtin dash does not survive a redirection that fails, and another connection may
+	# forget the same script just now.
+	true >"$d/ok" 2>/dev/null
 	alive "$d/sup" && { read -r p <"$d/dd"; } 2>/dev/null && kill "$p" 2>/dev/null
 	rm -rf "$d" "$d".* 2>/dev/null || rm -rf "$d" "$d".*
 	rmdir "${d%/*}" 2>/dev/null
@@ -263,7 +267,8 @@ retire() {
 
 # Ends this connection's follower h, and what it runs, which may be another's by now.
 quiet() {
-	read -r p _ <"$d/tail"
+	p=
+	{ read -r p _ <"$d/tail"; } 2>/dev/null
 	proc "/proc/$p/stat" && [ "$r" = "$h" ] || p=
 	# shellcheck disable=SC2086
 	kill "$h" $p 2>/dev/null
@@ -303,7 +308,7 @@ control() {
 			;;
 		kill)
 			# A stop under way sees this and insists.
-			: >"$d/kill"
+			true >"$d/kill"
 			[ -n "$j" ] || { stop 0 & j=$!; }
 			;;
 		done | drop)
@@ -324,7 +329,7 @@ control() {
 # Makes the directory (of many racing starts one wins) and what must stand before anybody follows.
 claim() {
 	mkdir -m 700 "$d" || { [ ! -d "$d" ] || echo won; return 1; }
-	mkfifo -m 600 "$d/p" && proc "/proc/$$/stat" && : >"$d/o.0" && echo 1 >"$d/ok" && echo "$f $t" >"$d/sup"
+	mkfifo -m 600 "$d/p" && proc "/proc/$$/stat" && true >"$d/o.0" && echo 1 >"$d/ok" && echo "$f $t" >"$d/sup"
 }
 
 # Runs script $1 by $2 (setsid), its output through the pipe; the end marker takes the same way. The shell's own
@@ -375,9 +380,13 @@ start)
 		# A script whose driver was killed must not run on beside the next one.
 		for d in "$b"/*/sup; do
 			d=${d%/sup}
-			[ ! -d "$d" ] || [ "$d" = "$b/$n" ] || { stop 2 && forget && mkdir -m 700 "$b"; } 2>/dev/null
+			[ ! -d "$d" ] || [ "$d" = "$b/$n" ] || { stop 2 && forget; } 2>/dev/null
 		done
-		d=$b/$n w=$b/$n.$$
+		d=$b/$n w=$b/$n.$$ c=0
+		# Whoever forgets the script before takes the directory away once it is empty, also between two lines of this.
+		until { [ -d "$b" ] || mkdir -m 700 "$b"; } 2>/dev/null && (umask 077 && true >"$w") 2>/dev/null || [ $c -eq 9 ]; do
+			c=$((c + 1))
+		done
 		if ! e=$( (umask 077 && exec head -c "$z" >"$w") 2>&1); then
 			rm -f "$w"
 			frame "fail $b: ${e##*: }"

@@ -19,6 +19,7 @@ use crate::lab::runner::Runner;
 use crate::lab::servers::ServerBuilder;
 use crate::lab::stage::Output;
 
+mod meanwhile;
 mod random;
 mod reader;
 mod silence;
