@@ -87,18 +87,37 @@ impl Preparation<'_> {
     pub(super) async fn try_rung(&mut self, step: usize) -> Result<Rung> {
         let coming = match self.launch(step).await? {
             Launched::Coming(coming) => coming,
-            Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
-            Launched::Neither(cause) => return Ok(Rung::NoRoom { cause, over: false }),
-            Launched::Unusable(cause) => return Ok(Rung::Unusable(cause)),
+            Launched::NoRoom(verdict) => {
+                return Ok(Rung::NoRoom {
+                    verdict,
+                    over: true,
+                });
+            }
+            Launched::Neither(verdict) => {
+                return Ok(Rung::NoRoom {
+                    verdict,
+                    over: false,
+                });
+            }
+            Launched::Unusable(verdict) => return Ok(Rung::Unusable(verdict.into())),
             Launched::Untaggable(cause) => {
                 self.give_up_tags(&cause);
                 match self.launch(step).await? {
                     Launched::Coming(coming) => coming,
-                    Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
-                    Launched::Neither(cause) => return Ok(Rung::NoRoom { cause, over: false }),
-                    Launched::Unusable(cause) | Launched::Untaggable(cause) => {
-                        return Ok(Rung::Unusable(cause));
+                    Launched::NoRoom(verdict) => {
+                        return Ok(Rung::NoRoom {
+                            verdict,
+                            over: true,
+                        });
                     }
+                    Launched::Neither(verdict) => {
+                        return Ok(Rung::NoRoom {
+                            verdict,
+                            over: false,
+                        });
+                    }
+                    Launched::Unusable(verdict) => return Ok(Rung::Unusable(verdict.into())),
+                    Launched::Untaggable(cause) => return Ok(Rung::Unusable(cause.into())),
                 }
             }
         };
@@ -127,7 +146,7 @@ impl Preparation<'_> {
         )?;
         let request = match compute::settle(request, &store, context.ui).await {
             Ok(Settled::Ready(request)) => request,
-            Ok(Settled::NoRoom(cause)) => return Ok(Launched::NoRoom(cause)),
+            Ok(Settled::NoRoom(verdict)) => return Ok(Launched::NoRoom(verdict)),
             Err(refused) => return Err(self.refused(refused)),
         };
         self.intent.launches.push(Launch {
@@ -208,7 +227,7 @@ impl Preparation<'_> {
         let mut machine = loop {
             match coming.next().await.map_err(|e| self.launch_failed(e))? {
                 News::Progress(line) => ui.progress(&line),
-                News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
+                News::NoRoom { verdict, over } => return Ok(Rung::NoRoom { verdict, over }),
                 News::Stuck(error) => return Ok(Rung::Stuck(error)),
                 News::Hopeless(error) => return Err(self.hopeless(error)),
                 News::Running => {}
@@ -234,7 +253,7 @@ impl Preparation<'_> {
                     biased;
                     news = coming.next() => match news.map_err(|e| self.launch_failed(e))? {
                         News::Progress(line) => ui.progress(&line),
-                        News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
+                        News::NoRoom { verdict, over } => return Ok(Rung::NoRoom { verdict, over }),
                         News::Stuck(error) => return Ok(Rung::Stuck(error)),
                         News::Hopeless(error) => return Err(self.hopeless(error)),
                         News::Running => deadline.set(Instant::now() + connect_timeout),
@@ -262,9 +281,9 @@ impl Preparation<'_> {
             match coming.next().await {
                 Ok(News::Progress(line)) => self.context.ui.progress(&line),
                 Ok(News::Running | News::Reachable(_)) => {}
-                Ok(News::NoRoom { cause, .. }) => {
+                Ok(News::NoRoom { verdict, .. }) => {
                     let what = "the machine went away before the job could begin";
-                    return Error::new(Kind::TakenBack, format!("{what}: {cause}"))
+                    return Error::new(Kind::TakenBack, format!("{what}: {}", verdict.cause))
                         .hint("Retry the job.");
                 }
                 Ok(News::Hopeless(error)) => return self.hopeless(error),

@@ -6,7 +6,10 @@ use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{CreateFleetError, InstanceType};
 
 use super::request::InstanceRequest;
-use crate::compute::aws::classify::{self, Verdict, Why};
+use crate::compute::aws::classify::{self, Action, Verdict, Why};
+
+/// How many remedies are told of one answer.
+const MOST_REMEDIES: usize = 3;
 
 /// What CreateFleet gave.
 #[derive(Debug)]
@@ -45,9 +48,9 @@ pub(super) fn read(request: &InstanceRequest, answer: &CreateFleetOutput) -> Ans
         .collect();
     match errors.is_empty() {
         false => Answer::Nothing(judge(&errors)),
-        true => Answer::Neither(classify::fleet_error(
-            "",
-            "neither an instance nor an error was named",
+        true => Answer::Neither(classify::no_room(
+            Action::CreateFleet,
+            "neither an instance nor an error was named".to_owned(),
         )),
     }
 }
@@ -83,13 +86,35 @@ impl Said {
 fn judge(errors: &[Said]) -> Verdict {
     let each = errors
         .iter()
-        .map(|e| classify::fleet_error(&e.code, &e.words));
+        .map(|e| classify::fleet_error(&e.code, &e.words, &e.kind));
     let verdicts: Vec<Verdict> = each.collect();
-    let room = verdicts.iter().find(|v| v.why.hands_over());
+    let later = |v: &&Verdict| v.why.hands_over() && v.why.is_worth_waiting();
+    let room = verdicts.iter().find(later);
+    let room = room.or_else(|| verdicts.iter().find(|v| v.why.hands_over()));
     let first = room.unwrap_or(&verdicts[0]);
-    let mut verdict = first.clone();
-    verdict.cause = cause(errors, &verdicts);
-    verdict
+    Verdict {
+        why: first.why,
+        cause: cause(errors, &verdicts),
+        remedy: remedy(first, &verdicts),
+    }
+}
+
+/// Says what helps: of pools with plain want of room and others, what helps the others first.
+fn remedy(first: &Verdict, verdicts: &[Verdict]) -> String {
+    let is_plain = |v: &&Verdict| v.why == Why::NoRoom;
+    let (plain, more): (Vec<&Verdict>, Vec<&Verdict>) = verdicts.iter().partition(is_plain);
+    let mut told: Vec<&str> = Vec::new();
+    // Of pools that are wrong in several ways the first way is enough: nothing else is tried then.
+    let all: Vec<&Verdict> = match first.why.hands_over() {
+        true => more.into_iter().chain(plain).collect(),
+        false => vec![first],
+    };
+    for verdict in all {
+        if told.len() < MOST_REMEDIES && !told.contains(&verdict.remedy.as_str()) {
+            told.push(&verdict.remedy);
+        }
+    }
+    told.join(" ")
 }
 
 /// Says all errors compactly: each code once, with the types and zones that it was said of. What is more than want of room
@@ -98,7 +123,7 @@ fn cause(errors: &[Said], verdicts: &[Verdict]) -> String {
     let mut said: Vec<(String, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
     for (error, verdict) in errors.iter().zip(verdicts) {
         let name = match verdict.why {
-            Why::NoRoom | Why::Quota if !error.code.is_empty() => error.code.clone(),
+            Why::NoRoom if !error.code.is_empty() => error.code.clone(),
             _ => verdict.cause.clone(),
         };
         let places = match said.iter_mut().find(|(known, _)| *known == name) {
@@ -175,7 +200,7 @@ mod tests {
         assert_eq!(
             verdict.cause,
             "InsufficientInstanceCapacity (c7i.large, m7i.large in eu-west-1a, eu-west-1b); \
-             Unsupported (m7i.large in eu-west-1c)"
+             words of Unsupported (m7i.large in eu-west-1c)"
         );
     }
 
@@ -203,11 +228,11 @@ mod tests {
         let verdict = judge(&[said("VcpuLimitExceeded", "", "")]);
         assert_eq!(
             (verdict.why, verdict.cause.as_str()),
-            (Why::Quota, "VcpuLimitExceeded")
+            (Why::Quota, "words of VcpuLimitExceeded")
         );
         let verdict = judge(&[said("VcpuLimitExceeded", "", "a")]);
-        assert_eq!(verdict.cause, "VcpuLimitExceeded (a)");
+        assert!(verdict.cause.ends_with("VcpuLimitExceeded (a)"));
         let verdict = judge(&[said("VcpuLimitExceeded", "c7i.large", "")]);
-        assert_eq!(verdict.cause, "VcpuLimitExceeded (c7i.large)");
+        assert!(verdict.cause.ends_with("VcpuLimitExceeded (c7i.large)"));
     }
 }
