@@ -161,6 +161,11 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     for (rung, why) in &settled.left_out {
         asked.ui.progress(&format!("{rung} is left out: {why}."));
     }
+    if let Some(doubt) = &settled.doubt {
+        asked
+            .ui
+            .warn(&format!("{doubt}; AWS is asked for it all the same"));
+    }
     if let Some(told) = asked.call.wishes.left_out_of_session(settings, &settled) {
         asked.ui.warn(&told);
     }

@@ -99,7 +99,10 @@ impl Preparation<'_> {
                     let tried = self.try_rung(step).await;
                     let found = match &tried {
                         Ok(Rung::Ready(_)) => Found::Room,
-                        Ok(Rung::NoRoom { verdict, .. }) => Found::Full(verdict),
+                        Ok(Rung::NoRoom { verdict, .. }) if verdict.why.is_want_of_room() => {
+                            Found::Full(verdict)
+                        }
+                        Ok(Rung::NoRoom { .. }) => Found::Nothing,
                         Ok(Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => Found::Nothing,
                     };
                     rungs.found(capacity.as_deref(), found).await;

@@ -143,9 +143,10 @@ pub(super) fn none(ladder: &Ladder, wait: Duration) -> Error {
             Kind::Capacity,
             format!("there was no room for the job's machine on any rung within {wait}: {causes}"),
         )
-        .hint(format!(
-            "{remedies} Otherwise retry the job later, or raise `capacity_wait`."
-        ))
+        .hint(match remedies.to_lowercase().contains("retry the job") {
+            true => format!("{remedies} Or raise `capacity_wait`."),
+            false => format!("{remedies} Otherwise retry the job later, or raise `capacity_wait`."),
+        })
     } else if ladder.is_spent() {
         Error::new(
             Kind::Capacity,

@@ -50,7 +50,8 @@ pub(super) fn explain(
     if as_json {
         print(format!("{:#}\n", job.as_json(&settled)).as_bytes())?;
     } else {
-        for warning in loaded.warnings.iter().chain(&left_out) {
+        let doubt = settled.as_ref().ok().and_then(|s| s.doubt.as_ref());
+        for warning in loaded.warnings.iter().chain(&left_out).chain(doubt) {
             ui.warn(warning);
         }
         print(job.as_text(settled.as_ref().ok()).as_bytes())?;

@@ -141,6 +141,12 @@ impl Why {
         matches!(self, Self::Denied | Self::Image | Self::Settings)
     }
 
+    /// Whether other jobs would be told the same of that rung.
+    #[must_use]
+    pub fn is_want_of_room(self) -> bool {
+        self.hands_over() && !matches!(self, Self::Busy | Self::HostGone)
+    }
+
     /// Whether it was a fault of the moment, on which no try of a later moment is to be judged.
     #[must_use]
     pub fn passes(self) -> bool {
@@ -231,7 +237,15 @@ pub fn fleet_error(code: &str, message: &str, kind: &str) -> Verdict {
     let verdict = service_error(Action::CreateFleet, code, message);
     let why = match verdict.why {
         // The whole call is not repeated for one pool; another rung, or the next round, is as good.
-        why if why.repeats_call() => Why::Busy,
+        Why::Outage => {
+            let remedy = "AWS is in trouble (health.aws.amazon.com); retry the job later.";
+            return Verdict {
+                why: Why::Busy,
+                remedy: remedy.to_owned(),
+                ..verdict
+            };
+        }
+        Why::Throttled => Why::Busy,
         Why::Quota if quota::is_exceeded_alone(message, kind) => Why::Never,
         why => why,
     };

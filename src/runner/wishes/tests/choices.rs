@@ -247,11 +247,6 @@ fn fargates_next_size_has_to_be_within_the_limits_too() {
             "\"4\" by AWS_DRIVER_CPU and \"2GiB\" by AWS_DRIVER_MEMORY, for which the next size of Fargate has 8GiB",
         ),
         (
-            "max_cpu = \"32\"",
-            &[(CPU, "17")],
-            "Fargate has 16 vCPU with 120GiB of memory at most",
-        ),
-        (
             "",
             &[(DISK, "201GiB")],
             "a task on Fargate has 200GiB at most",
