@@ -102,8 +102,9 @@ impl Preparation<'_> {
                         Ok(Rung::NoRoom { verdict, .. }) if verdict.why.is_want_of_room() => {
                             Found::Full(verdict)
                         }
-                        Ok(Rung::NoRoom { .. }) => Found::Nothing,
-                        Ok(Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => Found::Nothing,
+                        Ok(Rung::NoRoom { .. } | Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => {
+                            Found::Nothing
+                        }
                     };
                     rungs.found(capacity.as_deref(), found).await;
                     tried?

@@ -58,7 +58,7 @@ fn every_code_is_found_in_the_page_for_people() {
         stops::OF_OTHERS,
         stops::BY_ITSELF,
     ];
-    for code in tables.into_iter().flatten().flat_map(|row| row.codes()) {
+    for code in tables.into_iter().flatten().flat_map(Row::codes) {
         let shown = code.replace('*', "…");
         assert!(page.contains(&format!("`{shown}`")), "{shown}");
     }

@@ -121,7 +121,7 @@ fn what_was_cut_off_at_255_characters_is_still_read() {
             assert_eq!(stop(cut).why, Why::Network, "{cut}");
             assert_eq!(stop(&format!("{cut}...")).why, Why::Network, "{cut}...");
         }
-        assert_eq!(stop(cut).why.is_final(), false, "{cut}");
+        assert!(!stop(cut).why.is_final(), "{cut}");
     }
 }
 
