@@ -15,9 +15,10 @@ pub(super) const NO_ROOM: &str = "Add a rung to `capacity` (`fargate` behind `fa
 const QUOTA: &str = "Ask AWS for a higher Fargate vCPU quota in this region (Service Quotas, AWS Fargate; on demand and Spot have one each), or run fewer jobs at once (`concurrent` in the Runner's config.toml).";
 const RESOURCE: &str = "Let the capacity provider scale further (its Auto Scaling group's maximum, instances large enough for the task's \
      cpu, memory and network interfaces), or add another rung to `capacity`.";
+pub(super) const ASSUMED: &str = "Let ecs-tasks.amazonaws.com assume the task definition's roles (their trust policy), and the driver's role pass them (iam:PassRole).";
 const LINKED_ROLE: &str = "Create ECS's service-linked role AWSServiceRoleForECS once for the account: aws iam create-service-linked-role --aws-service-name ecs.amazonaws.com.";
 const COMPATIBLE: &str = "Add what this rung needs to `requiresCompatibilities` in the task definition: FARGATE, EC2 or MANAGED_INSTANCES (with awsvpc, and cpu and memory for the whole task).";
-const SIZE: &str = "Fargate has this pair of `cpu` and `memory` not: correct both in the task definition, or what the job asks for by AWS_DRIVER_CPU and AWS_DRIVER_MEMORY.";
+const SIZE: &str = "Fargate does not have this pair of `cpu` and `memory`: correct both in the task definition, or what the job asks for by AWS_DRIVER_CPU and AWS_DRIVER_MEMORY.";
 const ONE_VPC: &str =
     "Name `subnets` and `security_groups` of one and the same VPC under [fargate].";
 const CLUSTER: &str = "Correct `cluster` and `region` under [fargate]: this account has no such cluster in this region (nothing set means the one named default).";
@@ -37,9 +38,9 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Launch, Why::Never, "This task is larger than the account's quota lets any be: ask AWS for a higher Fargate vCPU quota in this region (Service Quotas, AWS Fargate), or ask for less `cpu`.", FAILURES)
         .says(&["the requested cpu configuration is above your limit", "the requested memory configuration is above your limit", "the requested*configuration is above your limit"]),
     row(From::Launch, Why::Quota, QUOTA, "tc-14, tc-15, tc-16; ECS guide: API failure reasons")
-        .says(&["you*ve reached the limit on the number of", "you have reached the limit on the number of", "you*ve reached your*limit on", "you*ve reached the limit*you can run concurrently"]),
+        .says(&["you*ve reached the limit on", "you have reached the limit on", "you*ve reached your", "you have reached your"]),
     row(From::Launch, Why::NoRoom, NO_ROOM, "tc-19; ECS guide: API error messages")
-        .says(&["capacity is unavailable", "capacity is not available", "capacity unavailable", "insufficient capacity", "insufficient instance capacity", "no spot capacity", "we currently do not have sufficient*capacity"])
+        .says(&["capacity is unavailable", "fargate*capacity is unavailable", "fargate*capacity is not available", "capacity is not available", "capacity unavailable", "insufficient capacity", "insufficient instance capacity", "no spot capacity", "we currently do not have sufficient*capacity"])
         .names(&["Insufficient*Capacity", "UnfulfillableCapacity", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow"]),
 
     // ECS could not, this once.
@@ -67,12 +68,14 @@ pub(super) const TABLE: &[Row] = &[
         .code(&["MISSING"]),
 
     // ECS's own roles.
-    row(From::Call, Why::Denied, "Let ecs-tasks.amazonaws.com assume the task definition's roles (their trust policy), and the driver's role pass them (iam:PassRole).", MESSAGES)
-        .says(&["ecs was unable to assume the role", "unable to assume the role"]),
+    row(From::Call, Why::Denied, ASSUMED, MESSAGES)
+        .says(&["ecs was unable to assume the role", "ecs is unable to assume the role", "unable to assume the role"]),
+    row(From::Call, Why::Denied, "AWS has closed this account: its own mail says more, else AWS support.", "tc-08")
+        .says(&["your aws account", "your account is", "aws account", "the account is"]),
     row(From::Call, Why::Denied, LINKED_ROLE, "tc-09; ECS guide: API error messages")
         .says(&["ecs service linked role", "unable to assume the service linked role", "unable to assume the service-linked role", "please create a service linked role", "please verify that the ecs service linked role"]),
     row(From::Launch, Why::Settings, "Correct the role that the task definition names (`taskRoleArn`, `executionRoleArn`): this account has none of that name, or ecs-tasks.amazonaws.com may not assume it.", "tc-01")
-        .says(&["role is not valid", "the role*is not valid", "invalid role"]),
+        .says(&["role is not valid", "the role*is not valid", "the provided*role is invalid", "invalid role"]),
     row(From::Launch, Why::Settings, "Give the task definition an execution role (`executionRoleArn`): Fargate needs it to pull from ECR, to write logs and to read secrets.", "tc-02")
         .says(&["fargate requires task definition to have execution role"]),
 
@@ -80,9 +83,9 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::NoDefaultProvider, "Name rungs by `capacity` (\"fargate\", say), or give the cluster a default capacity provider strategy.", RUN_TASK)
         .says(&["no container instances were found", "no launch type to fall back to"]),
     row(From::Call, Why::NoSuchProvider, "Associate the capacity provider with the cluster (aws ecs put-cluster-capacity-providers; fargate-spot is FARGATE_SPOT), or take its rung out of `capacity`.", RUN_TASK)
-        .says(&["the specified capacity provider*not associated with the cluster", "the specified capacity provider*not found", "the specified capacity provider*does not exist", "the specified capacity provider*is not valid",
-            "the specified capacity provider*active", "capacity provider*not associated with the cluster", "capacity provider*not found", "the capacity provider*not found", "the capacity provider*does not exist", "capacity provider*does not exist",
-            "capacity provider*inactive", "the capacity provider*inactive", "capacity provider*is not active", "the capacity provider*is not active", "capacity provider*delete_", "capacity provider*update_in_progress", "the specified capacity provider*update_in_progress"]),
+        .says(&["the*capacity provider*not associated with the cluster", "the*capacity provider*not found", "the*capacity provider*does not exist", "the*capacity provider*is not valid", "the*capacity provider*inactive",
+            "the*capacity provider*not active", "the*capacity provider*delete_", "the*capacity provider*update_in_progress", "capacity provider*not associated with the cluster", "capacity provider*not found", "capacity provider*does not exist",
+            "capacity provider*inactive", "capacity provider*not active", "capacity provider*delete_", "capacity provider*update_in_progress"]),
 
     // What was asked for.
     row(From::Call, Why::Settings, CLUSTER, "tc-06, tc-26; ECS API: RunTask, Errors")
@@ -101,6 +104,10 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Launch, Why::Settings, SIZE, "tc-03, tc-04; ECS guide: Invalid CPU or memory value specified")
         .says(&["no fargate configuration exists for given values", "invalid 'cpu' setting for task", "invalid 'memory' setting for task", "invalid cpu or memory value", "invalid setting for container", "invalid cpu", "invalid memory",
             "the requested cpu and memory", "task cpu", "task memory"]),
+    row(From::Launch, Why::Settings, "Correct the task definition as the cause says: Fargate takes awsvpc, `cpu` and `memory` of the whole task, and not every option of a container.", "ECS guide: Task definition differences for Fargate")
+        .says(&["fargate requires", "fargate only supports", "fargate does not support", "fargate compatible task definitions", "when networkmode=awsvpc"]),
+    row(From::Call, Why::Settings, "Correct `volumes` and `mountPoints` in the task definition.", RUN_TASK)
+        .says(&["volume configuration", "the volume"]),
     row(From::Launch, Why::Settings, "Correct the size of the task's disk: `ephemeralStorage` in the task definition, or what the job asks for by AWS_DRIVER_DISK; Fargate has 21 to 200 GiB.", "tc-12")
         .says(&["ephemeral storage", "ephemeralstorage", "the ephemeral storage"]),
     row(From::Call, Why::Outage, "AWS is in trouble (health.aws.amazon.com); the call was sent again for some minutes; retry the job later.", "EC2's errors within ECS's")
@@ -119,7 +126,7 @@ pub(super) const TABLE: &[Row] = &[
         .says(&["assign public ip", "assignpublicip"]),
     row(From::Call, Why::Settings, PLATFORM, RUN_TASK)
         .code(&["PlatformUnknownException", "PlatformTaskDefinitionIncompatibilityException"]),
-    row(From::Call, Why::Settings, PLATFORM, RUN_TASK)
+    row(From::Launch, Why::Settings, PLATFORM, RUN_TASK)
         .says(&["the platform version", "platform version", "the specified platform"]),
     row(From::Call, Why::Settings, "This region does not have what the task definition asks for; take another region, or leave that feature out.", RUN_TASK)
         .code(&["UnsupportedFeatureException"]),
@@ -130,11 +137,11 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Settings, "Pass less by the container's environment: AWS takes 8,192 characters of overrides in all.", RUN_TASK)
         .says(&["container overrides length", "*overrides length"]),
     row(From::Call, Why::Settings, "Opt in to long ARNs for tasks: aws ecs put-account-setting-default --name taskLongArnFormat --value enabled.", RUN_TASK)
-        .says(&["the new arn*must be enabled"]),
+        .says(&["the new arn*must be enabled", "long arn format must be enabled"]),
     row(From::Call, Why::Settings, "Let the [tags] table follow the organisation's tag policy.", "fe-36")
         .code(&["TagPolicy*"]),
     row(From::Call, Why::Settings, "Correct the [tags] table (and the task definition's tags where `propagate_tags` is on): AWS takes 50 tags in all, and only what tag policies allow.", RUN_TASK)
-        .says(&["the tag policy", "tag policy", "invalid tag", "too many tags", "tag key", "tag value", "duplicate tag"]).names(&["TagPolicy*"]),
+        .says(&["the tag policy", "tag policy", "tags", "invalid tag", "too many tags", "tag key", "tag value", "duplicate tag"]).names(&["TagPolicy*"]),
     row(From::Call, Why::NotFound, "AWS does not know this task (any more): it is over, or `region`, `cluster` or the role changed since it was started.", "ECS API: StopTask, Errors")
         .says(&["the referenced task", "task was not found", "task not found"]),
     row(From::Call, Why::NotFound, "The task's network interface is gone, and so is the task, most likely.", "EC2 API: Error codes")
@@ -144,9 +151,9 @@ pub(super) const TABLE: &[Row] = &[
 
     // What a task that stopped says of its own network interface and disk.
     row(From::Stop, Why::NoRoom, "The task got no network interface in time; more subnets in other zones (`subnets` under [fargate]) and fewer jobs starting at once help, otherwise it passes.", "ts-02, ts-04, ts-59, ts-60; ECS guide: Stopped task error messages")
-        .says(&["timeout waiting for network interface", "network interface provision", "rate limit exceeded while preparing network interface", "unable to attach network interface"]),
+        .says(&["timeout waiting for network interface", "network interface", "rate limit exceeded while preparing network interface", "unable to attach network interface"]),
     row(From::Stop, Why::Busy, "AWS did not get it done this once; retry the job, and tell AWS support if this goes on.", "ts-01, ts-03")
-        .says(&["timeout waiting for", "failed to configure eni", "failed to setup", "netplugin failed", "rate limit exceeded while", "rate exceeded"]).names(&["*Throttl*", "RequestLimitExceeded"]),
+        .says(&["timeout waiting for", "timed out", "failed to configure eni", "failed to setup", "netplugin failed", "rate limit exceeded while", "rate exceeded"]).names(&["*Throttl*", "RequestLimitExceeded"]),
     row(From::Stop, Why::Settings, "An organisation's tag policy refuses the tags of the task's network interface; let the [tags] table and the task definition's tags follow it.", "ts-61")
         .within(&[&["unexpected ec2 error while attempting to"]]).names(&["TagPolicy*"]).says(&["the tag policy", "tag policy"]),
     row(From::Stop, Why::Denied, "ECS may not make the task's network interface: the service-linked role AWSServiceRoleForECS is missing or a service control policy denies it ec2:CreateNetworkInterface.", STOPPED)

@@ -20,7 +20,7 @@ const ACCOUNT: &str = "AWS has not opened this account for it, or has closed it:
 pub(super) const TABLE: &[Row] = &[
     // Too many calls. The code says so, or a cause within another service's error.
     row(From::Call, Why::Throttled, THROTTLED, API)
-        .code(&["*Throttl*", "TooManyRequests*", "RequestLimitExceeded", "RequestResourceCountExceeded", "SlowDown", "PriorRequestNotComplete", "ConcurrentTagAccess"]),
+        .code(&["*Throttl*", "TooManyRequests*", "RequestLimitExceeded", "RequestResourceCountExceeded", "SlowDown", "*RateExceeded", "PriorRequestNotComplete", "ConcurrentTagAccess"]),
     row(From::Call, Why::Throttled, THROTTLED, "tc-07, fe-29")
         .says(&["rate exceeded", "request limit exceeded", "too many requests"]).names(&["RequestLimitExceeded", "*Throttl*", "TooManyRequests*"]),
 

@@ -14,6 +14,9 @@ pub(super) const NO_ROOM: &str = "Name more `instance_types` (of several familie
      (`ec2` behind `ec2-spot`, say).";
 const QUOTA: &str = "Ask AWS for a higher quota in this region (Service Quotas, EC2: running instances count vCPUs, on demand and Spot have one each), \
      or run fewer jobs at once (`concurrent` in the Runner's config.toml).";
+/// For a quota that one machine exceeds.
+pub(super) const ALONE: &str = "The account's quota does not allow for one such instance: ask AWS for a higher quota in this region (Service Quotas, EC2: running instances count \
+     vCPUs, on demand and Spot have one each), or name smaller or other `instance_types` under [ec2].";
 const VOLUMES: &str = "Ask AWS for more volumes or volume storage in this region (Service Quotas, EBS), or make `volume_size` under [ec2] smaller.";
 const SPOT: &str = "Retry the job, and let GitLab retry such jobs by themselves (`retry: when: runner_system_failure` in .gitlab-ci.yml); for jobs that cannot bear this, put `ec2` before \
      `ec2-spot` in `capacity`, for them alone by a [[profile]].";
@@ -61,10 +64,17 @@ pub(super) const TABLE: &[Row] = &[
         .code(&["InsufficientVolumeCapacity"]),
     row(From::Call, Why::NoRoom, NO_ROOM, "fe-01, fe-02, fe-37; EC2 API: Error codes")
         .code(&["Insufficient*Capacity*", "InsufficientCapacity*", "UnfulfillableCapacity", "ReservationCapacityExceeded"]),
+    // What only the image's seller has.
+    row(From::Call, Why::Denied, "Subscribe the account to the image's product on AWS Marketplace (the page that the cause names), or take another `image_id` under [ec2].", "fe-14")
+        .says(&["in order to use this aws marketplace product", "you are not authorized to use the requested product", "you are not subscribed to this product"]).names(&["Marketplace*"]),
+    row(From::Call, Why::Settings, "The image's product on AWS Marketplace is not for these `instance_types` or this region: its page (the cause names it) says for which, else take another `image_id` under [ec2].", "AWS Marketplace guide: AMI products")
+        .says(&["the instance configuration for this aws marketplace product is not supported"]),
     // What a zone does not have today it does not have in ten minutes.
     row(From::Call, Why::Never, TYPE_ZONE, "fe-03, fe-04")
         .says(&["your requested instance type*is not supported in", "the requested instance type*is not supported in", "the instance type*is not supported in", "your requested instance type*not supported in your requested availability zone"]),
-    row(From::Call, Why::Never, "That type is not to be had so in that zone (processor of the image, Spot): name others in `instance_types`, or `subnets` of other zones, under [ec2].", "EC2 API: Error codes; EC2 guide: EC2 Fleet")
+    row(From::Call, Why::Never, VOLUME, CODES)
+        .code(&["VolumeTypeNotAvailable*"]),
+    row(From::Call, Why::Short, "That type is not to be had so in that zone (processor of the image, Spot): name others in `instance_types`, or `subnets` of other zones, under [ec2].", "EC2 API: Error codes; EC2 guide: EC2 Fleet")
         .code(&["Unsupported"]),
 
     // Quotas. Those of what one request may hold are settings.
@@ -77,9 +87,9 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Busy, "A quota of this account is used up (Service Quotas, EC2 Fleet: fleets of this region), and frees up by itself as fleets are forgotten: retry the job, or run fewer jobs at once.", "fe-10")
         .code(&["MaxFleetCountExceeded"]),
     row(From::Call, Why::Throttled, "AWS limits how often {call} may be called; have fewer jobs start at once (`request_concurrency`, `concurrent` in the Runner's config.toml), or ask AWS to raise the limit.", "fe-29; EC2 API: Error codes")
-        .code(&["RequestLimitExceeded", "RequestResourceCountExceeded", "RequestThrottled", "EC2ThrottledException", "SlowDown", "Throttling", "ThrottlingException"]),
+        .code(&["RequestLimitExceeded", "RequestResourceCountExceeded", "RequestThrottled", "EC2ThrottledException", "SlowDown", "Throttling", "ThrottlingException", "*RateExceeded"]),
     row(From::Call, Why::Quota, QUOTA, "fe-05 to fe-09; EC2 API: Error codes; EC2 guide: EC2 Fleet")
-        .code(&["MaxSpotInstanceCountExceeded", "MaxSpotFleetRequestCountExceeded", "Max*CountExceeded", "TargetCapacityLimitExceededException", "ResourceLimitExceeded", "InstanceLimitExceeded", "VcpuLimitExceeded", "ResourceCountLimitExceeded",
+        .code(&["MaxSpotInstanceCountExceeded", "MaxSpotFleetRequestCountExceeded", "Max*Exceeded", "TargetCapacityLimitExceededException", "ResourceLimitExceeded", "InstanceLimitExceeded", "VcpuLimitExceeded", "ResourceCountLimitExceeded",
             "AddressLimitExceeded", "NetworkInterfaceLimitExceeded", "InstanceCreditSpecification.LimitExceeded", "*LimitExceeded", "*LimitExceededException", "ServiceQuotaExceeded*"]),
 
     // What may not be done. The actions first that people forget.
@@ -97,8 +107,8 @@ pub(super) const TABLE: &[Row] = &[
         .code(DENIED),
     row(From::Call, Why::Denied, "Allow the driver's role {action} on the fleet's instances (see config-examples/iam/bastion-ec2.json), or take `instance_connect` out under [ec2].", CONNECT)
         .code(&["AuthException"]),
-    row(From::Call, Why::Denied, "Subscribe the account to the image's product on AWS Marketplace (the page that the cause names), or take another `image_id` under [ec2].", "fe-14")
-        .says(&["in order to use this aws marketplace product", "you are not subscribed to", "you have not subscribed", "this aws marketplace product"]).names(&["Marketplace*"]),
+    row(From::Call, Why::Settings, IMAGE, "EC2 API: Error codes, AuthFailure")
+        .code(&["AuthFailure"]).says(&["not authorized for images"]),
     row(From::Call, Why::Denied, ACCOUNT, "fe-15; EC2 API: Error codes")
         .code(&["PendingVerification", "Blocked", "OptInRequired", "AccountDisabled"]),
 
@@ -117,7 +127,7 @@ pub(super) const TABLE: &[Row] = &[
         .code(&["InvalidArgsException"]),
     row(From::Call, Why::NotFound, "It is gone already.", CODES)
         .code(&["InvalidVolume.NotFound", "InvalidSpotInstanceRequestID.NotFound"]),
-    row(From::Call, Why::Settings, "The SSM parameter that `image_id` under [ec2] names has not the data type `aws:ec2:image`, which EC2 asks for: make one that has it (aws ssm put-parameter --data-type aws:ec2:image), or write the image's id.", "EC2 guide: Use a Systems Manager parameter in place of an AMI's id; aws/aws-cdk#26712")
+    row(From::Call, Why::Settings, "The SSM parameter that `image_id` under [ec2] names does not have the data type `aws:ec2:image`, which EC2 asks for: make one that has it (aws ssm put-parameter --data-type aws:ec2:image), or write the image's id.", "EC2 guide: Use a Systems Manager parameter in place of an AMI's id; aws/aws-cdk#26712")
         .says(&["unsupported data type", "the following parameter data types are supported"]),
     row(From::Call, Why::Settings, "Correct `image_id` under [ec2]: the SSM parameter does not exist in this region, or holds no image's id, or the driver's role may not read it (ssm:GetParameters).", "EC2 guide: Use a Systems Manager parameter in place of an AMI's id")
         .code(&["Ssm*", "ParameterNotFound*", "ParameterVersionNotFound*"]),
@@ -135,24 +145,30 @@ pub(super) const TABLE: &[Row] = &[
         .says(&["security group*belong to different networks", "security group*and subnet*different networks", "the security group*does not belong to", "security group*vpc", "the security group*vpc"]),
     row(From::Call, Why::Settings, "Correct `security_groups` under [ec2]: one of them does not exist in this account and region.", CODES)
         .code(&["InvalidGroup*", "InvalidSecurityGroup*"]),
+    row(From::Call, Why::Settings, "Correct `security_groups` under [ec2]: one of them does not exist in this account and region.", CODES)
+        .says(&["invalid security group", "the security group*does not exist"]),
     row(From::Call, Why::Settings, "Correct `key_name` under [ec2], or leave it out: jobs bring keys of their own.", "fe-40; EC2 API: Error codes")
         .code(&["InvalidKeyPair*", "InvalidKey.*"]),
     row(From::Call, Why::Settings, "The instance profile of `instance_profile` under [ec2] has no role in it: put one in (aws iam add-role-to-instance-profile), or name another.", "fe-18")
         .says(&["iam instance profile*has no associated iam role", "iam instance profile*has no associated iam roles"]),
     row(From::Call, Why::Settings, "Correct `instance_profile` under [ec2]: no such instance profile (it is not the role's name, unless both are called the same).", "fe-17")
-        .says(&["value*for parameter iaminstanceprofile", "invalid iam instance profile", "iam instance profile", "the iam instance profile"]).names(&["InvalidIamInstanceProfile*"]),
+        .says(&["value*for parameter iaminstanceprofile", "invalid iam instance profile", "iam instance profile", "the iam instance profile"]),
+    row(From::Call, Why::Settings, "Correct `instance_profile` under [ec2]: no such instance profile (it is not the role's name, unless both are called the same).", CODES)
+        .code(&["InvalidIamInstanceProfile*", "InvalidIAMInstanceProfile*"]),
     row(From::Call, Why::Settings, "Two of `subnets` under [ec2] lie in one zone: allow the driver's role ec2:DescribeSubnets, by which it chooses one in each zone, or name one a zone yourself.", "fe-33")
         .says(&["the fleet configuration contains duplicate instance pools", "duplicate instance pools"]),
     row(From::Call, Why::Settings, VOLUME, "fe-19, ie-10; EC2 API: Error codes")
-        .code(&["InvalidBlockDeviceMapping", "BootForVolumeTypeUnsupported", "VolumeTypeNotAvailable*", "InvalidVolume*", "UnknownVolumeType*"]),
+        .code(&["InvalidBlockDeviceMapping", "BootForVolumeTypeUnsupported", "InvalidVolume*", "UnknownVolumeType*"]),
     row(From::Call, Why::Settings, VOLUME, "ie-10")
-        .says(&["could not create volume", "volume of size", "volume size", "the volume size", "volume iops", "iops", "invalid value*for volume", "maximum ratio of", "throughput", "volume type"]),
+        .says(&["could not create volume", "volume of size", "volume size", "the volume size", "volume iops", "iops", "the parameter iops", "the parameter 'iops", "the parameter volume", "the parameter 'volume", "invalid value*for volume", "maximum ratio of", "throughput", "volume type"]),
 
     // Image and type.
     row(From::Call, Why::Settings, "`image_id` and `instance_types` under [ec2] are of different processors (x86_64, arm64): name types of the image's.", "fe-20")
         .says(&["the architecture*does not match the architecture", "the architecture*of the specified", "the requested instance type*architecture", "the instance type*architecture", "architecture"]),
     row(From::Call, Why::Settings, "The image wants another boot mode (UEFI or BIOS) than these `instance_types` under [ec2] have: name types that have it, or an `image_id` for both.", "fe-21")
         .says(&["the instance type*boot mode", "the specified instance type*boot mode", "the boot mode", "boot mode", "the requested boot mode", "nitrotpm"]),
+    row(From::Call, Why::Settings, "The image is not made for these `instance_types` under [ec2]: name types that it takes, or another `image_id`.", "EC2 API: DescribeImages, InstanceTypeSpecification")
+        .says(&["this ami does not support the specified instance type", "the specified ami*instance type", "the ami*does not support", "non-windows instances with a virtualization type", "windows instances with a virtualization type"]),
     row(From::Call, Why::Settings, "The image lacks a driver that these `instance_types` under [ec2] need: take an `image_id` with ENA and NVMe (enaSupport in describe-images), or older types.", "fe-22")
         .says(&["enhanced networking with", "enhanced networking", "nvme", "the specified image*ena"]),
     row(From::Call, Why::Settings, "This account may start some `instance_types` only (its Free Tier plan): name such types under [ec2], or upgrade the account's plan.", "fe-16")
@@ -161,6 +177,8 @@ pub(super) const TABLE: &[Row] = &[
         .code(&["InvalidInstanceType*"]),
     row(From::Call, Why::Settings, "Correct `instance_types` under [ec2]: one of them does not exist, or not as it is asked for.", CODES)
         .code(&["InvalidParameter*"]).says(&["invalid value*for instancetype", "invalid instance type", "the instance type", "instance type", "the following supplied instance types do not exist"]),
+    row(From::Call, Why::Settings, "None of `instance_types` under [ec2] has as much as the job asks for: name larger ones, or ask for less by AWS_DRIVER_CPU and AWS_DRIVER_MEMORY.", FLEET)
+        .says(&["no instance type", "no instance types"]),
     row(From::Call, Why::Settings, COMPARE, FLEET)
         .code(&["InvalidFleetConfig*"]),
 
@@ -174,11 +192,9 @@ pub(super) const TABLE: &[Row] = &[
 
     // Who calls is told by all services alike, in words that begin as the next row's do.
     row(From::Call, Why::Credentials, "Give the driver valid credentials of the right partition (an instance profile on the bastion is best; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY otherwise), and check this host's clock.", CODES)
-        .code(&["InvalidClientTokenId", "InvalidAccessKeyId"]),
+        .code(&["InvalidClientTokenId", "InvalidAccessKeyId", "InvalidSignatureException", "MissingAuthenticationToken*"]),
     // What is left of these is about what was asked for.
     row(From::Call, Why::Settings, COMPARE, "EC2 API: Error codes, by their shape")
-        .code(&["InvalidParameter", "InvalidParameterValue", "InvalidParameterCombination", "InvalidParameterDependency", "MissingParameter", "ValidationError", "InvalidInput", "UnsupportedOperation", "UnknownParameter", "InvalidUserData.Malformed", "InvalidRequest",
-            "Invalid*.NotFound", "Invalid*.Malformed", "Invalid*.Unknown", "Invalid*.Unavailable", "ClientInvalidParameterValue", "InvalidCharacter", "UnsupportedHibernationConfiguration", "InvalidTenancy", "InvalidPlacementGroup*",
-            "InvalidCapacityReservation*", "InvalidInterface*", "InvalidNetworkInterface*", "InvalidAvailabilityZone*", "InvalidAddress*", "VPCIdNotSpecified", "VPCResourceNotSpecified", "DefaultVpcDoesNotExist", "NoSuchVersion", "OperationNotPermitted", "ZonesMismatched",
-            "*NotSupported", "InvalidUserData*", "NonEBSInstance"]),
+        .code(&["Invalid*", "Malformed*", "Missing*", "Unknown*", "Unsupported*", "*NotSupported", "ValidationError", "ClientInvalidParameterValue", "VPCIdNotSpecified", "VPCResourceNotSpecified", "DefaultVpcDoesNotExist", "NoSuchVersion",
+            "OperationNotPermitted", "ZonesMismatched", "NonEBSInstance"]),
 ];

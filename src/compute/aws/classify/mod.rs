@@ -85,10 +85,27 @@ pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
         container: "",
     };
     let remedy = denial.and_then(|d| d.remedy(DRIVER, names.action));
-    match remedy {
+    let verdict = match remedy {
         Some(remedy) => answer.verdict(Why::Denied, &remedy, &names),
         None if action.is_of_instances() => of_instances(&answer, &names),
         None => answer.judge(&[calls::TABLE, common::TABLE], &names, UNKNOWN),
+    };
+    match verdict.why == Why::Quota && quota::is_exceeded_alone(message, "") {
+        true => never(verdict, action),
+        false => verdict,
+    }
+}
+
+/// Makes a quota one that no waiting helps with.
+fn never(verdict: Verdict, action: Action) -> Verdict {
+    let remedy = match action.is_of_instances() {
+        true => ec2::ALONE.to_owned(),
+        false => verdict.remedy,
+    };
+    Verdict {
+        why: Why::Never,
+        remedy,
+        ..verdict
     }
 }
 
@@ -108,7 +125,18 @@ pub fn fleet_error(code: &str, message: &str, kind: &str) -> Verdict {
             };
         }
         Why::Throttled => Why::Busy,
-        Why::Quota if quota::is_exceeded_alone(message, kind) => Why::Never,
+        // What a pool may not do is what a launch takes, not what the fleet does.
+        Why::Denied if denied_action(message).is_none() => {
+            return Verdict {
+                remedy: verdict
+                    .remedy
+                    .replace("ec2:CreateFleet", "ec2:RunInstances"),
+                ..verdict
+            };
+        }
+        Why::Quota if quota::is_exceeded_alone(message, kind) => {
+            return never(verdict, Action::CreateFleet);
+        }
         why => why,
     };
     Verdict { why, ..verdict }
@@ -126,9 +154,11 @@ pub fn instance_ended(code: &str, cause: &str, spot: bool) -> Verdict {
         None if spot && unsaid => "Server.SpotInstanceTermination".to_owned(),
         None => code.to_owned(),
     };
+    // What has failed is the launch, which was the fleet's.
+    let launch = "ec2:RunInstances";
     let names = Names {
-        call: Action::DescribeInstances.name(),
-        action: Action::DescribeInstances.name(),
+        call: launch,
+        action: launch,
         container: "",
     };
     let mut answer = Answer {
@@ -257,7 +287,12 @@ pub fn tags_refused(code: &str, message: &str) -> bool {
     let denied = service_error(Action::RunTask, code, message).why == Why::Denied;
     (denied && denied_action(message) == Some("ecs:TagResource"))
         // Accounts that never left the short ARNs cannot tag tasks at all.
-        || Words::read(message).says(0, "the new arn*must be enabled to add tags")
+        || [
+            "the new arn*must be enabled to add tags",
+            "long arn format must be enabled for tagging",
+        ]
+        .iter()
+        .any(|phrase| Words::read(message).says(0, phrase))
 }
 
 /// Returns the action that an AWS message says is not allowed.

@@ -1,11 +1,22 @@
 //! Whether a quota is one that a request exceeds all by itself, so that no waiting helps. Pure.
 //!
-//! EC2's sentence has a fixed form: *You have requested more … (N) than your current … limit of LIMIT allows for …*. (What
-//! is merely left just now, *Your quota allows for 0 more running instance(s)*, frees up as machines end.)
+//! EC2's sentence has a fixed form: *You have requested more … (N) than your current … limit of LIMIT allows for …*. A limit
+//! of 0 is exceeded by anything, whatever the sentence. (What is merely left just now, *Your quota allows for 0 more running
+//! instance(s)*, frees up as machines end.)
+
+/// How a limit is named.
+const LIMITS: [&str; 4] = ["limit of ", "quota of ", "limit is ", "quota is "];
 
 /// Whether a message names such a quota for one instance of that type.
 pub(super) fn is_exceeded_alone(message: &str, kind: &str) -> bool {
     let lower = message.to_lowercase();
+    let none = |name: &&str| {
+        let mut limits = lower.match_indices(*name);
+        limits.any(|(at, _)| number(&lower[at + name.len()..]) == Some(0))
+    };
+    if LIMITS.iter().any(|name| none(&name)) {
+        return true;
+    }
     let Some((asked, rest)) = lower.split_once(" than your current ") else {
         return false;
     };
@@ -26,8 +37,17 @@ pub(super) fn is_exceeded_alone(message: &str, kind: &str) -> bool {
 /// Reads the number that a text begins with.
 fn number(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !(c.is_ascii_digit() || c == ','));
-    let digits = text.get(..end.unwrap_or(text.len()))?.replace(',', "");
-    digits.parse().ok()
+    let (digits, rest) = text.split_at(end.unwrap_or(text.len()));
+    // No part of another number or word.
+    let mut after = rest.chars();
+    let goes_on = match after.next() {
+        Some('.') => after.next().is_some_and(|c| c.is_ascii_digit()),
+        next => next.is_some_and(char::is_alphanumeric),
+    };
+    if goes_on {
+        return None;
+    }
+    digits.replace(',', "").parse().ok()
 }
 
 /// Returns the least number of vCPUs of a type, by AWS's names for sizes.
@@ -73,6 +93,10 @@ mod tests {
             ),
             ("Your quota allows for 0 more running instance(s). You requested at least 1".into(), "c7i.large", false),
             ("You have exceeded the limit".into(), "c7i.large", false),
+            ("Your account's vCPU quota is 0 in this Region.".into(), "c7i.large", true),
+            ("You have reached the limit of 0 Spot instances.".into(), "", true),
+            ("You have reached the limit of 0.5 of it".into(), "", false),
+            ("You have reached the limit of 05".into(), "", false),
         ] {
             assert_eq!(is_exceeded_alone(&message, kind), exceeded, "{message} {kind}");
         }

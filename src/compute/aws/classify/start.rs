@@ -7,7 +7,8 @@ const INIT_PAGE: &str = "ECS guide: ResourceInitializationError errors";
 const START_PAGE: &str = "ECS guide: CannotStartContainerError, CannotCreateContainerError";
 const STOPPED: &str = "ECS guide: Stopped task error messages";
 
-const INIT: &[&str] = &["resourceinitializationerror"];
+/// On instances of the cluster's own ECS's agent tells it without the error's name.
+const INIT: &[&str] = &["resourceinitializationerror", "fetching secret data from"];
 /// A container that was not started, under either name.
 const START: &[&str] = &[
     "cannotstartcontainererror",
@@ -39,7 +40,7 @@ const SECRETS: &[&str] = &[
 const REACH: &str = "Give the subnets under [fargate] a way to AWS: a NAT gateway, `enable_public_ip = true` in public subnets, or VPC \
      endpoints (ecr.api, ecr.dkr, s3, logs, secretsmanager, ssm), with DNS support on in the VPC and port 443 open outwards.";
 const AGAIN: &str = "AWS did not answer as it should this once; retry the job later.";
-const SECRET: &str = "Correct `secrets` in the task definition: the secret, the parameter, its version or its JSON key does not exist (in this region), or is no such text.";
+const SECRET: &str = "Correct `secrets` (for a registry `repositoryCredentials`) in the task definition: the secret, the parameter, its version or its JSON key does not exist (in this region), or is no such text.";
 const ENTRYPOINT: &str = "Correct the ENTRYPOINT and CMD of the image of {container}, or `entryPoint` and `command` in the task definition (`entryPoint` there throws away the image's CMD as well).";
 const USER: &str = "Correct `user` of {container} in the task definition, or the image's USER: its /etc/passwd and /etc/group do not have it.";
 const VOLUMES: &str = "Correct `volumes` and `mountPoints` in the task definition, or what the volume needs (EFS access point, file system, plug-in).";
@@ -94,14 +95,15 @@ pub(super) const TABLE: &[Row] = &[
         .within(&[INIT]).says(&["access to kms is not allowed", "kms:decrypt", "the ciphertext refers to a customer master key"]).names(&["KMS*", "DecryptionFailure*"]),
     row(From::Stop, Why::Denied, EXECUTION, INIT_PAGE)
         .within(&[INIT]).names(&["AccessDenied*", "UnauthorizedOperation", "NotAuthorized*", "Forbidden", "UnrecognizedClientException", "NoCredentialProviders"])
-        .says(&["access denied", "user", "not authorized", "is not authorized to perform", "the task can't retrieve the secret*check that the role"]),
+        .says(&["access denied", "user", "not authorized", "is not authorized to perform", "check that the task execution role", "check that the execution role", "check that the role"]),
     row(From::Stop, Why::Network, REACH, "ts-32, ts-33, ts-35, ts-54; ECS guide: ResourceInitializationError errors; Go: package net")
         .within(&[INIT]).says(UNREACHED).names(&["RequestCanceled", "RequestError"]),
     row(From::Stop, Why::Settings, SECRET, "ts-30, ts-62; Secrets Manager API: GetSecretValue, Errors; SSM API: GetParameters, Errors")
         .within(&[INIT, SECRETS]).names(&["ResourceNotFound*", "ParameterNotFound*", "ParameterVersionNotFound*", "InvalidRequestException", "InvalidParameter*", "InvalidKeyId*", "Validation*"])
         .says(&["retrieved secret from*did not contain json key", "did not contain json key", "secrets manager can't find", "invalid ssm parameters", "invalid parameters", "invalid character", "*contain json key"]),
     row(From::Stop, Why::Settings, SECRET, INIT_PAGE)
-        .within(&[INIT]).says(&["retrieved secret from*did not contain json key", "invalid ssm parameters"]),
+        .within(&[INIT]).names(&["ResourceNotFound*", "ParameterNotFound*", "ParameterVersionNotFound*"])
+        .says(&["retrieved secret from*did not contain json key", "invalid ssm parameters", "invalid parameters", "secrets manager can't find", "the task can't find the secret", "the task cannot find the secret", "the task can't find the parameter", "the task cannot find the parameter"]),
     // AWS's client has tried some times and says no more: nobody answered.
     row(From::Stop, Why::Network, REACH, "ts-34; ECS guide: ResourceInitializationError errors")
         .within(&[INIT, &["unable to pull secrets or registry auth", "the task cannot pull registry auth", "unable to retrieve ecr registry auth"]]),
@@ -123,12 +125,14 @@ pub(super) const TABLE: &[Row] = &[
         .within(&[START]).says(&["failed to chown", "chown", "lchown", "failed to copy file info", "failed to chmod"]),
     row(From::Stop, Why::Settings, VOLUMES, "docker: errors of container create")
         .within(&[START]).says(&["error while creating mount source path", "error mounting", "invalid mount", "duplicate mount point", "bind source path does not exist", "failed to mount", "invalid volume", "error while mounting volume"]),
+    row(From::Stop, Why::Settings, "Correct `linuxParameters` of {container} in the task definition: the host has no such device.", "ECS guide: Task definition parameters, devices")
+        .within(&[START]).says(&["error gathering device information"]),
     row(From::Stop, Why::Settings, VOLUMES, "ts-41; ECS guide: Stopped task error messages")
         .within(&[&["cannotcreatevolumeerror"]]),
     row(From::Stop, Why::Outage, HOST, "ts-08")
-        .within(&[START]).says(&["devicemapper", "thin pool", "containerd: connection error", "cannot connect to the docker daemon", "grpc", "unavailable"]),
+        .within(&[START]).says(&["devicemapper", "devmapper", "thin pool", "containerd: connection error", "cannot connect to the docker daemon", "grpc", "unavailable"]),
     row(From::Stop, Why::Outage, HOST, "ts-06, ts-07, ts-63; ECS guide: Stopped task error messages")
-        .within(&[&["containerruntimetimeouterror", "containerruntimeerror", "dockertimeouterror", "dockerstateerror", "cannotinspectcontainererror", "cannotdescribecontainererror", "cannotstopcontainererror", "internalerror", "hostresourceerror"]]),
+        .within(&[&["containerruntimetimeouterror", "containerruntimeerror", "dockertimeouterror", "dockerstateerror", "cannotinspectcontainererror", "cannotdescribecontainererror", "cannotstopcontainererror", "internalerror"]]),
     row(From::Stop, Why::Exited, "Run the image of {container} with the task definition's command and limits by hand (`docker run`) and see what it says; it may want more `memory`.", START_PAGE)
         .within(&[&["cannotstartcontainererror", "cannotcreatecontainererror"]]),
     row(From::Stop, Why::Exited, "Run the image of {container} with the task definition's command and limits by hand (`docker run`) and see what it says.", STOPPED)

@@ -24,13 +24,17 @@ pub(super) const OF_OTHERS: &[Row] = &[
         .says(&["your spot task was interrupted", "spot interruption", "spotinterruptionerror", "spot instance*interrupt", "the spot instance*interrupted"]),
     row(From::Stop, Why::HostGone, "Retry the job: the instance under its task was stopped, drained or replaced (Managed Instances are replaced after 14 days at most); \
          look at the capacity provider's instances if this goes on.", "ts-09; ECS guide: Stopped task error messages")
-        .says(&["host ec2 (instance", "task stopped during instance draining", "instance draining", "container instance deregistration", "task stopped during*deregistration"]),
+        .says(&["amazon ecs is performing maintenance", "ecs is performing maintenance", "host ec2 (instance", "task stopped during instance draining", "instance draining", "container instance deregistration", "task stopped during*deregistration"]),
     row(From::Stop, Why::HostGone, HOST, CODES)
         .code(&["InfrastructureHealth"]),
     row(From::Stop, Why::StoppedBySomeone, "The ECS service scheduler or a deployment stopped it; keep CI tasks out of ECS services and their clusters.", CODES)
         .code(&["ServiceSchedulerInitiated"]),
     row(From::Stop, Why::StoppedBySomeone, SOMEONE, STOPPED)
         .says(&["task stopped by user"]),
+
+    // Whatever the role was needed for.
+    row(From::Stop, Why::Denied, super::calls::ASSUMED, "ECS guide: API error messages")
+        .says(&["ecs was unable to assume the role", "ecs is unable to assume the role"]),
 
     // Memory.
     row(From::Stop, Why::Memory, "Give the task definition more `memory`, or the job less to do at once (fewer parallel compilers, smaller heaps).", "ts-53; ECS guide: Stopped task error messages")

@@ -30,10 +30,7 @@ fn every_capacity_code_hands_over_as_an_error_of_the_call_and_of_a_pool() {
             fleet_error(code, "words", "m7i.large"),
         ] {
             assert!(verdict.why.hands_over(), "{code}: {:?}", verdict.why);
-            // A type that a zone does not have it will not have in ten minutes.
-            let waits = code != "Unsupported";
-            assert_eq!(verdict.why.is_worth_waiting(), waits, "{code}");
-            assert!(!verdict.why.is_final());
+            assert!(verdict.why.is_worth_waiting() && !verdict.why.is_final());
             assert_eq!(verdict.why.kind(), Kind::Capacity, "{code}");
             assert!(!verdict.remedy.contains("[fargate]"), "{}", verdict.remedy);
             assert_eq!(verdict.cause, format!("{code}: words"));

@@ -51,6 +51,12 @@ fn an_image_is_judged_by_its_innermost_cause_and_not_by_its_name() {
         (PULL, "error pulling image configuration: download failed after attempts=6: dial tcp 192.0.2.7:443: i/o timeout.", Why::Network, "NAT"),
         ("CannotPullECRContainerError: ", "ThrottlingException: Rate exceeded", Why::Registry, "limits pulls"),
         ("CannotPullImageManifestError: ", "Error response from daemon: no basic auth credentials", Why::Image, "repositoryCredentials"),
+        (PULL, "failed to register layer: devicemapper: Error running deviceResume dm_task_run failed", Why::Outage, "retry"),
+        (PULL, "Error response from daemon: error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: \"<html>\"", Why::Image, "repositoryCredentials"),
+        (MANIFEST, "r.example/ci:1: failed to do request: Head \"https://r.example/v2/ci/manifests/1\": net/http: TLS handshake timeout", Why::Network, "NAT"),
+        (PULL, "Error response from daemon: Get \"https://r.example/v2/\": http: server gave HTTP response to HTTPS client", Why::Settings, "certificate"),
+        (PULL, "AssumeRole: ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided for this task", Why::Denied, "ecs-tasks.amazonaws.com"),
+        (PULL, "denied: Your authorization token has expired. Reauthenticate and try again.", Why::Registry, "retry"),
         (PULL, "something that nobody has seen", Why::Registry, "retry"),
     ]);
 }
@@ -86,6 +92,15 @@ fn what_comes_before_a_container_is_judged_by_operation_and_cause() {
         (INIT, "failed to invoke EFS utils commands to set up EFS volumes: stderr: Failed to resolve \"fs-1.efs.eu-west-1.amazonaws.com\" - check that your file system ID is correct : unsuccessful EFS utils command execution; code: 1", Why::Network, "DNS"),
         (INIT, "failed to download env files: file download command: non empty error stream: AccessDenied: Access Denied status code: 403, request id: x", Why::Denied, "s3:GetObject"),
         (INIT, "failed to configure ENI: failed to setup regular eni: context deadline exceeded", Why::Busy, "retry"),
+        ("", "Fetching secret data from SSM Parameter Store in us-west-2: invalid parameters: /ci/x", Why::Settings, "`secrets`"),
+        ("", "Fetching secret data from AWS Secrets Manager in region us-west-2: secret x: AccessDeniedException: Access denied", Why::Denied, "*execution* role"),
+        (INIT, "failed to create Cloudwatch log stream: ResourceNotFoundException: The specified log group does not exist", Why::Settings, "log group"),
+        ("", "ECS was unable to assume the role 'arn:aws:iam::1:role/timeout' that was provided for this task. Please verify that the role being passed has the proper trust relationship.", Why::Denied, "ecs-tasks.amazonaws.com"),
+        (SECRETS, "The task can't retrieve the secret from AWS Secrets Manager. Check that the task execution role has the permissions to do so.", Why::Denied, "*execution* role"),
+        ("", "Fargate Spot capacity is unavailable at this time. Please try again later.", Why::NoRoom, "capacity"),
+        ("", "Amazon ECS is performing maintenance on the underlying infrastructure hosting the task", Why::HostGone, "Retry"),
+        ("", "Network interface attachment failed", Why::NoRoom, "network interface"),
+        ("", "Timed out configuring Amazon EBS volume attachment to your Task.", Why::Busy, "retry"),
         (INIT, "something that nobody has seen", Why::Other, "does not know"),
     ]);
 }
@@ -102,6 +117,8 @@ fn a_container_that_does_not_start_is_judged_by_what_the_runtime_says() {
         ("CannotStartContainerError: ", "Error response from daemon: linux spec user: unable to find user build: no matching entries in passwd file", Why::Settings, "`user`"),
         ("CannotStartContainerError: ", "Error response from daemon: failed to initialize logging driver: failed to create Cloudwatch log stream: ResourceNotFoundException: The specified log group does not exist.", Why::Settings, "log group"),
         ("CannotCreateContainerError: ", "Error response from daemon: No command specified", Why::Image, "ENTRYPOINT"),
+        ("CannotCreateContainerError: ", "API error (500): devmapper: Thin Pool has 4350 free data blocks which is less than minimum required 4454 free data blocks", Why::Outage, "retry"),
+        ("CannotStartContainerError: ", "Error response from daemon: error gathering device information while adding custom device \"/dev/dri/renderD130\": no such file or directory", Why::Settings, "linuxParameters"),
         ("CannotCreateContainerError: ", "API error (400): something that nobody has seen", Why::Exited, "by hand"),
         ("ContainerRuntimeError: ", "failed to create container runtime task", Why::Outage, "retry"),
         ("CannotInspectContainerError: ", "Could not transition to inspecting", Why::Outage, "retry"),
@@ -273,11 +290,104 @@ fn codes_that_no_row_names_are_read_by_their_shape() {
             "The following aliases are invalid: /ci/image",
             Why::Settings,
         ),
+        (
+            "AuthFailure",
+            "Not authorized for images: [ami-0123456789abcdef0]",
+            Why::Settings,
+        ),
+        (
+            "AuthFailure",
+            "AWS was not able to validate the provided access credentials",
+            Why::Credentials,
+        ),
+        ("InvalidClientTokenId", "x", Why::Credentials),
+        ("InvalidSpotFleetRequestConfig", "x", Why::Settings),
+        (
+            "InvalidParameterCombination",
+            "This AMI does not support the specified instance type. Check DescribeImages for InstanceTypeSpecification, and try again.",
+            Why::Settings,
+        ),
+        (
+            "UnsupportedOperation",
+            "The instance configuration for this AWS Marketplace product is not supported. Please see http://aws.amazon.com/marketplace/pp?sku=x",
+            Why::Settings,
+        ),
+        (
+            "OptInRequired",
+            "You are not subscribed to this service. Please go to http://aws.amazon.com to subscribe.",
+            Why::Denied,
+        ),
+        ("SomeNewRateExceeded", "x", Why::Throttled),
+        (
+            "InvalidParameterValue",
+            "Invalid security group ID",
+            Why::Settings,
+        ),
+        (
+            "InvalidFleetConfiguration",
+            "No instance types match the requirements.",
+            Why::Settings,
+        ),
+        (
+            "Unsupported",
+            "The requested configuration is currently not supported.",
+            Why::Short,
+        ),
+        (
+            "VcpuLimitExceeded",
+            "Your vCPU quota is 0 in this Region.",
+            Why::Never,
+        ),
         ("BrandNew", "x", Why::Other),
     ] {
         let verdict = service_error(Action::CreateFleet, code, message);
         assert_eq!(verdict.why, why, "{code}: {verdict:?}");
     }
+    for (code, message, why) in [
+        (
+            "ClientException",
+            "Fargate only supports network mode ‘awsvpc’.",
+            Why::Settings,
+        ),
+        ("ClientException", "Tags can not be empty.", Why::Settings),
+        (
+            "ClientException",
+            "The provided target role is invalid",
+            Why::Settings,
+        ),
+        (
+            "ClientException",
+            "Your AWS account was suspended",
+            Why::Denied,
+        ),
+        (
+            "InvalidParameterException",
+            "The provided capacity provider strategy cannot contain a capacity provider that is not associated with the cluster",
+            Why::NoSuchProvider,
+        ),
+        (
+            "ClientException",
+            "Something that nobody has seen",
+            Why::Other,
+        ),
+    ] {
+        let verdict = service_error(Action::RunTask, code, message);
+        assert_eq!(verdict.why, why, "{code} {message}: {verdict:?}");
+    }
+    assert!(tags_refused(
+        "InvalidParameterException",
+        "Long arn format must be enabled for tagging."
+    ));
+    let unnamed = fleet_error(
+        "UnauthorizedOperation",
+        "You are not authorized to perform this operation.",
+        "",
+    );
+    assert!(
+        unnamed.remedy.contains("ec2:RunInstances"),
+        "{}",
+        unnamed.remedy
+    );
     for (code, cause, why) in [
         ("Server.SomethingNew", "x", Why::HostGone),
         ("Client.InvalidBlockDeviceMapping", "x", Why::Settings),

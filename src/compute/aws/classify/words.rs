@@ -225,7 +225,8 @@ fn status(part: &str) -> Option<u16> {
     let lower = part.to_lowercase();
     let unexpected = lower.starts_with("unexpected status")
         || lower.starts_with("unexpected http status")
-        || lower.starts_with("received unexpected http status");
+        || lower.starts_with("received unexpected http status")
+        || lower.starts_with("error parsing http");
     match unexpected {
         true => words.find_map(number),
         false => number(first),
