@@ -10,11 +10,11 @@ const LIMITS: [&str; 4] = ["limit of ", "quota of ", "limit is ", "quota is "];
 /// Whether a message names such a quota for one instance of that type.
 pub(super) fn is_exceeded_alone(message: &str, kind: &str) -> bool {
     let lower = message.to_lowercase();
-    let none = |name: &&str| {
-        let mut limits = lower.match_indices(*name);
+    let none = |name: &str| {
+        let mut limits = lower.match_indices(name);
         limits.any(|(at, _)| number(&lower[at + name.len()..]) == Some(0))
     };
-    if LIMITS.iter().any(|name| none(&name)) {
+    if LIMITS.iter().any(|name| none(name)) {
         return true;
     }
     let Some((asked, rest)) = lower.split_once(" than your current ") else {
