@@ -27,6 +27,12 @@ const PLATFORM: &str = "Correct `platform_version` under [fargate] (or the job's
 const ATTRIBUTE: &str = "The task definition asks for what the capacity provider's instances lack (awsvpc needs `ecs.capability.task-eni` in the subnets' zones; mind the processor).";
 const AGENT: &str = "The ECS agent of the chosen instance is not connected, which passes; if it goes on, replace that instance.";
 
+/// What EC2 said to ECS about the task's network interface.
+const EC2_ERROR: &[&str] = &[
+    "unexpected ec2 error while attempting",
+    "ec2 error while attempting",
+];
+
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
     // Room, wherever ECS says it.
@@ -73,7 +79,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Denied, "AWS has closed this account: its own mail says more, else AWS support.", "tc-08")
         .says(&["your aws account", "your account is", "aws account", "the account is"]),
     row(From::Call, Why::Denied, LINKED_ROLE, "tc-09; ECS guide: API error messages")
-        .says(&["ecs service linked role", "unable to assume the service linked role", "unable to assume the service-linked role", "please create a service linked role", "please verify that the ecs service linked role"]),
+        .says(&["ecs service linked role", "service linked role", "service-linked role", "the service linked role", "the service-linked role", "unable to assume the service linked role", "unable to assume the service-linked role", "please create a service linked role", "please verify that the ecs service linked role"]),
     row(From::Launch, Why::Settings, "Correct the role that the task definition names (`taskRoleArn`, `executionRoleArn`): this account has none of that name, or ecs-tasks.amazonaws.com may not assume it.", "tc-01")
         .says(&["role is not valid", "the role*is not valid", "the provided*role is invalid", "invalid role"]),
     row(From::Launch, Why::Settings, "Give the task definition an execution role (`executionRoleArn`): Fargate needs it to pull from ECR, to write logs and to read secrets.", "tc-02")
@@ -155,13 +161,13 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Stop, Why::Busy, "AWS did not get it done this once; retry the job, and tell AWS support if this goes on.", "ts-01, ts-03")
         .says(&["timeout waiting for", "timed out", "failed to configure eni", "failed to setup", "netplugin failed", "rate limit exceeded while", "rate exceeded"]).names(&["*Throttl*", "RequestLimitExceeded"]),
     row(From::Stop, Why::Settings, "An organisation's tag policy refuses the tags of the task's network interface; let the [tags] table and the task definition's tags follow it.", "ts-61")
-        .within(&[&["unexpected ec2 error while attempting to"]]).names(&["TagPolicy*"]).says(&["the tag policy", "tag policy"]),
+        .within(&[EC2_ERROR]).names(&["TagPolicy*"]).says(&["the tag policy", "tag policy"]),
     row(From::Stop, Why::Denied, "ECS may not make the task's network interface: the service-linked role AWSServiceRoleForECS is missing or a service control policy denies it ec2:CreateNetworkInterface.", STOPPED)
-        .within(&[&["unexpected ec2 error while attempting to"]]).names(&["UnauthorizedOperation", "AccessDenied*"]),
+        .within(&[EC2_ERROR]).names(&["UnauthorizedOperation", "AccessDenied*"]),
     row(From::Stop, Why::Settings, "Correct `subnets` and `security_groups` under [fargate]: one of them is not there any more.", STOPPED)
-        .within(&[&["unexpected ec2 error while attempting to"]]).names(&["InvalidSubnet*", "InvalidGroup*", "InvalidSecurityGroup*", "*.NotFound", "*.Malformed"]),
+        .within(&[EC2_ERROR]).names(&["InvalidSubnet*", "InvalidGroup*", "InvalidSecurityGroup*", "*.NotFound", "*.Malformed"]),
     row(From::Stop, Why::Quota, "Ask AWS for a higher quota of network interfaces or addresses in this region (Service Quotas, VPC), or run fewer jobs at once.", STOPPED)
-        .within(&[&["unexpected ec2 error while attempting to"]]).names(&["*LimitExceeded"]),
+        .within(&[EC2_ERROR]).names(&["*LimitExceeded"]),
     row(From::Stop, Why::NoRoom, "EC2 did not give the task its network interface this time; retry the job later, and look at the subnets under [fargate] if this goes on.", STOPPED)
-        .within(&[&["unexpected ec2 error while attempting to"]]),
+        .within(&[EC2_ERROR]),
 ];

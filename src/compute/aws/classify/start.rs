@@ -110,7 +110,7 @@ pub(super) const TABLE: &[Row] = &[
 
     // The runtime, and what the container is to be.
     row(From::Stop, Why::Image, "What the image starts is for another processor, or a script without `#!` line: build it for the task definition's `runtimePlatform`.", "ts-21")
-        .within(&[START]).says(&["exec format error"]),
+        .says(&["exec format error"]),
     row(From::Stop, Why::Settings, "Raise `memory` of {container} in the task definition: it is less than the runtime itself needs to start.", "ts-46")
         .within(&[START]).says(&["container init was oom-killed", "oom-killed", "minimum memory limit", "memory limit too low"]),
     row(From::Stop, Why::Settings, "Correct `ulimits` of {container} in the task definition: the host does not let a container have as much.", "ts-51")
@@ -120,7 +120,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Stop, Why::Image, ENTRYPOINT, "ts-47, ts-48; ECS guide: CannotStartContainerError, CannotCreateContainerError")
         .within(&[START, &["exec", "exec*"]]).says(&["no such file or directory", "permission denied", "executable file not found", "is a directory", "not a directory", "stat"]),
     row(From::Stop, Why::Image, ENTRYPOINT, "docker: errors of container create")
-        .within(&[START]).says(&["no command specified", "executable file not found", "no such executable", "exec*executable file not found"]),
+        .says(&["no command specified", "executable file not found", "no such executable"]),
     row(From::Stop, Why::Settings, "Give the EFS access point of that volume the user that writes it (or the image another USER): a file system over the network lets nobody change owners.", "ts-42")
         .within(&[START]).says(&["failed to chown", "chown", "lchown", "failed to copy file info", "failed to chmod"]),
     row(From::Stop, Why::Settings, VOLUMES, "docker: errors of container create")
