@@ -231,11 +231,7 @@ impl Ladder {
     /// Returns what came of each rung, in AWS's words.
     #[must_use]
     pub fn causes(&self) -> String {
-        let told = |rung: &Rung| {
-            // AWS ends some of its sentences and others not.
-            let cause = rung.told.as_ref()?.cause.trim_end_matches('.');
-            Some(format!("{}: {cause}", rung.name))
-        };
+        let told = |rung: &Rung| Some(format!("{}: {}", rung.name, rung.told.as_ref()?.cause));
         let all: Vec<String> = self.rungs.iter().filter_map(told).collect();
         all.join("; ")
     }
@@ -304,7 +300,7 @@ mod tests {
         assert_eq!(ladder.next(end), Next::Try(0));
         assert_eq!(ladder.next(end), Next::Try(1));
         ladder.full(0, full("x"));
-        ladder.full(1, full("y."));
+        ladder.full(1, full("y"));
         assert_eq!(ladder.next(end), Next::GiveUp);
         assert_eq!(ladder.causes(), "a: x; b: y");
         assert!(ladder.is_only_full());

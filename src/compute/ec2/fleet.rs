@@ -117,33 +117,41 @@ fn remedy(first: &Verdict, verdicts: &[Verdict]) -> String {
     told.join(" ")
 }
 
-/// Says all errors compactly: each code once, with the types and zones that it was said of. What is more than want of room
+/// What several pools have said alike.
+struct Alike {
+    /// By what they are alike.
+    by: String,
+    told: String,
+    places: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Says all errors compactly: each once, with the types and zones that it was said of. What is more than want of room
 /// is told in AWS's words.
 fn cause(errors: &[Said], verdicts: &[Verdict]) -> String {
-    let mut said: Vec<(String, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
+    let mut said: Vec<Alike> = Vec::new();
     for (error, verdict) in errors.iter().zip(verdicts) {
-        let name = match verdict.why {
-            Why::NoRoom if !error.code.is_empty() => error.code.clone(),
-            _ => verdict.cause.clone(),
-        };
-        let places = match said.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, places)) => places,
-            None => {
-                said.push((name, BTreeMap::new()));
-                let Some((_, places)) = said.last_mut() else {
-                    continue;
-                };
-                places
+        let (by, told) = match verdict.why {
+            Why::NoRoom if !error.code.is_empty() => (error.code.clone(), error.code.clone()),
+            // AWS names the pool in its sentence, or encodes it: one of them says it for all.
+            why if why.hands_over() || why == Why::Denied => {
+                let by = format!("{} {}", error.code, verdict.remedy);
+                (by, verdict.cause.clone())
             }
+            _ => (verdict.cause.clone(), verdict.cause.clone()),
         };
-        places
-            .entry(error.kind.clone())
-            .or_default()
-            .insert(error.zone.clone());
+        let at = said.iter().position(|alike| alike.by == by);
+        let at = at.unwrap_or_else(|| {
+            let places = BTreeMap::new();
+            said.push(Alike { by, told, places });
+            said.len() - 1
+        });
+        let places = &mut said[at].places;
+        let zones = places.entry(error.kind.clone()).or_default();
+        zones.insert(error.zone.clone());
     }
-    let told = said.into_iter().map(|(name, places)| match of(&places) {
-        places if places.is_empty() => name,
-        places => format!("{name} ({places})"),
+    let told = said.into_iter().map(|alike| match of(&alike.places) {
+        places if places.is_empty() => alike.told,
+        places => format!("{} ({places})", alike.told),
     });
     classify::shortened(&told.collect::<Vec<_>>().join("; "))
 }
@@ -221,6 +229,39 @@ mod tests {
         );
         let wrong = judge(&[said("InvalidParameterValue", "x", "a")]);
         assert_eq!(wrong.why, Why::Settings);
+    }
+
+    #[test]
+    fn one_sentence_is_told_for_all_pools_of_which_aws_says_it_by_name() {
+        let of = |kind: &str, zone: &str| {
+            let words = format!(
+                "Your requested instance type ({kind}) is not supported in your requested Availability Zone ({zone})."
+            );
+            Said {
+                words,
+                ..said("InvalidFleetConfiguration", kind, zone)
+            }
+        };
+        let verdict = judge(&[
+            of("c7i.large", "a"),
+            of("c7i.large", "b"),
+            of("m7i.large", "a"),
+        ]);
+        assert_eq!(
+            verdict.cause,
+            "InvalidFleetConfiguration: Your requested instance type (c7i.large) is not supported in your requested Availability Zone (a). \
+             (c7i.large in a, b; m7i.large in a)"
+        );
+        assert_eq!(verdict.why, Why::Never);
+        // One that may have room later is waited for.
+        let verdict = judge(&[
+            of("c7i.large", "a"),
+            said("VcpuLimitExceeded", "m7i.large", "a"),
+        ]);
+        assert_eq!(verdict.why, Why::Quota);
+        for helps in ["That zone does not have this type", "higher quota"] {
+            assert!(verdict.remedy.contains(helps), "{}", verdict.remedy);
+        }
     }
 
     #[test]
