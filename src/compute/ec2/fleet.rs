@@ -28,6 +28,8 @@ struct Said {
     code: String,
     words: String,
     kind: String,
+    /// The least number of vCPUs that is asked for, whatever the type.
+    least: u64,
     zone: String,
 }
 
@@ -76,6 +78,7 @@ impl Said {
                 .map(InstanceType::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            least: u64::from(request.least.cpu.unwrap_or(1)),
             zone: zone.or_else(known).unwrap_or(subnet).to_owned(),
         }
     }
@@ -86,7 +89,7 @@ impl Said {
 fn judge(errors: &[Said]) -> Verdict {
     let each = errors
         .iter()
-        .map(|e| classify::fleet_error(&e.code, &e.words, &e.kind));
+        .map(|e| classify::fleet_error(&e.code, &e.words, &e.kind, e.least));
     let verdicts: Vec<Verdict> = each.collect();
     let later = |v: &&Verdict| v.why.hands_over() && v.why.is_worth_waiting();
     let room = verdicts.iter().find(later);
@@ -190,6 +193,7 @@ mod tests {
             code: code.into(),
             words: format!("words of {code}"),
             kind: kind.into(),
+            least: 1,
             zone: zone.into(),
         }
     }

@@ -90,7 +90,7 @@ pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
         None if action.is_of_instances() => of_instances(&answer, &names),
         None => answer.judge(&[calls::TABLE, common::TABLE], &names, UNKNOWN),
     };
-    match verdict.why == Why::Quota && quota::is_exceeded_alone(message, "") {
+    match verdict.why == Why::Quota && quota::is_exceeded_alone(message, "", 1) {
         true => never(verdict, action),
         false => verdict,
     }
@@ -110,9 +110,9 @@ fn never(verdict: Verdict, action: Action) -> Verdict {
 }
 
 /// Reads one of the errors of CreateFleet's answer: what one pool of capacity said, while others were still asked. `kind` is the pool's
-/// instance type.
+/// instance type, where it is known, and `least` the least number of vCPUs that it has.
 #[must_use]
-pub fn fleet_error(code: &str, message: &str, kind: &str) -> Verdict {
+pub fn fleet_error(code: &str, message: &str, kind: &str, least: u64) -> Verdict {
     let verdict = service_error(Action::CreateFleet, code, message);
     let why = match verdict.why {
         // The whole call is not repeated for one pool; another rung, or the next round, is as good.
@@ -134,7 +134,7 @@ pub fn fleet_error(code: &str, message: &str, kind: &str) -> Verdict {
                 ..verdict
             };
         }
-        Why::Quota if quota::is_exceeded_alone(message, kind) => {
+        Why::Quota if quota::is_exceeded_alone(message, kind, least) => {
             return never(verdict, Action::CreateFleet);
         }
         why => why,

@@ -7,8 +7,8 @@
 /// How a limit is named.
 const LIMITS: [&str; 4] = ["limit of ", "quota of ", "limit is ", "quota is "];
 
-/// Whether a message names such a quota for one instance of that type.
-pub(super) fn is_exceeded_alone(message: &str, kind: &str) -> bool {
+/// Whether a message names such a quota for one instance of that type, which has at least so many vCPUs.
+pub(super) fn is_exceeded_alone(message: &str, kind: &str, least: u64) -> bool {
     let lower = message.to_lowercase();
     let none = |name: &str| {
         let mut limits = lower.match_indices(name);
@@ -28,7 +28,7 @@ pub(super) fn is_exceeded_alone(message: &str, kind: &str) -> bool {
     };
     let named = asked.rsplit_once('(').and_then(|(_, n)| number(n));
     let needs = match of.contains("vcpu") {
-        true => vcpus(kind),
+        true => vcpus(kind).max(least),
         false => 1,
     };
     limit < named.unwrap_or(needs)
@@ -98,7 +98,9 @@ mod tests {
             ("You have reached the limit of 0.5 of it".into(), "", false),
             ("You have reached the limit of 05".into(), "", false),
         ] {
-            assert_eq!(is_exceeded_alone(&message, kind), exceeded, "{message} {kind}");
+            assert_eq!(is_exceeded_alone(&message, kind, 1), exceeded, "{message} {kind}");
         }
+        // Where AWS names no type the job may have said how large it has to be.
+        assert!(is_exceeded_alone(&vcpu("32"), "", 64) && !is_exceeded_alone(&vcpu("32"), "", 32));
     }
 }

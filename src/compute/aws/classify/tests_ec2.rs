@@ -27,7 +27,7 @@ fn every_capacity_code_hands_over_as_an_error_of_the_call_and_of_a_pool() {
     ] {
         for verdict in [
             service_error(Action::CreateFleet, code, "words"),
-            fleet_error(code, "words", "m7i.large"),
+            fleet_error(code, "words", "m7i.large", 1),
         ] {
             assert!(verdict.why.hands_over(), "{code}: {:?}", verdict.why);
             assert!(verdict.why.is_worth_waiting() && !verdict.why.is_final());
@@ -41,8 +41,8 @@ fn every_capacity_code_hands_over_as_an_error_of_the_call_and_of_a_pool() {
     let call = service_error(Action::CreateFleet, code, "Request limit exceeded.");
     assert_eq!(call.why, Why::Throttled);
     assert!(call.remedy.contains("ec2:CreateFleet"), "{}", call.remedy);
-    assert_eq!(fleet_error(code, "", "").why, Why::Busy);
-    assert_eq!(fleet_error("InternalError", "", "").why, Why::Busy);
+    assert_eq!(fleet_error(code, "", "", 1).why, Why::Busy);
+    assert_eq!(fleet_error("InternalError", "", "", 1).why, Why::Busy);
 }
 
 #[test]

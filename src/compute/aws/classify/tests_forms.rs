@@ -382,6 +382,7 @@ fn codes_that_no_row_names_are_read_by_their_shape() {
         "UnauthorizedOperation",
         "You are not authorized to perform this operation.",
         "",
+        1,
     );
     assert!(
         unnamed.remedy.contains("ec2:RunInstances"),
@@ -427,7 +428,7 @@ fn a_quota_that_one_request_exceeds_is_never_waited_for() {
         (32, "c7i.16xlarge", Why::Never),
         (32, "c7i.large", Why::Quota),
     ] {
-        let verdict = fleet_error("VcpuLimitExceeded", &words(limit), kind);
+        let verdict = fleet_error("VcpuLimitExceeded", &words(limit), kind, 1);
         assert_eq!(verdict.why, why, "{limit} {kind}");
         assert!(verdict.remedy.contains("quota"), "{}", verdict.remedy);
     }
@@ -436,6 +437,7 @@ fn a_quota_that_one_request_exceeds_is_never_waited_for() {
         "InstanceLimitExceeded",
         "Your quota allows for 0 more running instance(s). You requested at least 1",
         "c7i.large",
+        1,
     );
     assert_eq!(left.why, Why::Quota);
 }

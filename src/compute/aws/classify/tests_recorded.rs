@@ -70,7 +70,7 @@ impl Row {
                 None => failure(Action::RunTask, words, None),
             },
             "CreateFleet answer" => service_error(Action::CreateFleet, code, words),
-            "CreateFleet errors[]" => fleet_error(code, words, "m5.large"),
+            "CreateFleet errors[]" => fleet_error(code, words, "m5.large", 1),
             "StateReason" => instance_ended(code, &said(code, words), false),
             "stoppedReason" => stop(code, words, None, words),
             "container reason" => {
