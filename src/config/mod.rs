@@ -23,6 +23,7 @@ pub mod tags;
 mod tree;
 mod unknown;
 mod values;
+pub mod zone;
 
 use std::io;
 use std::path::{Path, PathBuf};

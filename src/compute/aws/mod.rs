@@ -12,6 +12,8 @@ pub mod metadata;
 pub(in crate::compute) mod poller;
 pub mod proof;
 pub mod tags;
+mod trust;
+mod unanswered;
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecs::config::SharedCredentialsProvider;
+use aws_sdk_ecs::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -32,6 +34,8 @@ use crate::ui::Ui;
 use access::Access;
 use classify::{Action, Verdict, Why};
 use date::AwsDate;
+use trust::Bundle;
+use unanswered::Barrier;
 
 /// One TCP and TLS connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -71,6 +75,10 @@ pub struct Aws {
     pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
     /// AWS's own clock.
     date: AwsDate,
+    /// Whom calls believe in place of this host's own authorities.
+    bundle: Option<Bundle>,
+    /// Why no call can be made at all.
+    barred: Option<Verdict>,
     /// Where long waits are told.
     ui: Option<Ui>,
     /// What this host's other jobs do.
@@ -92,6 +100,8 @@ pub(in crate::compute) struct Failure {
     action: Action,
     /// Whether there was a connection at all.
     reached: bool,
+    /// For how long the call is repeated at most, whatever the caller's time.
+    within: Option<Duration>,
     /// Whether it was the tags alone that were refused.
     pub(in crate::compute) tags_refused: bool,
 }
@@ -99,8 +109,18 @@ pub(in crate::compute) struct Failure {
 impl Aws {
     /// Makes the clients; AWS is not called yet.
     pub async fn new(access: &Access, ui: Option<Ui>, shared: &Shared) -> Self {
-        let config = config(access).await;
+        let (bundle, barred) = match Bundle::read().await {
+            Ok(bundle) => (bundle, None),
+            Err(verdict) => (None, Some(verdict)),
+        };
+        let (client, barred) = match bundle.as_ref().map(Bundle::client) {
+            None => (None, barred),
+            Some(Ok(client)) => (Some(client), barred),
+            Some(Err(verdict)) => (None, Some(verdict)),
+        };
+        let config = config(access, client).await;
         let region = config.region().map(Region::as_ref);
+        let barred = barred.or_else(|| unanswered::no_region(region));
         let date = AwsDate::default();
         Self {
             ecs: aws_sdk_ecs::Client::from_conf(
@@ -119,6 +139,8 @@ impl Aws {
             #[cfg(feature = "ec2")]
             connect: aws_sdk_ec2instanceconnect::Client::new(&config),
             date,
+            bundle,
+            barred,
             ui,
             shared: shared.clone(),
             account: access.account(region),
@@ -142,6 +164,10 @@ impl Aws {
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        // Nothing of this process changes it.
+        if let Some(verdict) = &self.barred {
+            return Err(unanswered::never_sent(verdict, action));
+        }
         let mut told = false;
         self.wait_turn(action, &mut told).await;
         let began = Instant::now();
@@ -158,7 +184,7 @@ impl Aws {
         loop {
             let (failure, again) = match call().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => read(action, &error),
+                Err(error) => read(action, &error, self.bundle.as_ref()),
             };
             unanswered |= failure.unanswered;
             reached |= failure.reached;
@@ -166,6 +192,7 @@ impl Aws {
                 true => limit,
                 false => limit.min(REACH_LIMIT),
             };
+            let limit = failure.within.map_or(limit, |within| limit.min(within));
             let failure = Failure {
                 unanswered,
                 ..failure
@@ -235,7 +262,7 @@ impl Aws {
     }
 }
 
-async fn config(access: &Access) -> SdkConfig {
+async fn config(access: &Access, client: Option<SharedHttpClient>) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_LIMIT)
         .operation_attempt_timeout(CALL_LIMIT)
@@ -245,6 +272,9 @@ async fn config(access: &Access) -> SdkConfig {
         .timeout_config(timeouts);
     if let Some(region) = &access.region {
         loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(client) = client {
+        loader = loader.http_client(client);
     }
     let config = loader.load().await;
     let Some(role) = &access.role else {
@@ -261,7 +291,7 @@ async fn config(access: &Access) -> SdkConfig {
 }
 
 /// Reads an error: what it means, and whether the same call may fare better.
-fn read<E>(action: Action, error: &SdkError<E>) -> (Failure, bool)
+fn read<E>(action: Action, error: &SdkError<E>, bundle: Option<&Bundle>) -> (Failure, bool)
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -297,12 +327,26 @@ where
     }
     // hyper's words for all that goes wrong before a request is sent: names, routes, refusals, TLS.
     let reached = !is_or_has(error, "client error (Connect)");
-    let verdict = classify::no_answer(action, &chain(error));
+    let text = chain(error);
+    if let Some(barrier) = Barrier::find(error, &text, bundle) {
+        let again = barrier.repeated.is_some();
+        let failure = Failure {
+            verdict: barrier.verdict,
+            unanswered: reached,
+            action,
+            reached: false,
+            within: barrier.repeated,
+            tags_refused: false,
+        };
+        return (failure, again);
+    }
+    let verdict = classify::no_answer(action, &text);
     let again = verdict.why.repeats_call();
     let failure = Failure {
         unanswered: again && reached,
         action,
         reached,
+        within: None,
         tags_refused: false,
         verdict,
     };
@@ -317,13 +361,17 @@ fn strange(action: Action, status: u16, body: &[u8]) -> (Failure, bool) {
         "" => format!("HTTP {status} with nothing else in the answer"),
         shown => format!("HTTP {status} with an answer that is not AWS's: {shown}"),
     };
-    let verdict = classify::no_answer(action, &text);
+    let verdict = match Barrier::of_page(status, &text) {
+        Some(barrier) => barrier.verdict,
+        None => classify::no_answer(action, &text),
+    };
     let again = verdict.why.repeats_call();
     let failure = Failure {
         unanswered: true,
         action,
-        // What forbids this host the way out does so for good; a server in trouble may recover.
+        // A server in trouble may recover.
         reached: status >= 500,
+        within: None,
         tags_refused: false,
         verdict,
     };
@@ -342,6 +390,7 @@ fn answered(action: Action, error: &impl ProvideErrorMetadata, broken: bool) -> 
         unanswered: broken && verdict.why == Why::Outage,
         action,
         reached: true,
+        within: None,
         tags_refused: classify::tags_refused(code, message),
         verdict,
     };

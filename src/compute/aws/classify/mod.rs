@@ -59,6 +59,8 @@ pub enum Why {
     NotFound,
     /// What was asked for does not fit together or does not exist: the settings or the task definition are wrong.
     Settings,
+    /// Nothing reaches AWS before somebody changes something on the way: a certificate, a proxy. It says nothing of calls before.
+    Barred,
     /// The token was used before with other parameters.
     Conflict,
     /// Nothing that this version knows.
@@ -193,7 +195,10 @@ impl Why {
     /// Whether no further try of this job can do better until somebody changes something.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Denied | Self::Image | Self::Settings)
+        matches!(
+            self,
+            Self::Denied | Self::Image | Self::Settings | Self::Barred
+        )
     }
 
     /// Whether the very same call, with the same token, is worth sending again at once (with a pause).
@@ -224,6 +229,7 @@ impl Why {
             | Self::Exited
             | Self::NotFound
             | Self::Settings
+            | Self::Barred
             | Self::Conflict
             | Self::Other => Kind::Launch,
         }
