@@ -148,7 +148,7 @@ impl Preparation<'_> {
         let answer = compute::launch(
             &request,
             self.job,
-            &plan.login,
+            &plan.steps[step].login,
             plan.rung_wait,
             &store,
             context.ui,

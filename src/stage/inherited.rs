@@ -47,12 +47,12 @@ pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
         .container_ip
         .clone()
         .ok_or_else(|| unusable("its file names no address"))?;
-    let ssh = &context.settings.ssh;
+    let (user, port) = context.settings.login_of_tasks();
     let endpoint = Endpoint {
         roles: vec![Role::Build, Role::Helper],
         host,
-        port: ssh.port,
-        user: ssh.username.clone(),
+        port,
+        user: user.to_owned(),
         host_key: None,
         inside: None,
     };

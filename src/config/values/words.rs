@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::super::keys::closest;
 use super::super::settings::{LogFormat, LogLevel};
+use super::names::is_unseen;
 
 pub(super) fn parse_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
@@ -63,6 +64,11 @@ pub(super) fn parse_absolute(text: &str) -> Result<String, String> {
             "{text:?} is no absolute path: it must begin with /"
         ));
     }
+    if text.contains(is_unseen) || text.trim() != text {
+        return Err(format!(
+            "{text:?} holds a character that nobody sees, or blanks around the path"
+        ));
+    }
     Ok(text)
 }
 
@@ -70,6 +76,11 @@ pub(super) fn parse_username(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     if text.contains(char::is_whitespace) {
         return Err(format!("{text:?} is no login name: it holds white space"));
+    }
+    if text.contains(is_unseen) {
+        return Err(format!(
+            "{text:?} is no login name: it holds a character that nobody sees"
+        ));
     }
     Ok(text)
 }

@@ -173,7 +173,7 @@ impl Explained<'_> {
         if let Some(instance) = &settled.instance {
             instance_lines(page, instance);
         }
-        page.line("login", &login(settings));
+        page.line("login", &login(settings, &settled.rungs));
         for (what, directory) in [
             ("builds", &settings.builds_dir),
             ("cache", &settings.cache_dir),
@@ -225,6 +225,7 @@ impl Explained<'_> {
                 "role": role_json(task.role.as_ref()),
                 "on_fargate": size_json(&task.on_fargate),
                 "elsewhere": size_json(&task.elsewhere),
+                "login": login_json(settings.login_of_tasks()),
             })),
             "instance": settled.instance.as_ref().map(|instance| json!({
                 "image_id": instance.image,
@@ -233,12 +234,17 @@ impl Explained<'_> {
                 "min_memory_bytes": instance.min_memory,
                 "disk_bytes": instance.disk,
                 "role": role_json(instance.role.as_ref()),
+                "login": login_json(settings.login_of_instances()),
             })),
             "ssh": { "username": settings.ssh.username, "port": settings.ssh.port },
             "builds_dir": settings.builds_dir,
             "cache_dir": settings.cache_dir,
         })
     }
+}
+
+fn login_json((username, port): (&str, u16)) -> Value {
+    json!({ "username": username, "port": port })
 }
 
 fn task_lines(page: &mut Page, task: &SettledTask, rungs: &[Rung]) {

@@ -282,17 +282,29 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
     }
 }
 
-/// Says how a machine is logged in to. The one of `local` that the driver brings itself is told both by the driver.
-pub(super) fn login(settings: &Settings) -> String {
-    if settings.capacity == [Rung::Local] && settings.local.command.is_empty() {
-        return "GitLab Runner's own user, on a free port".to_owned();
+/// Says how the machines of these rungs are logged in to. The one of `local` that the driver brings itself is told both by the
+/// driver.
+pub(super) fn login(settings: &Settings, rungs: &[Rung]) -> String {
+    let told = |(user, port): (&str, u16)| format!("{user} on port {port}");
+    if rungs == [Rung::Local] {
+        return match settings.local.command.is_empty() {
+            true => "GitLab Runner's own user, on a free port".to_owned(),
+            false => told((&settings.ssh.username, settings.ssh.port)),
+        };
     }
-    format!("{} on port {}", settings.ssh.username, settings.ssh.port)
+    let tasks = told(settings.login_of_tasks());
+    let instances = told(settings.login_of_instances());
+    let any_instance = rungs.iter().any(Rung::is_instance);
+    match (rungs.iter().any(Rung::is_task), any_instance) {
+        (true, true) if tasks != instances => format!("tasks: {tasks}; instances: {instances}"),
+        (false, true) => instances,
+        _ => tasks,
+    }
 }
 
 fn ssh_lines(page: &mut Page, settings: &Settings) {
     let ssh = &settings.ssh;
-    page.line("as", &login(settings));
+    page.line("as", &login(settings, &settings.capacity));
     page.line(
         "first login",
         &format!(

@@ -11,8 +11,7 @@ mod choices;
 
 const OPEN: &str =
     "[Fargate]\nTaskDefinition = \"ci-job:7\"\nSubnet = \"a\"\nPlatformVersion = \"1.4.0\"";
-const OWN: &str =
-    "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"ci-job:7\"\nsubnets = [\"a\"]\n";
+const OWN: &str = "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"ci-job:7\"\nsubnets = [\"subnet-a\"]\n";
 const ACCOUNT: &str = "arn:aws:ecs:eu-west-1:111122223333:task-definition/";
 const ROLES: &str = "arn:aws:iam::111122223333:role/";
 

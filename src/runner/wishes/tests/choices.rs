@@ -234,7 +234,7 @@ fn what_is_out_of_bounds_is_refused_by_the_bounds_name() {
 
 #[test]
 fn fargates_next_size_has_to_be_within_the_limits_too() {
-    let only = "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[limits]\nmax_disk = \"1TiB\"\n";
+    let only = "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"subnet-b\"]\n[limits]\nmax_disk = \"1TiB\"\n";
     for (limits, variables, told) in [
         (
             "max_cpu = \"3\"\nmax_memory = \"9GiB\"",
