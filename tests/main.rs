@@ -15,6 +15,7 @@ mod bad_input;
 mod bad_state;
 mod begin;
 mod believed;
+mod calls;
 mod cancels;
 mod cancels_of_config;
 mod check_command;
