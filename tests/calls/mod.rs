@@ -2,6 +2,8 @@
 //! they are, and nothing is given up for them.
 
 mod front;
+mod logins;
+mod names;
 mod proxies;
 mod shells;
 mod trust;

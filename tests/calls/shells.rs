@@ -14,16 +14,7 @@ fn the_runner_is_asked_for_bash() {
 #[test]
 fn with_a_file_of_the_go_driver_the_runners_shell_stays_and_its_scripts_are_refused() {
     let runner = Runner::builder().on_fargate().build();
-    let text = format!(
-        "[Fargate]\nCluster = \"ci\"\nTaskDefinition = \"{}\"\nSubnet = \"{}\"\nSecurityGroup = \"{}\"\n\
-         [TaskMetadata]\nDirectory = \"{}\"\n[SSH]\nUsername = \"root\"\nPort = {}\n",
-        runner.family(),
-        runner.account().subnets()[0],
-        runner.account().security_group(),
-        runner.state_directory().display(),
-        runner.server().port()
-    );
-    runner.write_config(&text);
+    runner.write_config(&runner.go_driver_file());
     let config = runner.config().assert_success();
     let answer: serde_json::Value = serde_json::from_slice(&config.stdout).unwrap();
     assert_eq!(answer.get("shell"), None);

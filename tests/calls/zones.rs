@@ -15,14 +15,9 @@ fn a_zone_is_told_wherever_the_region_comes_from() {
             .on_account(&account)
             .environment("AWS_REGION", Some("eu-west-1a"))
             .build();
-        runner.write_config(&format!(
-            "[Fargate]\n{region}Cluster = \"ci\"\nTaskDefinition = \"{}\"\nSubnet = \"{}\"\nSecurityGroup = \"{}\"\n\
-             [TaskMetadata]\nDirectory = \"{}\"\n[SSH]\nUsername = \"root\"\n",
-            runner.family(),
-            account.subnets()[0],
-            account.security_group(),
-            runner.state_directory().display()
-        ));
+        let file = runner.go_driver_file();
+        let own = format!("  Region = \"{}\"\n", account.region());
+        runner.write_config(&file.replace(&own, region));
         runner
     };
     for (region, zone, of) in [
