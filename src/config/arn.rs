@@ -77,7 +77,9 @@ fn parts(text: &str) -> Option<(&str, &str, &str, &str)> {
     right.then_some(found)
 }
 
-fn is_account(text: &str) -> bool {
+/// Returns whether the text is the number of an account.
+#[must_use]
+pub fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 

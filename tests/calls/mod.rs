@@ -4,6 +4,7 @@
 mod front;
 mod logins;
 mod names;
+mod policies;
 mod proxies;
 mod shells;
 mod trust;

@@ -95,6 +95,12 @@ pub(super) fn as_text(loaded: &Loaded) -> String {
 
     page.heading("How machines are told from others");
     page.line("fleet", &settings.fleet);
+    if settings.each().any(|s| s.ec2.is_some()) {
+        page.line(
+            "IAM",
+            "the bastion's policy names the fleet: check --iam prints it",
+        );
+    }
     for (key, value) in &settings.tags {
         page.line("tag", &format!("{key} = {value}"));
     }

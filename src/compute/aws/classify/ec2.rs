@@ -67,9 +67,9 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, DENIED, &["service control policy", "explicit deny", "permissions boundary", "resource control policy"], Why::Denied,
         "A deny above the role's own policies (service control policy, permissions boundary, explicit Deny) forbids {action}: take it to whoever owns that policy."),
     row(From::Call, DENIED, &[], Why::Denied,
-        "Allow the driver's role {action}; the policies in config-examples/iam/ have all that a job needs."),
+        "Allow the driver's role {action}: `gitlab-aws-driver check --iam` prints the whole policy for this configuration, whose conditions name its `fleet`."),
     row(From::Call, &["AuthException"], &[], Why::Denied,
-        "Allow the driver's role {action} on the fleet's instances (see config-examples/iam/bastion-ec2.json), or take `instance_connect` out under [ec2]."),
+        "Allow the driver's role {action} on the fleet's instances (`gitlab-aws-driver check --iam` prints the policy; its conditions name the `fleet`), or take `instance_connect` out under [ec2]."),
     row(From::Call, &["PendingVerification", "Blocked", "OptInRequired"], &[], Why::Denied,
         "AWS has not opened this account (or this image's marketplace subscription) for it yet; it says more in the account's own mail."),
 

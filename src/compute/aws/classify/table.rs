@@ -269,7 +269,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, DENIED, &["perform: ecr:getauthorizationtoken", "perform ecr:getauthorizationtoken"], Why::Denied,
         "Allow the driver's role ecr:GetAuthorizationToken (config-examples/iam/bastion-ecr.json), or let the instance's own role log in (`ecr_login = \"instance\"` under [ec2])."),
     row(From::Call, DENIED, &[], Why::Denied,
-        "Allow the driver's role {action}; the policy in config-examples/ has all that a job needs."),
+        "Allow the driver's role {action}: `gitlab-aws-driver check --iam` prints the whole policy for this configuration."),
     row(From::Call, &[], &["unable to assume the role"], Why::Denied,
         "Let ecs-tasks.amazonaws.com assume the task definition's roles (their trust policy), and the driver's role pass them (iam:PassRole)."),
     row(From::Call, &[], &["service linked role", "service-linked role"], Why::Denied,
