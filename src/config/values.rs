@@ -30,7 +30,7 @@ pub(super) use self::names::{
 use self::names::{parse_key_name, parse_pattern};
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
-    no_nul, parse_absolute, parse_fit, parse_log_format, parse_log_level, parse_manager,
+    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_manager, parse_plain_fit,
     parse_profile_name, parse_project_fit, parse_ref_fit, parse_text, parse_username,
 };
 use super::quantity::{parse_cpu, parse_duration, parse_size};
@@ -56,7 +56,7 @@ words! {
     /// Reads a pattern of a branch or tag.
     ref_fit -> String = "a pattern such as \"release/*\"", parse_ref_fit;
     /// Reads a pattern of an image.
-    image_fit -> String = "a pattern such as \"docker:*\"", parse_fit;
+    image_fit -> String = "a pattern such as \"docker:*\"", parse_plain_fit;
     /// Reads a path.
     path -> PathBuf = "a path in quotes", |s| parse_text(s).map(PathBuf::from);
     /// Reads an absolute directory for the Runner.

@@ -309,7 +309,7 @@ fn give_up(endpoint: &Endpoint, failure: Failure, after: Duration) -> Error {
         ),
         Failure::Refused => (
             Kind::Unreachable,
-            format!("Nothing listens there. Does the image start an SSH server on port {port}, and is [ssh] port right?"),
+            format!("Nothing listens there. Does the image start an SSH server on port {port}, and is `port` under [fargate], [ec2] or [ssh] right?"),
         ),
         Failure::TimedOut | Failure::Network(_) => (
             Kind::Unreachable,
@@ -325,7 +325,7 @@ fn give_up(endpoint: &Endpoint, failure: Failure, after: Duration) -> Error {
             Kind::Unreachable,
             format!(
                 "The image's entrypoint has to write SSH_PUBLIC_KEY to the authorized_keys of {user} (an instance's cloud-init has \
-                 to run, or with `instance_connect` its package ec2-instance-connect has to be there), and [ssh] username has to be \
+                 to run, or with `instance_connect` its package ec2-instance-connect has to be there), and `username` under [fargate], [ec2] or [ssh] has to be \
                  that user."
             ),
         ),

@@ -122,6 +122,15 @@ fn names_are_refused_alike_in_every_table_and_profile() {
         refused(&text, &format!("profile[0].{table}.region"), "is a zone");
     }
     refused("fleet = \"ci \"\n", "fleet", "there are blanks around it");
+    for key in ["project", "image"] {
+        let text =
+            format!("[[profile]]\nname = \"a\"\nmatch = {{ {key} = \"group\u{200b}/**\" }}\n");
+        refused(&text, &format!("profile[0].match.{key}"), "U+200B");
+    }
+    for table in ["ssh", "fargate", "ec2"] {
+        let text = format!("fleet = \"a\"\n[{table}]\nusername = \"$USER\"\n");
+        refused(&text, &format!("{table}.username"), "nothing is filled in");
+    }
     refused(
         "[limits]\ntask_definitions = [\"ci-a,ci-b\"]\n",
         "limits.task_definitions",

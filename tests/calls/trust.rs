@@ -3,13 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+use serde_json::json;
+
 use super::front::Tls;
 use super::refused;
 use super::refused_again;
 use crate::fargate_capacity::assert_failure;
 use crate::lab::aws::Account;
+use crate::lab::aws::Fault;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
+use crate::reap::files;
+use crate::reap::unix_now;
 
 /// Returns a job whose AWS is behind TLS with a certificate of that kind.
 fn behind(account: &Arc<Account>, tls: &Tls, kind: &str) -> RunnerBuilder {
@@ -198,10 +204,12 @@ fn a_machine_is_not_given_up_because_nobody_believes_aws() {
     let job = || believing(behind(&account, &tls, "good"), &bundle).build();
     // One that is known, and one of which only the intent knows.
     believe("ca.pem");
+    let unknown = job();
+    account.fault(&Fault::lost_answer("RunTask").forever());
+    unknown.kill_prepare_at("RunTask");
+    account.no_faults();
     let known = job();
     known.start();
-    let unknown = job();
-    unknown.kill_prepare_at("RunTask");
     believe("other.pem");
     for (runner, what) in [
         (&known, "could not be stopped and may still run"),
@@ -222,6 +230,17 @@ fn a_machine_is_not_given_up_because_nobody_believes_aws() {
             .iter()
             .any(|task| task.family == known.family())
     );
+    // Nor long after its time, when `reap` gives up what AWS itself refuses to end.
+    for path in files(&known.state_directory().join("jobs")) {
+        let mut value: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        value["owner"]["started"] = json!(1);
+        value["deadline"] = json!(unix_now() - 25 * 3600);
+        std::fs::write(path, value.to_string()).unwrap();
+    }
+    let output = known.command(&["reap"]).assert_code(1);
+    assert!(output.contains("could not be stopped"), "{output}");
+    assert!(!output.contains("is given up"), "{output}");
+    assert_eq!(files(&known.state_directory().join("jobs")).len(), 2);
     believe("ca.pem");
     for runner in [&known, &unknown] {
         runner.cleanup().assert_success();

@@ -340,7 +340,10 @@ where
         };
         return (failure, again);
     }
-    let verdict = classify::no_answer(action, &text);
+    let verdict = match reached {
+        true => classify::no_answer(action, &text),
+        false => unanswered::with_proxies(classify::no_answer(action, &text)),
+    };
     let again = verdict.why.repeats_call();
     let failure = Failure {
         unanswered: again && reached,

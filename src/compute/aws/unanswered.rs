@@ -189,8 +189,17 @@ fn of_proxy(text: &str) -> Option<Barrier> {
     };
     Some(Barrier {
         repeated: Some(PROXY_LIMIT),
-        ..Barrier::new(Why::Network, &cause, format!("{remedy} {proxies}"))
+        // It may be in trouble itself: the next try of the job asks it anew.
+        ..Barrier::new(Why::Outage, &cause, format!("{remedy} {proxies}"))
     })
+}
+
+/// Names the proxies beside what to do about a call that came nowhere, where there are any.
+pub(super) fn with_proxies(mut verdict: Verdict) -> Verdict {
+    if PROXIES.iter().any(|name| variable(name).is_some()) {
+        verdict.remedy = format!("{} {}", verdict.remedy, proxies());
+    }
+    verdict
 }
 
 /// Names the proxies that calls of this process take, without what is secret of them.
@@ -266,9 +275,17 @@ mod tests {
             let barrier = refused(text).unwrap();
             assert!(barrier.verdict.cause.contains(cause), "{text}");
             assert_eq!(barrier.repeated, Some(PROXY_LIMIT));
-            assert!(!barrier.verdict.why.is_final());
+            assert_eq!(barrier.verdict.why, Why::Outage);
         }
         assert!(refused("dns error: no such host").is_none());
+    }
+
+    #[test]
+    fn what_bars_the_way_is_no_refusal_of_awss() {
+        use crate::error::Kind;
+        for why in [Why::Barred, Why::Outage] {
+            assert_eq!(why.kind(), Kind::Throttled, "{why:?}");
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Writer<'_> {
             let fargate = s.fargate.as_ref();
             fargate.is_some_and(|f| f.enable_public_ip && f.use_public_ip.unwrap_or(true))
         };
-        if all.iter().any(|s| dials_public(s)) {
+        if all.iter().any(dials_public) {
             self.add("ReadPublicAddresses", &places, None)?;
         }
         self.unknown(&places);

@@ -214,7 +214,8 @@ impl Why {
     pub fn kind(self) -> Kind {
         match self {
             Self::NoRoom | Self::Quota => Kind::Capacity,
-            Self::Throttled | Self::Outage => Kind::Throttled,
+            // AWS has refused nothing: whoever ends machines keeps what is known of them.
+            Self::Throttled | Self::Outage | Self::Barred => Kind::Throttled,
             Self::Denied => Kind::Denied,
             Self::Credentials => Kind::Credentials,
             Self::NoDefaultProvider
@@ -229,7 +230,6 @@ impl Why {
             | Self::Exited
             | Self::NotFound
             | Self::Settings
-            | Self::Barred
             | Self::Conflict
             | Self::Other => Kind::Launch,
         }
