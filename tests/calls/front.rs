@@ -78,6 +78,8 @@ pub(super) enum Answer {
     Tunnel,
     /// It says this, and hangs up.
     Says(&'static str),
+    /// It says this so many times, and then makes tunnels.
+    After(usize, &'static str),
 }
 
 /// A proxy that takes CONNECT, and notes what it was asked.
@@ -117,12 +119,19 @@ fn serve(mut client: TcpStream, answer: Answer, noted: &Mutex<Vec<String>>) -> s
     let head = String::from_utf8_lossy(&head).into_owned();
     let line = head.lines().next().unwrap_or_default().to_owned();
     let to = line.split(' ').nth(1).unwrap_or_default().to_owned();
-    noted.lock().unwrap().push(line);
-    match answer {
-        Answer::Says(status) => {
-            write!(client, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")
-        }
-        Answer::Tunnel => {
+    let count = {
+        let mut noted = noted.lock().unwrap();
+        noted.push(line);
+        noted.len()
+    };
+    let refusal = match answer {
+        Answer::Says(status) => Some(status),
+        Answer::After(times, status) => (count <= times).then_some(status),
+        Answer::Tunnel => None,
+    };
+    match refusal {
+        Some(status) => write!(client, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"),
+        None => {
             let mut server = TcpStream::connect(to)?;
             client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
             let (mut from, mut back) = (client.try_clone()?, server.try_clone()?);

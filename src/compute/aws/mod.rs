@@ -11,6 +11,7 @@ mod limits;
 pub mod metadata;
 pub(in crate::compute) mod poller;
 pub mod proof;
+mod proxy;
 pub mod tags;
 mod trust;
 mod unanswered;
@@ -34,6 +35,7 @@ use crate::ui::Ui;
 use access::Access;
 use classify::{Action, Verdict, Why};
 use date::AwsDate;
+use proxy::Target;
 use trust::Bundle;
 use unanswered::Barrier;
 
@@ -75,6 +77,8 @@ pub struct Aws {
     pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
     /// AWS's own clock.
     date: AwsDate,
+    /// Where calls go, for a proxy to be asked.
+    target: Target,
     /// Whom calls believe in place of this host's own authorities.
     bundle: Option<Bundle>,
     /// Why no call can be made at all.
@@ -121,17 +125,19 @@ impl Aws {
         let config = config(access, client).await;
         let region = config.region().map(Region::as_ref);
         let barred = barred.or_else(|| unanswered::no_region(region));
-        let date = AwsDate::default();
+        let (date, target) = (AwsDate::default(), Target::default());
         Self {
             ecs: aws_sdk_ecs::Client::from_conf(
                 aws_sdk_ecs::config::Builder::from(&config)
                     .interceptor(date.clone())
+                    .interceptor(target.clone())
                     .build(),
             ),
             #[cfg(feature = "ec2")]
             ec2: aws_sdk_ec2::Client::from_conf(
                 aws_sdk_ec2::config::Builder::from(&config)
                     .interceptor(date.clone())
+                    .interceptor(target.clone())
                     .build(),
             ),
             #[cfg(feature = "ec2")]
@@ -139,6 +145,7 @@ impl Aws {
             #[cfg(feature = "ec2")]
             connect: aws_sdk_ec2instanceconnect::Client::new(&config),
             date,
+            target,
             bundle,
             barred,
             ui,
@@ -186,6 +193,7 @@ impl Aws {
                 Ok(answer) => return Ok(answer),
                 Err(error) => read(action, &error, self.bundle.as_ref()),
             };
+            let (failure, again) = self.ask_proxy(failure, again).await;
             unanswered |= failure.unanswered;
             reached |= failure.reached;
             let limit = match reached {
@@ -223,6 +231,26 @@ impl Aws {
             }
             sleep(pause).await;
             self.wait_turn(action, &mut told).await;
+        }
+    }
+
+    /// Has a proxy that made no tunnel say why, where it does: whether that stays so decides whether the call is made again.
+    async fn ask_proxy(&self, failure: Failure, again: bool) -> (Failure, bool) {
+        if failure.within.is_none() {
+            return (failure, again);
+        }
+        let said = self.target.ask().await;
+        match said.and_then(|(status, said)| unanswered::of_answer(status, &said)) {
+            None => (failure, again),
+            Some(Barrier { verdict, .. }) => {
+                let again = verdict.why.repeats_call();
+                let failure = Failure {
+                    verdict,
+                    within: None,
+                    ..failure
+                };
+                (failure, again)
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::classify::{Verdict, Why};
-use super::unanswered;
+use super::proxy;
 use crate::files;
 
 /// The variable that names a bundle; it stands above the profile.
@@ -90,7 +90,7 @@ impl Bundle {
 
 impl Name {
     async fn find() -> Option<Self> {
-        if let Some(path) = unanswered::variable(VARIABLE) {
+        if let Some(path) = proxy::variable(VARIABLE) {
             return Some(Self {
                 said_by: VARIABLE.to_owned(),
                 path: path.into(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError};
 
 use super::classify::{Action, Verdict, Why, shortened};
+use super::proxy;
 use super::trust::Bundle;
 use crate::config::zone;
 use crate::error::one_line;
@@ -18,15 +19,8 @@ use crate::error::one_line;
 /// For how long a call is repeated that a proxy does not let through: one that starts anew lets calls through in a moment, one
 /// that refuses is told at once.
 const PROXY_LIMIT: Duration = Duration::from_secs(2);
-/// The variables that name a proxy.
-const PROXIES: [&str; 6] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
+/// What to do about a proxy that forbids the tunnel.
+const ALLOW: &str = "Have the proxy allow CONNECT to AWS's hosts (*.amazonaws.com, port 443), or name in NO_PROXY what is reached without it.";
 
 /// Why a call cannot reach AWS, and for how long it is worth repeating.
 pub(super) struct Barrier {
@@ -178,10 +172,7 @@ fn of_proxy(text: &str) -> Option<Barrier> {
         return Some(Barrier::new(Why::Barred, cause, remedy));
     }
     let (cause, remedy) = match said.starts_with("unsuccessful") {
-        true => (
-            "the proxy refused the tunnel to AWS".to_owned(),
-            "Have the proxy allow CONNECT to AWS's hosts (*.amazonaws.com, port 443), or name in NO_PROXY what is reached without it.",
-        ),
+        true => ("the proxy refused the tunnel to AWS".to_owned(), ALLOW),
         false => (
             format!("the proxy made no tunnel to AWS: {said}"),
             "See whether the proxy runs and takes connections from this host, or name in NO_PROXY what is reached without it.",
@@ -194,43 +185,36 @@ fn of_proxy(text: &str) -> Option<Barrier> {
     })
 }
 
+/// Reads what the proxy says to one who asks again for the tunnel that it did not make. Nothing: it says nothing new.
+pub(super) fn of_answer(status: u16, said: &str) -> Option<Barrier> {
+    if (200..300).contains(&status) {
+        return None;
+    }
+    let cause = format!("the proxy made no tunnel to AWS: it answered {said}");
+    Some(match Barrier::of_page(status, "") {
+        Some(_) if status == 407 => return of_proxy("tunnel error: proxy authorization required"),
+        Some(_) => Barrier::new(Why::Barred, &cause, format!("{ALLOW} {}", proxies())),
+        None => {
+            let remedy = format!(
+                "The proxy is in trouble, or reaches nobody itself: see its log. {}",
+                proxies()
+            );
+            Barrier::new(Why::Outage, &cause, remedy)
+        }
+    })
+}
+
 /// Names the proxies beside what to do about a call that came nowhere, where there are any.
 pub(super) fn with_proxies(mut verdict: Verdict) -> Verdict {
-    if PROXIES.iter().any(|name| variable(name).is_some()) {
-        verdict.remedy = format!("{} {}", verdict.remedy, proxies());
+    if let Some(names) = proxy::names() {
+        verdict.remedy = format!("{} {names}", verdict.remedy);
     }
     verdict
 }
 
-/// Names the proxies that calls of this process take, without what is secret of them.
 fn proxies() -> String {
-    let set = |name: &str| variable(name).map(|value| format!("{name} is {}", bare(&value)));
-    let all: Vec<String> = PROXIES.iter().filter_map(|name| set(name)).collect();
-    match all.is_empty() {
-        true => "No proxy is set for this process (HTTPS_PROXY).".to_owned(),
-        false => format!("{}.", all.join(", ")),
-    }
-}
-
-/// Takes user and password out of a proxy's URL.
-fn bare(url: &str) -> String {
-    let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), url),
-    };
-    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    one_line(&format!("{scheme}{host}"))
-}
-
-/// Returns a variable that the SDK reads by itself, or should: what it goes by has to be known here, wherever the call comes from.
-pub(super) fn variable(name: &str) -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the SDK reads its own variables itself, and these belong to them"
-    )]
-    let value = std::env::var_os(name)?;
-    let value = value.to_string_lossy().into_owned();
-    (!value.is_empty()).then_some(value)
+    let none = || "No proxy is set for this process (HTTPS_PROXY).".to_owned();
+    proxy::names().unwrap_or_else(none)
 }
 
 #[cfg(test)]
@@ -289,6 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_proxy_answers_says_whether_it_stays_so() {
+        for (status, why) in [
+            (403, Why::Barred),
+            (407, Why::Barred),
+            (405, Why::Barred),
+            (502, Why::Outage),
+            (503, Why::Outage),
+            (429, Why::Outage),
+        ] {
+            let barrier = of_answer(status, "503 Busy").unwrap();
+            assert_eq!(
+                (barrier.verdict.why, barrier.repeated),
+                (why, None),
+                "{status}"
+            );
+        }
+        assert!(of_answer(200, "200 OK").is_none());
+    }
+
+    #[test]
     fn pages_that_refuse_are_told_from_those_that_pass() {
         for status in [301, 401, 403, 404, 407, 451, 511] {
             let page = Barrier::of_page(status, "x").unwrap();
@@ -296,17 +300,6 @@ mod tests {
         }
         for status in [200, 408, 429, 500, 502, 503, 504] {
             assert!(Barrier::of_page(status, "x").is_none(), "{status}");
-        }
-    }
-
-    #[test]
-    fn a_proxys_password_is_not_told() {
-        for (url, told) in [
-            ("http://proxy:3128", "http://proxy:3128"),
-            ("http://me:se@cret@proxy:3128/", "http://proxy:3128/"),
-            ("me:secret@proxy:3128", "proxy:3128"),
-        ] {
-            assert_eq!(bare(url), told);
         }
     }
 }
