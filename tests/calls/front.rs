@@ -14,26 +14,31 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::Mutex;
 
 use crate::lab::aws::Account;
 use crate::lab::aws::python;
 
-/// TLS before the lab's AWS, and the files of two CAs; ended when dropped.
+/// TLS before the lab's AWS, and the files of two CAs; it ends with this process.
 pub(super) struct Tls {
-    process: Child,
     ports: BTreeMap<String, u16>,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    _process: Child,
 }
 
+/// One for all tests: what it serves is whatever account calls.
+pub(super) static TLS: LazyLock<Tls> = LazyLock::new(Tls::start);
+
 impl Tls {
-    pub(super) fn before(account: &Account) -> Self {
-        let folder = crate::lab::temp_dir();
+    fn start() -> Self {
+        // The server removes it.
+        let folder = crate::lab::temp_dir().keep();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/aws/tls.py");
         let mut process = Command::new(python())
             .arg(script)
-            .arg(endpoint(account).to_string())
-            .arg(folder.path())
+            .arg(endpoint(&Account::new()).to_string())
+            .arg(&folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -43,8 +48,8 @@ impl Tls {
         BufReader::new(stdout).read_line(&mut line).unwrap();
         Self {
             ports: serde_json::from_str(&line).unwrap(),
-            process,
             folder,
+            _process: process,
         }
     }
 
@@ -54,14 +59,7 @@ impl Tls {
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-}
-
-impl Drop for Tls {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        drop(self.process.wait());
+        self.folder.join(name)
     }
 }
 
@@ -132,12 +130,29 @@ fn serve(mut client: TcpStream, answer: Answer, noted: &Mutex<Vec<String>>) -> s
     match refusal {
         Some(status) => write!(client, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"),
         None => {
-            let mut server = TcpStream::connect(to)?;
+            let server = TcpStream::connect(to)?;
             client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
-            let (mut from, mut back) = (client.try_clone()?, server.try_clone()?);
-            std::thread::spawn(move || drop(std::io::copy(&mut back, &mut client)));
-            std::io::copy(&mut from, &mut server)?;
-            server.shutdown(std::net::Shutdown::Write)
+            splice(client, server)
         }
     }
+}
+
+fn splice(mut client: TcpStream, mut server: TcpStream) -> std::io::Result<()> {
+    let (mut from, mut back) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || drop(std::io::copy(&mut back, &mut client)));
+    std::io::copy(&mut from, &mut server)?;
+    server.shutdown(std::net::Shutdown::Write)
+}
+
+/// Has somebody listen at a port, from now on, who hands all on.
+pub(super) fn forward(port: u16, to: SocketAddr) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let server = TcpStream::connect(to).unwrap();
+                drop(splice(client, server));
+            });
+        }
+    });
 }

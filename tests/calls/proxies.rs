@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::front::Answer;
 use super::front::HttpProxy;
-use super::front::Tls;
+use super::front::TLS;
+use super::front::endpoint;
+use super::front::forward;
 use super::refused;
 use super::refused_again;
 use crate::fargate_failures::behind_pages;
@@ -14,23 +16,22 @@ use crate::lab::port::Port;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
 
-fn through(account: &Arc<Account>, tls: &Tls, proxy: &str) -> RunnerBuilder {
+fn through(account: &Arc<Account>, proxy: &str) -> RunnerBuilder {
     Runner::builder()
         .on_account(account)
-        .environment("AWS_ENDPOINT_URL", Some(&tls.url("good")))
-        .environment("AWS_CA_BUNDLE", Some(tls.file("ca.pem").to_str().unwrap()))
+        .environment("AWS_ENDPOINT_URL", Some(&TLS.url("good")))
+        .environment("AWS_CA_BUNDLE", Some(TLS.file("ca.pem").to_str().unwrap()))
         .environment("HTTPS_PROXY", Some(proxy))
 }
 
 #[test]
 fn a_job_runs_through_a_proxy_with_a_bundle() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
     let proxy = HttpProxy::start(Answer::Tunnel);
-    let runner = through(&account, &tls, &format!("http://{}", proxy.address)).build();
+    let runner = through(&account, &format!("http://{}", proxy.address)).build();
     runner.start();
     runner.assert_runs_and_ends();
-    let to = tls.url("good").replace("https://", "CONNECT ");
+    let to = TLS.url("good").replace("https://", "CONNECT ");
     assert!(proxy.asked().iter().all(|line| line.starts_with(&to)));
     assert!(!proxy.asked().is_empty());
 }
@@ -38,7 +39,6 @@ fn a_job_runs_through_a_proxy_with_a_bundle() {
 #[test]
 fn a_proxy_that_refuses_is_told_at_once_by_its_name() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
     for (status, cause, remedy) in [
         (
             "407 Proxy Authentication Required",
@@ -53,7 +53,7 @@ fn a_proxy_that_refuses_is_told_at_once_by_its_name() {
     ] {
         let proxy = HttpProxy::start(Answer::Says(status));
         let url = format!("http://me:secret@{}", proxy.address);
-        let runner = through(&account, &tls, &url).build();
+        let runner = through(&account, &url).build();
         let output = refused(&runner, cause, remedy);
         let named = format!("HTTPS_PROXY is http://{}.", proxy.address);
         assert!(output.contains(&named), "{output}");
@@ -66,7 +66,7 @@ fn a_proxy_that_refuses_is_told_at_once_by_its_name() {
     // Nobody listens there.
     let port = Port::reserve();
     let url = format!("http://127.0.0.1:{}", port.number());
-    let runner = through(&account, &tls, &url).build();
+    let runner = through(&account, &url).build();
     let output = refused(
         &runner,
         "the proxy made no tunnel to AWS",
@@ -83,11 +83,10 @@ fn a_proxy_that_refuses_is_told_at_once_by_its_name() {
 #[test]
 fn a_proxy_in_trouble_is_waited_for() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
-    let proxy = HttpProxy::start(Answer::After(4, "503 Service Unavailable"));
-    let runner = through(&account, &tls, &format!("http://{}", proxy.address)).build();
+    let proxy = HttpProxy::start(Answer::After(2, "503 Service Unavailable"));
+    let runner = through(&account, &format!("http://{}", proxy.address)).build();
     runner.start();
-    assert!(proxy.asked().len() > 4);
+    assert!(proxy.asked().len() > 2);
     runner.assert_runs_and_ends();
 }
 
@@ -122,7 +121,7 @@ fn what_may_pass_by_itself_is_still_waited_out() {
     let prepare = runner.spawn_prepare();
     let told = b"Waiting for AWS to take ecs:RunTask: ";
     prepare.wait_output(told, Duration::from_secs(30));
-    prepare.signal(rustix::process::Signal::TERM);
-    prepare.wait(crate::lab::PATIENCE).assert_code(2);
-    runner.forgive_leftovers();
+    forward(port.number(), endpoint(&account));
+    prepare.wait(crate::lab::PATIENCE).assert_success();
+    runner.assert_runs_and_ends();
 }

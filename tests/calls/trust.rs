@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::json;
 
-use super::front::Tls;
+use super::front::TLS;
 use super::refused;
 use super::refused_again;
 use crate::fargate_capacity::assert_failure;
@@ -18,10 +18,10 @@ use crate::reap::files;
 use crate::reap::unix_now;
 
 /// Returns a job whose AWS is behind TLS with a certificate of that kind.
-fn behind(account: &Arc<Account>, tls: &Tls, kind: &str) -> RunnerBuilder {
+fn behind(account: &Arc<Account>, kind: &str) -> RunnerBuilder {
     Runner::builder()
         .on_account(account)
-        .environment("AWS_ENDPOINT_URL", Some(&tls.url(kind)))
+        .environment("AWS_ENDPOINT_URL", Some(&TLS.url(kind)))
 }
 
 fn believing(builder: RunnerBuilder, bundle: &Path) -> RunnerBuilder {
@@ -32,8 +32,7 @@ fn believing(builder: RunnerBuilder, bundle: &Path) -> RunnerBuilder {
 fn a_bundle_holds_for_every_service_and_for_credentials() {
     let account = Arc::new(Account::new());
     let role = account.role("ci-job", None);
-    let tls = Tls::before(&account);
-    let tasks = believing(behind(&account, &tls, "good"), &tls.file("ca.pem"));
+    let tasks = believing(behind(&account, "good"), &TLS.file("ca.pem"));
     // STS is asked for the role's credentials.
     let tasks = tasks
         .config_tables(&format!("[limits]\nroles = [\"{role}\"]\n"))
@@ -44,8 +43,8 @@ fn a_bundle_holds_for_every_service_and_for_credentials() {
     tasks.assert_runs_and_ends();
     let instances = Runner::builder()
         .on_ec2_of(&account)
-        .environment("AWS_ENDPOINT_URL", Some(&tls.url("good")));
-    let instances = believing(instances, &tls.file("ca.pem")).build();
+        .environment("AWS_ENDPOINT_URL", Some(&TLS.url("good")));
+    let instances = believing(instances, &TLS.file("ca.pem")).build();
     instances.start();
     instances.assert_runs_and_ends();
 }
@@ -53,9 +52,9 @@ fn a_bundle_holds_for_every_service_and_for_credentials() {
 #[test]
 fn the_profile_names_a_bundle_where_the_environment_names_none() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
-    let profiles = tls.file("config");
-    let (right, wrong) = (tls.file("ca.pem"), tls.file("other.pem"));
+    let folder = crate::lab::temp_dir();
+    let profiles = folder.path().join("config");
+    let (right, wrong) = (TLS.file("ca.pem"), TLS.file("other.pem"));
     let text = format!(
         "[default]\nca_bundle = {}\n[profile ci]\nca_bundle = {}\n",
         wrong.display(),
@@ -63,7 +62,7 @@ fn the_profile_names_a_bundle_where_the_environment_names_none() {
     );
     std::fs::write(&profiles, text).unwrap();
     let of_profile = |name: &str| {
-        behind(&account, &tls, "good")
+        behind(&account, "good")
             .environment("AWS_CONFIG_FILE", Some(profiles.to_str().unwrap()))
             .environment("AWS_PROFILE", Some(name))
     };
@@ -86,9 +85,8 @@ fn the_profile_names_a_bundle_where_the_environment_names_none() {
 #[test]
 fn a_certificate_that_nobody_can_believe_is_told_at_once() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
-    let ca = tls.file("ca.pem");
-    let other = tls.file("other.pem");
+    let ca = TLS.file("ca.pem");
+    let other = TLS.file("other.pem");
     for (kind, bundle, cause, remedy) in [
         (
             "good",
@@ -121,7 +119,7 @@ fn a_certificate_that_nobody_can_believe_is_told_at_once() {
             "Set this host's clock",
         ),
     ] {
-        let mut builder = behind(&account, &tls, kind);
+        let mut builder = behind(&account, kind);
         if let Some(bundle) = bundle {
             builder = believing(builder, bundle);
         }
@@ -132,12 +130,12 @@ fn a_certificate_that_nobody_can_believe_is_told_at_once() {
     // The same before instances, of which more is asked first.
     let runner = Runner::builder()
         .on_ec2_of(&account)
-        .environment("AWS_ENDPOINT_URL", Some(&tls.url("good")))
+        .environment("AWS_ENDPOINT_URL", Some(&TLS.url("good")))
         .build();
     refused(&runner, "UnknownIssuer", "AWS_CA_BUNDLE");
     runner.cleanup().assert_success();
     // And where the role's credentials are what nobody can get.
-    let runner = behind(&account, &tls, "good")
+    let runner = behind(&account, "good")
         .config_tables("[limits]\nroles = [\"arn:aws:iam::111122223333:role/ci\"]\n")
         .variable("ROLE_ARN", "arn:aws:iam::111122223333:role/ci")
         .build();
@@ -165,7 +163,6 @@ fn what_speaks_no_tls_is_told_at_once() {
 #[test]
 fn a_bundle_that_cannot_be_used_is_told_with_its_file_and_key() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
     let folder = crate::lab::temp_dir();
     let write = |name: &str, text: &str| {
         let file = folder.path().join(name);
@@ -184,7 +181,7 @@ fn a_bundle_that_cannot_be_used_is_told_with_its_file_and_key() {
         (write("broken.pem", broken), "its PEM is broken"),
         ("ca.pem".into(), "the path is no absolute one"),
     ] {
-        let runner = believing(behind(&account, &tls, "good"), &bundle).build();
+        let runner = believing(behind(&account, "good"), &bundle).build();
         let cause = format!("{} (AWS_CA_BUNDLE) cannot be used: ", bundle.display());
         let output = refused(&runner, &cause, "Correct AWS_CA_BUNDLE");
         assert!(output.contains(problem), "{output}");
@@ -196,12 +193,12 @@ fn a_bundle_that_cannot_be_used_is_told_with_its_file_and_key() {
 #[test]
 fn a_machine_is_not_given_up_because_nobody_believes_aws() {
     let account = Arc::new(Account::new());
-    let tls = Tls::before(&account);
-    let bundle = tls.file("bundle.pem");
+    let folder = crate::lab::temp_dir();
+    let bundle = folder.path().join("bundle.pem");
     let believe = |ca: &str| {
-        std::fs::copy(tls.file(ca), &bundle).unwrap();
+        std::fs::copy(TLS.file(ca), &bundle).unwrap();
     };
-    let job = || believing(behind(&account, &tls, "good"), &bundle).build();
+    let job = || believing(behind(&account, "good"), &bundle).build();
     // One that is known, and one of which only the intent knows.
     believe("ca.pem");
     let unknown = job();

@@ -323,6 +323,9 @@ impl Writer<'_> {
     }
 
     fn done(mut self) -> Policy {
+        if self.statements.is_empty() {
+            self.note("This file needs nothing of AWS: jobs run on this host.");
+        }
         let document = json!({ "Version": "2012-10-17", "Statement": self.statements });
         let length = document
             .to_string()

@@ -1,12 +1,14 @@
 """TLS in front of the lab's AWS: a server for each thing that can be wrong with a certificate, and the files of two CAs.
 
-Called with the address behind it and a directory; prints one line of JSON, and ends when its standard input does.
+Called with the address behind it and a directory of its own; prints one line of JSON. When its standard input ends it removes the
+directory and ends too.
 """
 
 import datetime
 import ipaddress
 import json
 import pathlib
+import shutil
 import socket
 import ssl
 import sys
@@ -115,6 +117,7 @@ def main():
         ports[kind] = serve(context, (host, int(port)))
     print(json.dumps(ports), flush=True)
     sys.stdin.read()
+    shutil.rmtree(folder)
 
 
 main()
