@@ -49,18 +49,19 @@ impl Found {
     }
 
     /// Notes a name that nobody knows, and what is missing for it: one error, however much that is.
-    fn misspelt(&mut self, problem: Problem, missing: &str) {
+    fn misspelt(&mut self, problem: Problem, missing: &Problem, place: Place<'_>) {
         let is_same = |told: &&mut Problem| {
             (told.line, told.column, &told.cause) == (problem.line, problem.column, &problem.cause)
         };
         let Some(told) = self.problems.iter_mut().find(is_same) else {
-            self.problems.push(problem.hint(missing));
+            self.problems
+                .push(problem.hint(missing.message(place.path)));
             return;
         };
         let remedy = told.remedy.get_or_insert_default();
-        if !remedy.contains(missing) {
+        if !remedy.contains(&missing.cause) {
             remedy.push_str("; ");
-            remedy.push_str(missing);
+            remedy.push_str(&missing.cause);
         }
     }
 
@@ -243,7 +244,7 @@ impl Check<'_> {
             }) => {
                 let cause = format!("there is no such key; {advice}");
                 let instead = self.place.problem(*key, Some(shown), &cause);
-                found.misspelt(instead, &problem.message(self.place.path));
+                found.misspelt(instead, &problem, self.place);
                 let warning = ignored(self.place, *key, shown, Some(advice));
                 found.warnings.retain(|told| *told != warning);
             }

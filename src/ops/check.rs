@@ -30,7 +30,7 @@ Examples:
   gitlab-aws-driver check                             the file in the usual place
   gitlab-aws-driver --config new.toml check --strict  in a pipeline, before it is rolled out
   gitlab-aws-driver check --job response.json         what one job would get, and by which profile
-  gitlab-aws-driver check --iam >policy.json          what the bastion's role has to be allowed for this file
+  gitlab-aws-driver check --iam >policy.json          what the bastion's role must be allowed
 
 It ends with 0 where the file can be used, and with 1 where it cannot; with --strict also where there is a warning.";
 

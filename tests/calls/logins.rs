@@ -75,7 +75,12 @@ fn a_profile_may_change_them_and_check_tells_them() {
     let told = runner.command(&["check"]).assert_success();
     let both = "tasks: somebody on port 2; instances: somebody on port 2";
     assert!(!told.contains(both), "{told}");
-    assert!(told.contains("somebody on port 2"), "{told}");
+    // The line of each table, and that for both.
+    assert_eq!(
+        told.stdout_text().matches("somebody on port 2").count(),
+        3,
+        "{told}"
+    );
     let response = runner.attempt().join("response.json");
     let job = runner.command(&["check", "--json", "--job", response.to_str().unwrap()]);
     let job: Value = serde_json::from_slice(&job.assert_success().stdout).unwrap();

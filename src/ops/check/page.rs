@@ -61,10 +61,16 @@ pub(super) fn as_text(loaded: &Loaded) -> String {
     if let Some(fargate) = &settings.fargate {
         page.heading("Fargate and ECS");
         fargate_lines(&mut page, fargate);
+        if fargate.username.is_some() || fargate.port.is_some() {
+            page.line("login", &told(settings.login_of_tasks()));
+        }
     }
     if let Some(ec2) = &settings.ec2 {
         page.heading("EC2");
         ec2_lines(&mut page, ec2);
+        if ec2.username.is_some() || ec2.port.is_some() {
+            page.line("login", &told(settings.login_of_instances()));
+        }
     }
 
     page.heading("How a machine is logged in to");
@@ -288,10 +294,13 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
     }
 }
 
+fn told((user, port): (&str, u16)) -> String {
+    format!("{user} on port {port}")
+}
+
 /// Says how the machines of these rungs are logged in to. The one of `local` that the driver brings itself is told both by the
 /// driver.
 pub(super) fn login(settings: &Settings, rungs: &[Rung]) -> String {
-    let told = |(user, port): (&str, u16)| format!("{user} on port {port}");
     if rungs == [Rung::Local] {
         return match settings.local.command.is_empty() {
             true => "GitLab Runner's own user, on a free port".to_owned(),
