@@ -137,6 +137,11 @@ fn names_are_refused_alike_in_every_table_and_profile() {
         "fits nothing",
     );
     refused(
+        "[limits]\ntask_definitions = [\"ci-job:\"]\n",
+        "limits.task_definitions",
+        "fits nothing: something is missing after the colon",
+    );
+    refused(
         "[limits]\nroles = [\"arn:aws:iam::*:role/$TEAM\"]\n",
         "limits.roles",
         "fits no role: nothing is filled in",

@@ -141,9 +141,17 @@ impl Aws {
                     .build(),
             ),
             #[cfg(feature = "ec2")]
-            ecr: aws_sdk_ecr::Client::new(&config),
+            ecr: aws_sdk_ecr::Client::from_conf(
+                aws_sdk_ecr::config::Builder::from(&config)
+                    .interceptor(target.clone())
+                    .build(),
+            ),
             #[cfg(feature = "ec2")]
-            connect: aws_sdk_ec2instanceconnect::Client::new(&config),
+            connect: aws_sdk_ec2instanceconnect::Client::from_conf(
+                aws_sdk_ec2instanceconnect::config::Builder::from(&config)
+                    .interceptor(target.clone())
+                    .build(),
+            ),
             date,
             target,
             bundle,

@@ -122,7 +122,11 @@ pub(super) fn has_id(text: &str, prefix: &str) -> bool {
 /// Reads a pattern under `[limits]`: one that can fit nothing is a slip.
 pub(super) fn parse_pattern(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
-    match slip(&text).or_else(|| several(&text)) {
+    let cut_off = || {
+        let what = "something is missing after the colon";
+        text.ends_with(':').then(|| what.to_owned())
+    };
+    match slip(&text).or_else(|| several(&text)).or_else(cut_off) {
         Some(slip) => Err(format!("{text:?} fits nothing: {slip}")),
         None => Ok(text),
     }
