@@ -1,6 +1,6 @@
 //! From a parsed command line to an exit code: logging, dispatch, outcome.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -33,11 +33,11 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
         Command::Custom { stage } => return custom(config, overrides, env, &stage),
         Command::Try(args) => {
             failure = try_job::EXIT_SYSTEM;
-            let config = configured(config);
             // Its stages have another working directory.
             let file = overrides.log_file.take();
             overrides.log_file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
-            try_job::run(&args, config.as_deref(), overrides.words(), env.no_color())
+            // Never one in the usual places: it may start machines, and whoever tries has not asked for any.
+            try_job::run(&args, config, overrides.words(), env.no_color())
         }
         Command::Check(args) => check::run(&args, config, &overrides, ui),
         Command::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
@@ -72,11 +72,6 @@ pub fn refuse(error: &clap::Error, env: &Environment) -> ExitCode {
         Err((code, _)) => code,
     }
     .into()
-}
-
-/// Returns the configuration that `try` uses: the one named, else one in the usual places, else none.
-fn configured(explicit: Option<&Path>) -> Option<PathBuf> {
-    explicit.map(Path::to_owned).or_else(config::find_default)
 }
 
 /// Whether this host's metadata may be asked for.
