@@ -1,19 +1,20 @@
 //! From a parsed command line to an exit code: logging, dispatch, outcome.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use tokio::runtime::Runtime;
 
-use crate::cli::{Cli, Command, Overrides, Stage};
+use crate::cli::{self, Cli, Command, Overrides, Stage};
 use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::hash;
 use crate::logging;
-use crate::ops::{check, manual, reap, try_job};
+use crate::ops::{self, check, manual, reap, try_job};
 use crate::runner::exit::{ExitCodes, Outcome};
 use crate::runner::{Call, Environment, profile};
 use crate::stage::{self, Context};
@@ -59,19 +60,40 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
 }
 
 /// Tells what is wrong with the command line (or the help that was asked for) and returns the code to end with: the
-/// Runner's own for a failure of the machinery, where it said one.
+/// Runner's own for a failure of the machinery, where it said one. A program that asked for JSON gets it.
 #[must_use]
-pub fn refuse(error: &clap::Error, env: &Environment) -> ExitCode {
+pub fn refuse(error: &clap::Error, words: &[OsString], env: &Environment) -> ExitCode {
     // Nobody reads it: no reason to fail in another way.
     error.print().ok();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    match ExitCodes::read(env) {
+    let code = match ExitCodes::read(env) {
         Ok(codes) => codes.system(),
         Err((code, _)) => code,
+    };
+    if cli::asks_for_json(words) {
+        let error = usage(error);
+        let command = cli::command_name(words).and_then(OsStr::to_str);
+        let document = match command {
+            Some("check") => check::cannot(&error),
+            Some("reap") => reap::cannot(&error),
+            Some("try") => try_job::cannot(&error, code),
+            _ => serde_json::json!({ "error": ops::error_json(&error) }),
+        };
+        // What it says stands on standard error already.
+        ops::print(format!("{document:#}\n").as_bytes()).ok();
     }
-    .into()
+    code.into()
+}
+
+/// Returns what is wrong with the command line as an error of this program: clap's own text without the usage.
+fn usage(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    Error::new(Kind::Contract, crate::error::one_line(what))
+        .hint("`gitlab-aws-driver COMMAND --help` says what the command takes.")
 }
 
 /// Whether this host's metadata may be asked for.

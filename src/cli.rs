@@ -202,6 +202,24 @@ pub fn go_spellings(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     out
 }
 
+/// Whether words that cannot be parsed ask for JSON all the same.
+#[must_use]
+pub fn asks_for_json(words: &[OsString]) -> bool {
+    // What follows is a job's.
+    let own = words.iter().take_while(|word| *word != "--");
+    own.skip(1)
+        .any(|word| word == "--json" || word.as_bytes().starts_with(b"--json="))
+}
+
+/// Returns the command's name among words that cannot be parsed: the first that is no flag. Those before it have been through
+/// [`go_spellings`], so none of them has its value in the next word.
+#[must_use]
+pub fn command_name(words: &[OsString]) -> Option<&OsStr> {
+    let is_flag = |word: &&OsString| word.as_bytes().starts_with(b"-");
+    let found = words.iter().skip(1).find(|word| !is_flag(word));
+    found.map(OsString::as_os_str)
+}
+
 /// Takes `-name`, `--name`, `-name=value` or `--name=value` apart.
 fn flag(word: &OsStr) -> Option<(&[u8], Option<&[u8]>)> {
     let bytes = word.as_bytes();

@@ -12,8 +12,9 @@ fn main() -> ExitCode {
         reason = "the one place where the environment is read"
     )]
     let env = Environment::from_pairs(std::env::vars_os());
-    match Cli::try_parse_from(cli::go_spellings(std::env::args_os())) {
+    let words = cli::go_spellings(std::env::args_os());
+    match Cli::try_parse_from(&words) {
         Ok(cli) => app::run(cli, &env),
-        Err(error) => app::refuse(&error, &env),
+        Err(error) => app::refuse(&error, &words, &env),
     }
 }

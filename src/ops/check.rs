@@ -11,7 +11,7 @@ mod verdict;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::verdict::Verdict;
 use super::print;
@@ -117,11 +117,15 @@ fn untrusted(settings: &Settings) -> Vec<Error> {
     store.distrusted(Lenience::of(settings.style), store.user())
 }
 
-/// Has a program that asked for JSON get it, also where something is wrong; people read the error where all errors go.
-fn told<T>(as_json: bool, result: Result<T>) -> Result<T> {
-    if as_json && let Err(error) = &result {
-        let what = json!({ "message": error.to_string(), "remedy": error.remedy() });
-        print(format!("{:#}\n", json!({ "error": what })).as_bytes())?;
-    }
-    result
+/// Returns what `--json` prints where nothing could be checked.
+#[must_use]
+pub fn cannot(error: &Error) -> Value {
+    let told = super::error_json(error);
+    json!({
+        "path": null,
+        "error": told,
+        "errors": [told],
+        "warnings": [],
+        "verdict": { "good": false, "errors": 1, "warnings": 0, "text": "1 error: nothing was checked." },
+    })
 }

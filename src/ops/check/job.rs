@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 
 use super::json::rungs;
 use super::page::{Page, list, login, time};
-use super::told;
 use crate::cli::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
 use crate::error::{Error, Kind, Result};
-use crate::ops::print;
+use crate::ops::{error_json, print, told};
 use crate::runner::Environment;
 use crate::runner::facts::lacks;
 use crate::runner::payload::Payload;
@@ -33,7 +32,11 @@ pub(super) fn explain(
     as_json: bool,
     ui: Ui,
 ) -> Result<()> {
-    let payload = told(as_json, read(file))?;
+    let payload = told(
+        as_json,
+        read(file),
+        |error| json!({ "error": error_json(error) }),
+    )?;
     let verdicts = profile::verdicts(&loaded.settings, &payload);
     let applied = profile::applied(loaded.settings.clone(), &payload);
     let settings = &applied.settings;

@@ -59,8 +59,27 @@ pub const EXIT_CANCELLED: u8 = 130;
 /// command.
 ///
 /// # Errors
-/// Where no stage could be started.
+/// Where no stage could be started; with `--json` that was printed as well.
 pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool) -> Result<u8> {
+    let done = play(args, config, flags, no_color);
+    super::told(args.json, done, |error| cannot(error, EXIT_SYSTEM))
+}
+
+/// Returns what `--json` prints where no stage could be started: the object of a job of which nothing was done.
+#[must_use]
+pub fn cannot(error: &Error, code: u8) -> serde_json::Value {
+    serde_json::json!({
+        "job_id": null,
+        "configuration": null,
+        "status": "failed",
+        "exit_code": code,
+        "failure_reason": verdict::Failure::System(String::new()).reason(),
+        "stages": [],
+        "error": super::error_json(error),
+    })
+}
+
+fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool) -> Result<u8> {
     let program = std::env::current_exe()
         .map_err(|e| Error::new(Kind::Launch, "cannot find this program's own file").because(e))?;
     let job = args.job()?;
