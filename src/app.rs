@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use tokio::runtime::Runtime;
 
-use crate::cli::{self, Cli, Command, Overrides, Stage};
+use crate::cli::{self, Cli, Command, Internal, Overrides, People, Shown, Stage};
 use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
@@ -15,13 +15,15 @@ use crate::error::{Error, Kind, Result};
 use crate::hash;
 use crate::logging;
 use crate::ops::{self, check, manual, reap, try_job};
-use crate::runner::exit::{ExitCodes, Outcome};
+use crate::runner::exit::{ExitCodes, Outcome, SYSTEM_FAILURE};
 use crate::runner::{Call, Environment, profile};
 use crate::stage::{self, Context};
 use crate::ui::Ui;
 
 /// What commands for people end with where they fail; clap's own is 2.
-const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
+/// What a command line that cannot be read ends with, but for the Runner's own code where that is called by a Runner.
+pub(crate) const USAGE: u8 = SYSTEM_FAILURE;
 
 /// Runs a command and returns the code to end with.
 #[must_use]
@@ -30,9 +32,13 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
     let mut overrides = cli.overrides;
     let ui = Ui::for_people(env.no_color());
     let mut failure = FAILURE;
-    let done = match cli.command {
-        Command::Custom { stage } => return custom(config, overrides, env, &stage),
-        Command::Try(args) => {
+    let command = match cli.command {
+        Command::People(command) => command,
+        Command::Internal(command) => return internal(command, env, ui),
+    };
+    let done = match command {
+        People::Custom { stage } => return custom(config, overrides, env, &stage),
+        People::Try(args) => {
             failure = try_job::EXIT_SYSTEM;
             // Its stages have another working directory.
             let file = overrides.log_file.take();
@@ -40,21 +46,32 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
             // Never one in the usual places: it may start machines, and whoever tries has not asked for any.
             try_job::run(&args, config, overrides.words(), env.no_color())
         }
-        Command::Check(args) => check::run(&args, config, &overrides, ui),
-        Command::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
-        Command::Completions { shell } => {
-            manual::completions(&mut Cli::command(), shell).map(|()| 0)
-        }
-        Command::Man { name } => manual::page(Cli::command(), name.as_deref()).map(|()| 0),
-        Command::LocalMachine { directory, token } => keeper::run(&directory, &token).map(|()| 0),
-        Command::LocalGuard { directory, token } => keeper::guard(&directory, &token).map(|()| 0),
-        Command::LocalServer { keeper } => keeper::serve(keeper, env).map(|()| 0),
+        People::Check(args) => check::run(&args, config, &overrides, ui),
+        People::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
+        People::Completions { shell } => manual::completions(Shown::command(), shell).map(|()| 0),
+        People::Man { name } => manual::page(Shown::command(), name.as_deref()).map(|()| 0),
     };
     match done {
         Ok(code) => code.into(),
         Err(error) => {
             ui.error(&error);
             failure.into()
+        }
+    }
+}
+
+/// Is one of the processes that the program starts for itself.
+fn internal(command: Internal, env: &Environment, ui: Ui) -> ExitCode {
+    let done = match command {
+        Internal::LocalMachine { directory, token } => keeper::run(&directory, &token),
+        Internal::LocalGuard { directory, token } => keeper::guard(&directory, &token),
+        Internal::LocalServer { keeper } => keeper::serve(keeper, env),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            FAILURE.into()
         }
     }
 }

@@ -19,7 +19,7 @@ use super::spots::{Misspelt, Spot, Spots};
 use super::tags;
 
 /// Where state lives unless the file says otherwise.
-pub(super) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
+pub(crate) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
 /// What machines are told from others by unless the file says otherwise.
 const FLEET: &str = "gitlab-aws-driver";
 /// How long one rung may keep a task waiting.

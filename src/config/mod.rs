@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use self::checked::Found;
+pub(crate) use self::checked::STATE_DIRECTORY;
 use self::place::Place;
 pub use self::problem::{Problem, Refusal, Wrong};
 pub(crate) use self::quantity::{parse_cpu, parse_duration, parse_size};

@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long)]
     pub strict: bool,
     /// Explain what one job would get, which profile holds for it and why: its payload, as JOB_RESPONSE_FILE names it
-    #[arg(long, value_name = "PAYLOAD.json")]
+    #[arg(long, value_name = "PAYLOAD.json", value_hint = clap::ValueHint::FilePath)]
     pub job: Option<PathBuf>,
 }
 
