@@ -199,3 +199,30 @@ fn durations_are_written_as_go_does() {
         assert_eq!(go_duration(std::time::Duration::from_millis(ms)), text);
     }
 }
+
+/// Whoever pastes a line of a job log into a search finds it on the page, with its cause.
+#[test]
+fn the_runners_lines_are_explained() {
+    let page = include_str!("../../../../docs/troubleshooting.md");
+    let file = std::path::Path::new("/nonexistent");
+    let hour = std::time::Duration::from_secs(3600);
+    let system = judge(&Exit::Code(2), file).unwrap();
+    for line in [
+        Failure::Timeout.last_line(hour),
+        Failure::Cancelled { hard: true }.last_line(hour),
+        system.last_line(hour),
+        system.clone().of_environment().last_line(hour),
+        "Will be retried in 3s ...".to_owned(),
+        "WARNING: Cleanup script failed: exit status 2".to_owned(),
+    ] {
+        assert!(page.contains(&format!("`{line}`")), "{line}");
+    }
+    for words in [
+        "git: command not found`",
+        "`Missing gitlab-runner. Uploading artifacts is disabled.`",
+        "`fatal: detected dubious ownership in repository at '…'`",
+        "`unknown Custom executor executable exit code N; executable execution terminated with: …`",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+}
