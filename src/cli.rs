@@ -205,6 +205,23 @@ pub fn go_spellings(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     out
 }
 
+/// Parses words that have been through [`go_spellings`]. What is said of wrong ones names no internal command.
+///
+/// # Errors
+/// Where they make no sense, and where they ask for help.
+pub fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let name = command_name(words).and_then(OsStr::to_str);
+    if name.is_some_and(Internal::has_subcommand) {
+        return Cli::try_parse_from(words);
+    }
+    let shown = Shown::try_parse_from(words)?;
+    Ok(Cli {
+        config: shown.config,
+        overrides: shown.overrides,
+        command: Command::People(shown.command),
+    })
+}
+
 /// Whether words that cannot be parsed ask for JSON all the same.
 #[must_use]
 pub fn asks_for_json(words: &[OsString]) -> bool {
@@ -214,7 +231,7 @@ pub fn asks_for_json(words: &[OsString]) -> bool {
         .any(|word| word == "--json" || word.as_bytes().starts_with(b"--json="))
 }
 
-/// Returns the command's name among words that cannot be parsed: the first that is no flag. Those before it have been through
+/// Returns the command's name among words that may make no sense: the first that is no flag. Those before it have been through
 /// [`go_spellings`], so none of them has its value in the next word.
 #[must_use]
 pub fn command_name(words: &[OsString]) -> Option<&OsStr> {

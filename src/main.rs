@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use gitlab_aws_driver::cli::{self, Cli};
-use gitlab_aws_driver::{app, runner::Environment};
+use gitlab_aws_driver::{app, cli, runner::Environment};
 
 fn main() -> ExitCode {
     #[expect(
@@ -13,7 +11,7 @@ fn main() -> ExitCode {
     )]
     let env = Environment::from_pairs(std::env::vars_os());
     let words = cli::go_spellings(std::env::args_os());
-    match Cli::try_parse_from(&words) {
+    match cli::parse(&words) {
         Ok(cli) => app::run(cli, &env),
         Err(error) => app::refuse(&error, &words, &env),
     }

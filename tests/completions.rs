@@ -251,4 +251,22 @@ fn nobody_is_shown_the_internal_commands() {
             assert!(!text.contains(name), "{args:?}: {name}");
         }
     }
+    // Nor are they suggested; something that is shown is.
+    for (word, meant) in [
+        ("local-guar", None),
+        ("local", None),
+        ("chekc", Some("'check'")),
+    ] {
+        let output = run(
+            env!("CARGO_BIN_EXE_gitlab-aws-driver"),
+            &[word],
+            directory.path(),
+        );
+        let output = output.assert_code(2);
+        let text = output.stderr_text();
+        for name in INTERNAL {
+            assert!(!text.replace(word, "").contains(name), "{output}");
+        }
+        assert!(meant.is_none_or(|meant| text.contains(meant)), "{output}");
+    }
 }

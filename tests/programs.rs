@@ -65,6 +65,9 @@ fn assert_shape(command: &str, object: &Value, code: i32) {
             assert_eq!(object["verdict"]["errors"], 1, "{object:#}");
             assert_eq!(&object["errors"][0]["message"], message, "{object:#}");
             assert_eq!(object["warnings"], json!([]), "{object:#}");
+            for key in ["file", "line", "column", "key", "cause", "remedy"] {
+                assert!(object["errors"][0].get(key).is_some(), "{key}: {object:#}");
+            }
         }
         "reap" => {
             let problems = object["problems"].as_array().unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
     let words = ["fargate"].iter().chain(words).map(OsString::from);
-    <Cli>::try_parse_from(go_spellings(words))
+    super::parse(&go_spellings(words))
 }
 
 fn overrides(words: &[&str]) -> Overrides {

@@ -120,7 +120,12 @@ fn untrusted(settings: &Settings) -> Vec<Error> {
 /// Returns what `--json` prints where nothing could be checked.
 #[must_use]
 pub fn cannot(error: &Error) -> Value {
-    let told = super::error_json(error);
+    let mut told = super::error_json(error);
+    // As all errors of `check` have them: it stands at no place in a file.
+    told["cause"] = told["message"].clone();
+    for place in ["file", "line", "column", "key"] {
+        told[place] = Value::Null;
+    }
     json!({
         "path": null,
         "error": told,

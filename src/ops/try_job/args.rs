@@ -20,8 +20,8 @@ Examples:
   gitlab-aws-driver try --script build.sh --env MODE=release --timeout 10m
   gitlab-aws-driver --config driver.toml try --image alpine:3.22 --json -- id
 
-Without --config the job runs on this host, which needs no AWS: an installed configuration, which may start
-machines, is used only where --config names it. The first line says which one is used.
+Without --config the job runs on this host, which needs no AWS: an installed configuration,
+which may start machines, is used only where --config names it. The first line says which.
 
 Exit code: the script's own; 124 when the time was over, 125 when the machinery failed,
 130 when cancelled. Ctrl-C cancels as GitLab does; a second one skips to the cleanup.";
