@@ -61,6 +61,7 @@ mod on_fargate;
 mod output;
 mod packages;
 mod profiles;
+mod process_limit;
 mod pruning;
 mod reap;
 mod reap_lost;

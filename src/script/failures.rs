@@ -61,15 +61,65 @@ pub(super) fn no_space(what: &str, detail: &str) -> Error {
     )
 }
 
+/// How shells and servers say that they cannot start a process: dash, bash and busybox, and by its own name whoever could
+/// not become another program.
+const CROWDED: [&str; 4] = [
+    "annot fork",
+    "an't fork",
+    "fork: ",
+    "esource temporarily unavailable",
+];
+
+/// Tells whether a machine says that it can start no process.
+pub(super) fn is_crowded(said: &[u8]) -> bool {
+    CROWDED
+        .iter()
+        .any(|words| memchr::memmem::find(said, words.as_bytes()).is_some())
+}
+
+/// The machine can start no process: what an earlier script left running, say, has used up all that it may have.
+pub(super) fn crowded(what: &str) -> Error {
+    Error::new(
+        Kind::NoSpace,
+        format!("the machine {what}: its limit of processes is reached"),
+    )
+    .hint(
+        "Have the job's earlier scripts end what they start (`&`, daemons), or raise the limit: `ulimit -u` of the login's user          (on ECS: `ulimits`, nproc), the pids limit of the container, or the memory that it takes.",
+    )
+}
+
+/// The machine lacks what every script needs.
+pub(super) fn lacks(what: &str) -> Error {
+    Error::new(
+        Kind::Protocol,
+        format!("the machine has no {}", one_line(what)),
+    )
+    .hint("The driver's far side sees its processes there: mount it in the container or chroot that the SSH server runs in.")
+}
+
 /// The far side ended again and again before it spoke; this is what it wrote instead.
 pub(super) fn not_started(stderr: &[u8], stdout: &[u8]) -> Error {
     if let Some(error) = trouble::exec(&String::from_utf8_lossy(stderr)) {
         return error;
     }
-    let said = said(stderr, stdout).unwrap_or_else(|| "it said nothing".to_owned());
+    let Some(said) = said(stderr, stdout) else {
+        return began_nothing();
+    };
     Error::new(Kind::Protocol, format!("the machine cannot run the driver's far side: {said}")).hint(
         "The image needs a POSIX login shell and sh, cat, dd, grep, head, mkdir, mkfifo, mv, rm, sleep, tail and wc on PATH \
          (coreutils or busybox).",
+    )
+}
+
+/// The machine lets in, and starts nothing; or does not even let in, having done so before.
+pub(super) fn began_nothing() -> Error {
+    Error::new(
+        Kind::Unreachable,
+        "the machine begins no command, and does not say why: its limit of processes may be reached",
+    )
+    .hint(
+        "Did the job's earlier scripts leave processes running? Have them end what they start, or raise the limit: `ulimit -u` of the \
+         login's user, the pids limit of the container. If it is the job's first script: is the login's shell one?",
     )
 }
 

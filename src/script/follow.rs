@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::crowd::Crowd;
 use super::environment::ContainerEnvironment;
 use super::failures;
 use super::forget::{drop_script, forget, heed_left};
@@ -29,7 +30,6 @@ use crate::compute::{self, Endpoint, Machine};
 use crate::error::{Error, Kind};
 use crate::process::Process;
 use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect_below;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Event, Session};
 use crate::state::Job;
@@ -117,6 +117,8 @@ pub(super) struct Progress {
     pub(super) offset: u64,
     /// Connections on which the far side ended without a word.
     silent_ends: u32,
+    /// The machine's want of processes.
+    crowd: Crowd,
     /// The end of what came on standard output before the far side spoke: a login that refuses says why there.
     greeting: Vec<u8>,
     /// The end of what the far side wrote to standard error.
@@ -124,6 +126,19 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Tells whether the command ended for want of a process. Of a script that runs it is the only reason without a word.
+    fn is_crowded(&self) -> bool {
+        failures::is_crowded(&self.stderr) || self.opened && self.stderr.is_empty()
+    }
+
+    /// The far side could start no process: nothing is lost by another try, unless it did not begin for long enough.
+    fn crowded(&self) -> Result<Connection> {
+        match self.crowd.told().filter(|_| !self.opened) {
+            Some(error) => Err(error.into()),
+            None => Ok(Connection::Lost(Loss::Ended)),
+        }
+    }
+
     fn out_of_reach(&self, limit: Duration, loss: Loss) -> Error {
         failures::out_of_reach(limit, loss, &self.stderr, &self.greeting)
     }
@@ -172,10 +187,12 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
         world.is_out_of_reach(reach.since(), reach.limit());
         let mut life = Life::begin();
         let deadline = reach.deadline();
-        let connecting = connect_below(script.endpoint, script.key, &script.ceiling, || deadline);
+        let mut crowd = std::mem::take(&mut progress.crowd);
+        let connecting = crowd.connect(&script, deadline, progress.opened);
         let session = started(&mut world, &progress, connecting)
             .await?
             .map_err(|e| world.notices.explain(e))?;
+        progress.crowd = crowd;
         let silence = reach.silence();
         let connection = Following {
             script: &script,
@@ -207,6 +224,12 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
                 let (offset, followed) = (progress.offset, life.is_open());
                 tracing::debug!(offset, followed, ?loss, "connection lost");
                 lost.notify_one();
+                if !progress.opened
+                    && matches!(loss, Loss::Closed | Loss::NoCommand)
+                    && let Some(error) = progress.crowd.untold()
+                {
+                    return Err(world.notices.explain(error).into());
+                }
                 let Some(pause) = reach.lost(life) else {
                     let error = progress.out_of_reach(reach.limit(), loss);
                     return Err(world.notices.explain(error).into());
@@ -334,6 +357,7 @@ impl Following<'_, '_> {
                 }
                 Event::Lost => return Ok(Connection::Lost(Loss::Closed)),
                 Event::Ended if life.is_open() => return Ok(Connection::Lost(Loss::Ended)),
+                Event::Ended if progress.is_crowded() => return progress.crowded(),
                 Event::Ended => {
                     progress.silent_ends += 1;
                     if progress.silent_ends >= SILENT_ENDS {
@@ -381,6 +405,13 @@ impl Following<'_, '_> {
                         let what = "has no room for the script's output";
                         return Err(failures::no_space(what, &directory).into());
                     }
+                    Item::Frame(Frame::Crowded) if life.is_open() => {
+                        drop_script(script, world, &mut line).await;
+                        let what = "cannot go on with the script";
+                        return Err(failures::crowded(what).into());
+                    }
+                    Item::Frame(Frame::Crowded) => return progress.crowded(),
+                    Item::Frame(Frame::Lacks(what)) => return Err(failures::lacks(&what).into()),
                     Item::Frame(Frame::Fail(reason)) => {
                         let what = "could not take the script";
                         return Err(failures::no_space(what, &reason).into());

@@ -4,6 +4,7 @@
 //! connections as it takes. On a container machine [`welcome`] comes before the first script: it brings back
 //! the container's own [`environment`] and sets the watchdog.
 
+mod crowd;
 pub mod environment;
 mod failures;
 pub mod follow;

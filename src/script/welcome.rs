@@ -123,6 +123,9 @@ async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Resul
             }
             Event::Out(data) => {
                 out.extend_from_slice(&data);
+                if let Some(what) = lacks(&out, nonce.as_str()) {
+                    return Err(failures::lacks(&what));
+                }
                 if let Some(said) = Said::parse(&out, nonce.as_str()) {
                     return said.understand().map(Some).ok_or_else(|| {
                         unusable("it answers otherwise than it was asked", &[], &[])
@@ -163,6 +166,14 @@ fn command(nonce: &Nonce, deadline: Duration) -> Vec<u8> {
         environment::LIMIT + 1,
     )
     .into_bytes()
+}
+
+/// Returns what the machine said that it lacks, in place of all else.
+fn lacks(bytes: &[u8], nonce: &str) -> Option<String> {
+    let start = format!("\x1e{nonce} lacks ");
+    let rest = &bytes[memmem::find(bytes, start.as_bytes())? + start.len()..];
+    let end = memchr::memchr(b'\n', rest)?;
+    Some(String::from_utf8_lossy(&rest[..end]).into_owned())
 }
 
 /// What the far side said, taken apart.

@@ -85,6 +85,7 @@ pub(crate) struct ServerBuilder {
     instance_connect: bool,
     own_var_tmp: bool,
     path_first: Vec<PathBuf>,
+    first: String,
     options: Vec<String>,
 }
 
@@ -105,6 +106,7 @@ impl ServerBuilder {
             instance_connect: false,
             own_var_tmp: false,
             path_first: Vec::new(),
+            first: String::new(),
             options: Vec::new(),
         }
     }
@@ -194,6 +196,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Has the machine's first process run a command of a shell before it is one, in its own mount namespace.
+    #[must_use]
+    pub(crate) fn first(mut self, command: &str) -> Self {
+        self.first += &format!("{command}\n");
+        self
+    }
+
     /// Adds a line to `sshd_config`, or an argument to the other servers' command lines.
     #[must_use]
     pub(crate) fn option(mut self, option: &str) -> Self {
@@ -259,6 +268,11 @@ impl Server {
     /// Returns whom the server lets in.
     pub(crate) fn user(&self) -> &str {
         self.builder.user.as_deref().unwrap_or("root")
+    }
+
+    /// Returns the number of an ordinary user who is let in: no other machine's, so that its processes are counted alone.
+    fn uid(&self) -> u32 {
+        100_000 + u32::from(self.port.number())
     }
 
     /// Returns the port that the server serves on.

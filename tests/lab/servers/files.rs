@@ -16,16 +16,13 @@ use super::Login;
 use super::ORDINARY_PATH;
 use super::Server;
 
-/// The number of a user who is not root.
-const USER: u32 = 1000;
-
 impl Server {
     /// Lets a user who is not root come as far as its home, which is its own.
     pub(super) fn open_to_all(&self, parent: &Path) {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(parent, open).expect("own directory");
         for folder in [&self.home, &self.home.join(".ssh")] {
-            chown(folder, Some(USER), Some(USER)).expect("root may");
+            chown(folder, Some(self.uid()), Some(self.uid())).expect("root may");
         }
     }
 
@@ -44,7 +41,7 @@ impl Server {
                  {user}\
                  sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-                user = user(&|name| format!("{name}:x:{USER}:{USER}:{name}:{home}:{shell}\n")),
+                user = user(&|name| format!("{name}:x:{uid}:{uid}:{name}:{home}:{shell}\n", uid = self.uid())),
             ),
         );
         // No password, and not locked either (sshd refuses locked accounts even by key).
@@ -164,6 +161,7 @@ impl Server {
         } else {
             format!("exec {serve} 2>> '{dir}/log'")
         };
+        let first = &self.builder.first;
         let text = format!(
             r#"#!/bin/sh
 # A job machine of the test lab. Its arguments are the addresses that it serves at.
@@ -189,7 +187,7 @@ for file in passwd shadow shells; do
 done
 permit=${{SSH_PERMIT_ROOT_LOGIN-}}
 unset SSH_PERMIT_ROOT_LOGIN
-{asking}{disk}authorise() {{
+{asking}{disk}{first}authorise() {{
     [ -n "$SSH_PUBLIC_KEY" ] || return 0
     printf '%s\n' "$SSH_PUBLIC_KEY" > '{home}/.ssh/authorized_keys.new'
     mv '{home}/.ssh/authorized_keys.new' '{home}/.ssh/authorized_keys'
