@@ -27,6 +27,7 @@ use gitlab_aws_driver::ssh::session::Event;
 use gitlab_aws_driver::ssh::session::Session;
 
 use crate::lab::PATIENCE;
+use crate::lab::runner::Runner;
 use crate::lab::servers;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
@@ -341,4 +342,41 @@ fn another_containers_process_1_is_left_alone() {
     let welcome = container.welcome(LATE);
     assert_eq!(welcome.environment, Err(Missing::Foreign));
     assert_eq!(welcome.watchdog, Watchdog::Cannot(Unable::Shared));
+}
+
+/// A chroot, or a container that was hardened too much: it is told, in seconds, by whoever looks first.
+#[test]
+fn a_machine_without_proc_is_told() {
+    at_once(
+        [Login::Bash, Login::Dash, Login::Busybox]
+            .into_iter()
+            .flat_map(|login| [(login, false), (login, true)]),
+        |(login, task)| {
+            let machine = ServerBuilder::new(Kind::OpenSsh, login);
+            let machine = match login {
+                Login::Busybox => machine.busybox_only(),
+                Login::Bash | Login::Dash => machine,
+            };
+            let runner = match task {
+                true => Runner::builder().on_fargate(),
+                false => Runner::builder(),
+            };
+            let runner = runner.machine(machine.first("umount -l /proc")).build();
+            runner.config().assert_success();
+            let output = runner.prepare();
+            let output = match task {
+                true => output,
+                false => {
+                    output.assert_success();
+                    runner.run("build_script", "echo runs")
+                }
+            };
+            let output = output.assert_code(2);
+            assert!(output.stdout.is_empty(), "{output}");
+            let output = output.assert_contains("ERROR: the machine has no /proc");
+            assert!(output.duration < PATIENCE / 3, "{output}");
+            runner.cleanup().assert_success();
+            runner.assert_nothing_left();
+        },
+    );
 }

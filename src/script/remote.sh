@@ -364,14 +364,14 @@ control() {
 }
 
 # Makes the directory $d, with all that must stand before anybody follows, and file $w, which holds room for the script and
-# what it says first. Other starts may be at it too.
+# what it says first (n: that of sup). Other starts may be at it too.
 take() {
 	umask 077
 	mkdir -p "$b" || return 1
 	if [ ! -O "$b" ] || [ -h "$b" ]; then echo "not ours" && return 1; fi
 	mkdir -p "$d" && cd "$d" && { [ -p p ] || mkfifo p; } || return 1
 	for i in o.0 ack dd tail ctl r mem n "$w.e"; do true >>"$i" || return 1; done
-	rm n && { [ -s ok ] || echo gone >ok; } && head -c $((z + 131072)) /dev/zero >"$w"
+	{ [ -s ok ] || echo gone >ok; } && head -c $((z + 131072)) /dev/zero >"$w" && rm n
 }
 
 # Takes that back.

@@ -160,7 +160,7 @@ impl ServerBuilder {
         self.busybox_only()
     }
 
-    /// Gives the machine's `/var/tmp` and `/tmp` together so many MiB, on a disk of their own.
+    /// Gives the machine's `/var/tmp`, `/tmp` and the login's home together so many MiB, on a disk of their own.
     #[must_use]
     pub(crate) fn small_disk(mut self, megabytes: u32) -> Self {
         self.small_disk = Some(megabytes);

@@ -85,7 +85,9 @@ fn a_container_without_a_process_left_is_told() {
         leave(&runner, 3);
         // The server is alone with what was left, once the stage's connection is gone.
         let idle = 1 + 4;
-        until("the connection's end", PATIENCE, || group.count() <= idle || kind == Kind::Own);
+        until("the connection's end", PATIENCE, || {
+            group.count() <= idle || kind == Kind::Own
+        });
         group.limit(group.count() + free);
         let what = format!("{kind:?}, {shell:?}, {free} free of the container's");
         let worked = works_or_is_told(&runner, &what);

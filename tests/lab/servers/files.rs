@@ -41,7 +41,10 @@ impl Server {
                  {user}\
                  sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-                user = user(&|name| format!("{name}:x:{uid}:{uid}:{name}:{home}:{shell}\n", uid = self.uid())),
+                user = user(&|name| format!(
+                    "{name}:x:{uid}:{uid}:{name}:{home}:{shell}\n",
+                    uid = self.uid()
+                )),
             ),
         );
         // No password, and not locked either (sshd refuses locked accounts even by key).
@@ -224,7 +227,10 @@ for folder in{kept}; do
     mkdir -p "$folder"
     mount --bind /mnt/$kept "$folder"
 done
-"#
+mkdir -p /var/tmp/home/.ssh
+mount --bind /var/tmp/home '{home}'
+"#,
+            home = self.home.display(),
         )
     }
 
