@@ -14,7 +14,7 @@ use crate::lab::tools;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
 
-mod cgroup;
+pub(crate) mod cgroup;
 
 /// How many processes the login's user may have.
 const LIMIT: usize = 60;
@@ -36,14 +36,14 @@ wait
 
 /// What `sh` is on the machine, and the login's shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shell {
+pub(crate) enum Shell {
     Dash,
     Bash,
     Busybox,
 }
 
 impl Shell {
-    fn machine(self, kind: Kind, sh: &Path) -> ServerBuilder {
+    pub(crate) fn machine(self, kind: Kind, sh: &Path) -> ServerBuilder {
         match self {
             Self::Dash => ServerBuilder::new(kind, Login::Dash),
             Self::Bash => ServerBuilder::new(kind, Login::Bash).path_first(sh),
@@ -53,7 +53,7 @@ impl Shell {
 }
 
 /// Returns a directory in which `sh` is bash.
-fn bash_as_sh(folder: &Path) -> PathBuf {
+pub(crate) fn bash_as_sh(folder: &Path) -> PathBuf {
     let path = folder.join("sh-is-bash");
     std::fs::create_dir(&path).unwrap();
     symlink(tools::program("bash"), path.join("sh")).unwrap();

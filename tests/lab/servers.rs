@@ -7,6 +7,7 @@
 //! host's root, and what its start-up files do, is never seen.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -289,6 +290,19 @@ impl Server {
     pub(crate) fn var_tmp(&self) -> Option<PathBuf> {
         let path = self.directory.join("var-tmp");
         self.builder.own_var_tmp.then_some(path)
+    }
+
+    /// Takes an applet from a machine that has nothing but busybox. Where busybox' shell would find it in itself, dash is its
+    /// shell from now on.
+    pub(crate) fn remove_applet(&self, name: &str) {
+        let folder = self.directory.join("busybox");
+        std::fs::remove_file(folder.join(name)).expect("an applet");
+        if tools::busybox_needs_no_path() {
+            for shell in [folder.join("sh"), self.directory.join("shell/sh")] {
+                drop(std::fs::remove_file(&shell));
+                symlink(tools::program("dash"), shell).expect("a writable directory");
+            }
+        }
     }
 
     /// Returns the server's log file.

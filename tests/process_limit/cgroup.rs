@@ -15,11 +15,12 @@ use crate::lab::servers::Kind;
 use crate::lab::traces::until;
 
 /// A control group of its own with a limit of processes; gone when dropped, once nothing runs in it.
-struct Group(PathBuf);
+pub(crate) struct Group(PathBuf);
 
 impl Group {
-    /// Makes one where this host lets: version 1, or version 2 whose root has the controller switched on.
-    fn make(name: &str) -> Option<Self> {
+    /// Makes one where this host lets: version 1, or version 2 whose root has the controller switched on. The name is no other's.
+    pub(crate) fn make(name: &str) -> Option<Self> {
+        let name = format!("gad-lab-{}-{name}", std::process::id());
         let root = Path::new("/sys/fs/cgroup");
         let first = root.join("pids");
         let second = std::fs::read_to_string(root.join("cgroup.subtree_control"));
@@ -33,11 +34,18 @@ impl Group {
         group.0.join("pids.max").exists().then_some(group)
     }
 
-    fn limit(&self, count: usize) {
+    /// Returns the command by which a shell enters it.
+    pub(crate) fn enter(&self) -> String {
+        format!("echo $$ >{}/cgroup.procs", self.0.display())
+    }
+
+    /// Lets it have so many processes.
+    pub(crate) fn limit(&self, count: usize) {
         std::fs::write(self.0.join("pids.max"), count.to_string()).unwrap();
     }
 
-    fn count(&self) -> usize {
+    /// Returns how many it has.
+    pub(crate) fn count(&self) -> usize {
         let text = std::fs::read_to_string(self.0.join("pids.current")).unwrap();
         text.trim().parse().unwrap()
     }
@@ -54,8 +62,7 @@ impl Drop for Group {
 
 #[test]
 fn a_container_without_a_process_left_is_told() {
-    let name = |number: usize| format!("gad-lab-{}-{number}", std::process::id());
-    let Some(probe) = Group::make(&name(0)) else {
+    let Some(probe) = Group::make("probe") else {
         eprintln!("skipped: this host lets nobody make control groups that limit processes");
         return;
     };
@@ -73,12 +80,11 @@ fn a_container_without_a_process_left_is_told() {
     ];
     let all = all.into_iter().zip(1..);
     at_once(all, |((free, kind, shell), number)| {
-        let group = Group::make(&name(number)).unwrap();
+        let group = Group::make(&format!("job-{number}")).unwrap();
         let folder = crate::lab::temp_dir();
-        let enter = format!("echo $$ >{}/cgroup.procs", group.0.display());
         let machine = shell.machine(kind, &bash_as_sh(folder.path()));
         let runner = Runner::builder()
-            .machine(machine.first(&enter))
+            .machine(machine.first(&group.enter()))
             .exit_codes("70", "71")
             .build();
         runner.start();
