@@ -502,6 +502,10 @@ fn a_script_finds_the_session_that_dropbear_gives() {
 /// GitLab Runner's own tests hand over jobs without a number, a name or anybody who started them.
 #[test]
 fn a_job_with_the_number_0_is_a_job() {
+    if PLACE == Place::Instance {
+        eprintln!("skipped: the lab tells instances apart by their jobs' numbers");
+        return;
+    }
     let runner = PLACE
         .job()
         .payload_field("id", json!(0))
