@@ -84,7 +84,8 @@ pub(super) fn crowded(what: &str) -> Error {
         format!("the machine {what}: its limit of processes is reached"),
     )
     .hint(
-        "Have the job's earlier scripts end what they start (`&`, daemons), or raise the limit: `ulimit -u` of the login's user          (on ECS: `ulimits`, nproc), the pids limit of the container, or the memory that it takes.",
+        "Have the job's earlier scripts end what they start (`&`, daemons), or raise the limit: `ulimit -u` of the login's user \
+         (on ECS: `ulimits`, nproc), the pids limit of the container. Without memory nothing can be started either.",
     )
 }
 
@@ -164,4 +165,34 @@ pub(super) fn malformed(error: Malformed) -> Error {
 pub(super) fn said(stderr: &[u8], stdout: &[u8]) -> Option<String> {
     let lines = [stderr, stdout].map(|bytes| one_line(&String::from_utf8_lossy(bytes)));
     lines.into_iter().find(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_shells_and_servers_that_cannot_start_a_process_are_known() {
+        for said in [
+            "gad: 44: Cannot fork",
+            "gad: line 43: can't fork: Resource temporarily unavailable",
+            "environment: fork: retry: Resource temporarily unavailable",
+            "bash: fork: Cannot allocate memory",
+            "/bin/bash: Resource temporarily unavailable",
+            "OCI runtime exec failed: fork/exec /proc/self/fd/6: resource temporarily unavailable",
+        ] {
+            assert!(is_crowded(said.as_bytes()), "{said}");
+        }
+        for said in [
+            "",
+            "sh: 1: mkfifo: not found",
+            "This account is not available",
+        ] {
+            assert!(!is_crowded(said.as_bytes()), "{said}");
+        }
+        let error = crowded("cannot run the script");
+        assert!(!error.remedy().unwrap().contains("disk"));
+        let silent = not_started(b"", b"");
+        assert!(silent.to_string().contains("limit of processes"));
+    }
 }

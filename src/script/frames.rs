@@ -234,6 +234,14 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_lacks_something_says_so_instead() {
+        let all = format!("noise\x1e{NONCE} crowded\n\x1e{NONCE} lacks /proc\n");
+        let (bytes, frames) = scan(&[all.as_bytes()]);
+        assert_eq!(bytes, b"");
+        assert_eq!(frames, [Frame::Crowded, Frame::Lacks("/proc".into())]);
+    }
+
+    #[test]
     fn a_line_is_given_at_once() {
         let mut scanner = Scanner::new(NONCE);
         scanner.push(format!("\x1e{NONCE} open 0\nhello\n").as_bytes());

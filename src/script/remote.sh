@@ -456,7 +456,7 @@ case $2 in
 start)
 	z=$((O + ${7:-0})) s=$O O=0
 	if [ ! -s "$d/sup" ]; then
-		h=$d e=''
+		h=$d
 		# A script whose driver was killed must not run on beside the next one.
 		for d in /var/tmp/.gad-"$k"/*/sup /tmp/.gad-"$k"/*/sup "$HOME/.gad-$k"/*/sup; do
 			d=${d%/sup} b=${d%/*}
@@ -464,6 +464,7 @@ start)
 		done
 		# Eight for all that is done here at once, eight for the script: with fewer it would fail of it.
 		room 16 || exit 2
+		e=
 		for c in /var/tmp /tmp "$HOME"; do
 			b=$c/.gad-$k
 			d=$b/$n w=$b/$n.$$
