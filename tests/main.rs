@@ -66,6 +66,7 @@ mod reap;
 mod reap_lost;
 mod recorded;
 mod scripts;
+mod servers_found;
 mod sharing;
 mod state_0_1_0;
 mod stops;

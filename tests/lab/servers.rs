@@ -86,6 +86,19 @@ pub(crate) struct ServerBuilder {
     own_var_tmp: bool,
     path_first: Vec<PathBuf>,
     options: Vec<String>,
+    host_key: (&'static str, u32),
+    password: &'static str,
+    start_up: Option<String>,
+    nologin: Option<(Nologin, &'static str)>,
+}
+
+/// Who reads the file that keeps all but root out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nologin {
+    /// OpenSSH itself, after the login: `/etc/nologin`.
+    Server,
+    /// PAM, before it; the machine's own file, [`Server::nologin`].
+    Pam,
 }
 
 impl ServerBuilder {
@@ -106,7 +119,39 @@ impl ServerBuilder {
             own_var_tmp: false,
             path_first: Vec::new(),
             options: Vec::new(),
+            host_key: ("ed25519", 256),
+            password: "*",
+            start_up: None,
+            nologin: None,
         }
+    }
+
+    /// Gives the server a host key of that kind, with so many bits; OpenSSH and dropbear only.
+    #[must_use]
+    pub(crate) fn host_key(mut self, kind: &'static str, bits: u32) -> Self {
+        self.host_key = (kind, bits);
+        self
+    }
+
+    /// Has the account's password field in `/etc/shadow` hold this.
+    #[must_use]
+    pub(crate) fn password(mut self, field: &'static str) -> Self {
+        self.password = field;
+        self
+    }
+
+    /// Has the login shell run these lines first: by bash's `.bashrc` (not with the project's own server).
+    #[must_use]
+    pub(crate) fn start_up(mut self, lines: &str) -> Self {
+        self.start_up = Some(lines.to_owned());
+        self
+    }
+
+    /// Keeps all but root out, with these words; OpenSSH only.
+    #[must_use]
+    pub(crate) fn nologin(mut self, reader: Nologin, words: &'static str) -> Self {
+        self.nologin = Some((reader, words));
+        self
     }
 
     /// Lets in an ordinary user of that name instead of `root`; OpenSSH and dropbear only.
@@ -194,7 +239,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a line to `sshd_config`, or an argument to the other servers' command lines.
+    /// Puts a line before the others of `sshd_config`, so that it counts, or adds an argument to the other servers' command
+    /// lines.
     #[must_use]
     pub(crate) fn option(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
@@ -219,6 +265,14 @@ impl ServerBuilder {
         assert!(
             !self.shells_elsewhere || (self.kind, self.login) == (Kind::OpenSsh, Login::Busybox),
             "only busybox is still a shell"
+        );
+        assert!(
+            self.kind != Kind::Own || self.host_key.0 == "ed25519",
+            "the project's own server has ed25519 alone"
+        );
+        assert!(
+            self.kind == Kind::OpenSsh || self.nologin.is_none(),
+            "only OpenSSH reads it"
         );
         let port = Port::reserve();
         let directory = parent.join(format!("machine-{}", port.number()));
@@ -277,6 +331,11 @@ impl Server {
         self.builder.own_var_tmp.then_some(path)
     }
 
+    /// Returns the file by which PAM keeps all but root out.
+    pub(crate) fn nologin(&self) -> PathBuf {
+        self.directory.join("nologin")
+    }
+
     /// Returns the server's log file.
     pub(crate) fn log_file(&self) -> PathBuf {
         self.directory.join("log")
@@ -292,6 +351,16 @@ impl Server {
     pub(crate) fn logins(&self) -> usize {
         assert_ne!(self.builder.kind, Kind::Own, "only real servers log logins");
         self.log().lines().filter(|line| is_login(line)).count()
+    }
+
+    /// Waits until it listens, by its log; OpenSSH and dropbear only.
+    pub(crate) fn wait_listening(&self) {
+        let word = match self.builder.kind {
+            Kind::OpenSsh => "listening",
+            Kind::Dropbear => "Not backgrounding",
+            Kind::Own => panic!("only real servers log it"),
+        };
+        self.wait_log(word, 1, PATIENCE);
     }
 
     /// Waits until so many log lines hold the text.
@@ -322,16 +391,17 @@ impl Server {
     /// Gives the machine another host key; it counts from its next start on.
     pub(crate) fn new_host_key(&self) {
         let path = self.directory.join("host_key");
+        let (kind, bits) = self.builder.host_key;
         if self.builder.kind == Kind::Dropbear {
             drop(std::fs::remove_file(&path));
             let done = Command::new(tools::program("dropbearkey"))
-                .args(["-t", "ed25519", "-f"])
+                .args(["-t", kind, "-s", &bits.to_string(), "-f"])
                 .arg(&path)
                 .output()
                 .expect("dropbearkey starts");
             assert!(done.status.success(), "dropbearkey: {done:?}");
         } else {
-            ssh::generate_key(&path);
+            ssh::generate(&path, kind, bits);
         }
     }
 

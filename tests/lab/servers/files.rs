@@ -13,6 +13,7 @@ use super::super::tools;
 use super::super::write_program;
 use super::Kind;
 use super::Login;
+use super::Nologin;
 use super::ORDINARY_PATH;
 use super::Server;
 
@@ -47,14 +48,49 @@ impl Server {
                 user = user(&|name| format!("{name}:x:{USER}:{USER}:{name}:{home}:{shell}\n")),
             ),
         );
-        // No password, and not locked either (sshd refuses locked accounts even by key).
-        let passwordless = |name: &str| format!("{name}:*:19000:0:99999:7:::\n");
+        // Mostly no password, and not locked either (sshd refuses locked accounts even by key).
+        let password = self.builder.password;
+        let passwordless = |name: &str| format!("{name}:{password}:19000:0:99999:7:::\n");
         let users = user(&passwordless);
         write("shadow", format!("{}{users}", passwordless("root")));
         // dropbear refuses shells that are not listed.
         write("shells", format!("{shell}\n"));
+        let mut start_up = self.builder.start_up.clone().unwrap_or_default();
         if let Some(noise) = self.builder.noise.as_ref().filter(|_| self.reads_bashrc()) {
-            std::fs::write(self.home.join(".bashrc"), noisy(noise)).expect("a writable directory");
+            start_up += &noisy(noise);
+        }
+        if !start_up.is_empty() {
+            assert!(self.reads_bashrc(), "this login reads no start-up file");
+            std::fs::write(self.home.join(".bashrc"), start_up).expect("a writable directory");
+        }
+        match self.builder.nologin {
+            Some((Nologin::Pam, words)) => {
+                std::fs::write(self.nologin(), words).expect("a writable directory");
+                let file = self.nologin();
+                let service = format!(
+                    "auth required pam_deny.so\n\
+                     account required pam_nologin.so file={}\n\
+                     account required pam_permit.so\n\
+                     session required pam_permit.so\n",
+                    file.display()
+                );
+                write("pam", service);
+            }
+            Some((Nologin::Server, words)) => write("etc-nologin", words.to_owned()),
+            None => {}
+        }
+    }
+
+    /// Returns the commands that bring in the file that keeps all but root out.
+    fn keep_out(&self) -> String {
+        let dir = self.directory.display();
+        match self.builder.nologin {
+            None => String::new(),
+            Some((Nologin::Pam, _)) => format!("mount --bind '{dir}/pam' /etc/pam.d/sshd\n"),
+            // It has to be made, and in no other machine's /etc.
+            Some((Nologin::Server, _)) => format!(
+                "cp -a /etc '{dir}/etc'\nmv '{dir}/etc-nologin' '{dir}/etc/nologin'\nmount --bind '{dir}/etc' /etc\n"
+            ),
         }
     }
 
@@ -128,6 +164,7 @@ impl Server {
         let listen_late = seconds(self.builder.listen_late)
             .map_or_else(String::new, |late| format!("sleep {late}\n"));
         let host_key = self.take_host_key();
+        let keep_out = self.keep_out();
         let asking = match self.builder.instance_connect {
             true => self.ask_for_keys(),
             false => String::new(),
@@ -184,7 +221,7 @@ done
 if [ -n "${{AWS_EC2_METADATA_SERVICE_ENDPOINT-}}" ]; then
     setenv="$setenv AWS_EC2_METADATA_SERVICE_ENDPOINT=$AWS_EC2_METADATA_SERVICE_ENDPOINT"
 fi
-for file in passwd shadow shells; do
+{keep_out}for file in passwd shadow shells; do
     mount --bind '{dir}'/"$file" /etc/"$file"
 done
 permit=${{SSH_PERMIT_ROOT_LOGIN-}}
@@ -324,7 +361,16 @@ END
 
     fn sshd_config(&self) -> String {
         let dir = self.directory.display();
-        let mut text = format!(
+        // Of two lines the first counts.
+        let mut text = String::new();
+        for option in &self.builder.options {
+            writeln!(text, "{option}").expect("a string");
+        }
+        if let Some((Nologin::Pam, _)) = self.builder.nologin {
+            text += "UsePAM yes\n";
+        }
+        write!(
+            text,
             "Port {port}\n\
              HostKey {dir}/host_key\n\
              AuthorizedKeysFile {home}/.ssh/authorized_keys\n\
@@ -342,10 +388,8 @@ END
              LogLevel VERBOSE\n",
             port = self.port(),
             home = self.home.display(),
-        );
-        for option in &self.builder.options {
-            writeln!(text, "{option}").expect("a string");
-        }
+        )
+        .expect("a string");
         text
     }
 }
