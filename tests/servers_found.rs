@@ -2,3 +2,5 @@
 //! files do.
 
 mod host_keys;
+mod logins;
+mod start_up;

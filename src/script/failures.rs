@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::ASTRAY;
 use super::follow::Ended;
 use super::frames::Malformed;
+use super::quiet::START_UP_FILES;
 use super::reach::Loss;
 use crate::container::trouble;
 use crate::error::{Error, Kind, one_line};
@@ -11,6 +13,18 @@ use crate::error::{Error, Kind, one_line};
 /// What helps a job that ran out of memory.
 const MORE_MEMORY: &str = "Give the job more memory (on Fargate: cpu and memory of the task definition), or have it \
                            do less at once.";
+
+/// Returns whether a login's start-up has taken what was sent to the far side, by what was said before that spoke.
+pub(super) fn is_astray(stderr: &[u8], stdout: &[u8]) -> bool {
+    let is_word = |line: &[u8]| line.trim_ascii() == ASTRAY.as_bytes();
+    let mut outputs = [stderr, stdout].into_iter();
+    outputs.any(|output| output.split(|byte| *byte == b'\n').any(is_word))
+}
+
+pub(super) fn astray() -> Error {
+    let what = "a start-up file of the login starts another shell, or reads what is sent to the job's command, which never began";
+    Error::new(Kind::Protocol, what).hint(START_UP_FILES)
+}
 
 fn processes(kills: u64) -> String {
     match kills {
@@ -69,7 +83,7 @@ pub(super) fn not_started(stderr: &[u8], stdout: &[u8]) -> Error {
     let said = said(stderr, stdout).unwrap_or_else(|| "it said nothing".to_owned());
     Error::new(Kind::Protocol, format!("the machine cannot run the driver's far side: {said}")).hint(
         "The image needs a POSIX login shell and sh, cat, dd, grep, head, mkdir, mkfifo, mv, rm, sleep, tail and wc on PATH \
-         (coreutils or busybox).",
+         (coreutils or busybox); while /etc/nologin is there, OpenSSH runs commands of root alone.",
     )
 }
 
@@ -77,6 +91,12 @@ pub(super) fn not_started(stderr: &[u8], stdout: &[u8]) -> Error {
 /// far side wrote on it.
 pub(super) fn out_of_reach(limit: Duration, loss: Loss, stderr: &[u8], stdout: &[u8]) -> Error {
     let said = said(stderr, stdout).map_or(String::new(), |said| format!(" ({said})"));
+    let own = "The machine may be out of memory or of processes, or a script of the job ends its logins: see its own log; retry the \
+               job.";
+    let hint = match loss {
+        Loss::Silent => format!("{START_UP_FILES} {own}"),
+        Loss::Closed | Loss::NoCommand | Loss::Ended => own.to_owned(),
+    };
     Error::new(
         Kind::Unreachable,
         format!(
@@ -85,9 +105,7 @@ pub(super) fn out_of_reach(limit: Duration, loss: Loss, stderr: &[u8], stdout: &
             loss.told(),
         ),
     )
-    .hint(
-        "The machine may be out of memory or of processes, or a script of the job ends its logins: see its own log; retry the job.",
-    )
+    .hint(hint)
 }
 
 pub(super) fn out_of_step(at: u64, expected: u64) -> Error {
@@ -114,4 +132,25 @@ pub(super) fn malformed(error: Malformed) -> Error {
 pub(super) fn said(stderr: &[u8], stdout: &[u8]) -> Option<String> {
     let lines = [stderr, stdout].map(|bytes| one_line(&String::from_utf8_lossy(bytes)));
     lines.into_iter().find(|line| !line.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_line_itself_tells_that_a_start_up_file_took_what_was_sent() {
+        for output in ["gad-astray\n", "Welcome\ngad-astray\r\n", "gad-astray"] {
+            assert!(is_astray(output.as_bytes(), b"") && is_astray(b"", output.as_bytes()));
+        }
+        // As a shell shows it that echoes what it runs.
+        for output in [
+            "",
+            "+ echo gad-astray",
+            super::super::TAKE_FIRST_LINE,
+            super::super::FIRST_LINE,
+        ] {
+            assert!(!is_astray(output.as_bytes(), output.as_bytes()), "{output}");
+        }
+    }
 }

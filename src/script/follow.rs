@@ -22,6 +22,7 @@ use super::last_words::{LastWords, put};
 use super::line::Line;
 use super::notice::{self, Notices};
 use super::output::{self, Output};
+use super::quiet::{QUIET, Quiet};
 use super::reach::{Life, Loss, Reach};
 use super::world::{Interruption, Stopped, World};
 use super::{Nonce, Verb};
@@ -127,6 +128,14 @@ impl Progress {
     fn out_of_reach(&self, limit: Duration, loss: Loss) -> Error {
         failures::out_of_reach(limit, loss, &self.stderr, &self.greeting)
     }
+
+    /// Heeds that something else than the far side was given what is its own. It would wait for that in vain.
+    fn heed_astray(&self, life: &Life) -> Result<()> {
+        match !life.is_open() && failures::is_astray(&self.stderr, &self.greeting) {
+            true => Err(failures::astray().into()),
+            false => Ok(()),
+        }
+    }
 }
 
 fn keep_tail(kept: &mut Vec<u8>, data: &[u8]) {
@@ -168,6 +177,7 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     }
     let mut progress = Progress::default();
     let mut reach = Reach::new(script.reconnect_timeout);
+    let mut quiet = Quiet::new(script.ui, &script.endpoint.user);
     let ended = loop {
         world.is_out_of_reach(reach.since(), reach.limit());
         let mut life = Life::begin();
@@ -183,6 +193,7 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
             progress: &mut progress,
             output: &output,
             life: &mut life,
+            quiet: &mut quiet,
         }
         .follow(lengths, session, silence)
         .await?;
@@ -269,6 +280,7 @@ struct Following<'a, 'b> {
     progress: &'a mut Progress,
     output: &'a Output,
     life: &'a mut Life,
+    quiet: &'a mut Quiet<'b>,
 }
 
 impl Following<'_, '_> {
@@ -280,6 +292,7 @@ impl Following<'_, '_> {
             progress,
             output,
             life,
+            quiet,
         } = self;
         // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
         let (verb, text) = match progress.opened || world.cancels > 0 {
@@ -302,6 +315,7 @@ impl Following<'_, '_> {
                 told = tell_cancel(world, &line, told);
             }
             let silent_at = line.last_sent() + silence;
+            let quiet_at = line.last_sent() + QUIET;
             let event = tokio::select! {
                 biased;
                 interruption = world.next() => match interruption? {
@@ -318,17 +332,25 @@ impl Following<'_, '_> {
                     }
                     return Ok(Connection::Lost(Loss::Silent));
                 }
+                () = sleep_until(quiet_at), if !life.is_open() && !quiet.is_told() => {
+                    if Instant::now() >= line.last_sent() + QUIET {
+                        quiet.tell();
+                    }
+                    continue;
+                }
                 event = line.receiver.next() => event,
             };
             match event {
                 Event::Out(data) => {
                     if !progress.opened {
                         keep_tail(&mut progress.greeting, &data);
+                        progress.heed_astray(life)?;
                     }
                     stdout.push(&data);
                 }
                 Event::Err(data) => {
                     keep_tail(&mut progress.stderr, &data);
+                    progress.heed_astray(life)?;
                     heed_left(&mut stderr, &data, script, &mut world.left);
                     continue;
                 }

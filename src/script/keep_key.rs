@@ -14,7 +14,7 @@ use crate::ssh::session::Session;
 const REMOTE: &str = include_str!("keep_key.sh");
 
 /// A connection on which this takes longer is lost.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// What is kept of its outputs for a message.
 const KEPT: usize = 1024;
 

@@ -15,6 +15,7 @@ mod left;
 mod line;
 pub mod notice;
 mod output;
+pub(crate) mod quiet;
 mod reach;
 pub mod welcome;
 mod world;
@@ -28,6 +29,16 @@ pub const REMOTE: &str = include_str!("remote.sh");
 
 /// Dropbear 2022.83 ends the connection on a longer command than about 9,000 bytes; this leaves room.
 pub const COMMAND_LIMIT: usize = 8_000;
+
+/// The first line on a command's standard input, for whoever reads it: the command's own shell takes it and goes on. A shell that
+/// a start-up file of the login has started in its place would run all that comes, the job's script included; of this line it
+/// says so, and ends.
+const FIRST_LINE: &str = "echo gad-astray >&2; exit 97 #gad\n";
+/// Takes the first line, and ends where it is gone: a start-up file has read it, and the rest would be cut.
+const TAKE_FIRST_LINE: &str =
+    "read -r g; case $g in *'#gad') ;; *) echo gad-astray >&2; exit 97 ;; esac; ";
+/// What is said then, on a line of its own.
+const ASTRAY: &str = "gad-astray";
 
 /// What one connection asks of the far side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +98,7 @@ impl Nonce {
         // The text reaches the supervisor too, which starts another shell with it: hence a parameter. It also spares
         // quoting it once more for the container's shell.
         format!(
-            "set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
+            "{TAKE_FIRST_LINE}set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
             self.spool
         )
         .into_bytes()

@@ -10,7 +10,7 @@ use memchr::memmem;
 use tokio::time::timeout;
 
 use super::environment::{self, ContainerEnvironment, Missing};
-use super::{Nonce, failures, quote, stripped};
+use super::{FIRST_LINE, Nonce, TAKE_FIRST_LINE, failures, quiet, quote, stripped};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::ssh::session::{Event, Session};
 
@@ -104,22 +104,30 @@ pub async fn welcome(session: &Session, deadline: Duration) -> Result<Welcome> {
     match timeout(TIME_LIMIT, exchange(session, &nonce, deadline)).await {
         Ok(Ok(Some(welcome))) => Ok(welcome),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(None)) | Err(_) => Err(lost()),
+        Ok(Ok(None)) => Err(lost()),
+        Err(_) => Err(quiet::error(TIME_LIMIT)),
     }
 }
 
 async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Result<Option<Welcome>> {
-    // Nothing is sent on it, but dropping it may tell the far side so too early.
-    let Some((_sender, mut receiver)) = session.exec(command(nonce, deadline)).await else {
+    // No more is sent on it, but dropping it may tell the far side so too early.
+    let Some((sender, mut receiver)) = session.exec(command(nonce, deadline)).await else {
         return Ok(None);
     };
+    if !sender.send(FIRST_LINE.into()).await {
+        return Ok(None);
+    }
     let (mut out, mut err) = (Vec::new(), Vec::new());
     loop {
         match receiver.next().await {
             Event::Lost => return Ok(None),
             Event::Err(data) => {
                 err.extend_from_slice(&data);
-                err.truncate(SAID_LIMIT);
+                let excess = err.len().saturating_sub(SAID_LIMIT);
+                err.drain(..excess);
+                if failures::is_astray(&err, &[]) {
+                    return Err(failures::astray());
+                }
             }
             Event::Out(data) => {
                 out.extend_from_slice(&data);
@@ -127,6 +135,9 @@ async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Resul
                     return said.understand().map(Some).ok_or_else(|| {
                         unusable("it answers otherwise than it was asked", &[], &[])
                     });
+                }
+                if failures::is_astray(&[], &out[out.len().saturating_sub(SAID_LIMIT)..]) {
+                    return Err(failures::astray());
                 }
                 if out.len() > NOISE_LIMIT + environment::LIMIT + 4096 {
                     return Err(unusable("its login shell prints without end", &err, &[]));
@@ -148,14 +159,15 @@ fn unusable(what: &str, stderr: &[u8], stdout: &[u8]) -> Error {
         format!("the machine cannot run the driver's first command: {what}"),
     )
     .hint(
-        "The image needs a POSIX login shell, and what else docs/protocol.md names, on the PATH of a login.",
+        "The image needs a POSIX login shell, and what else docs/protocol.md names, on the PATH of a login; while /etc/nologin is \
+         there, OpenSSH runs commands of root alone.",
     )
 }
 
 fn command(nonce: &Nonce, deadline: Duration) -> Vec<u8> {
     let (half, other) = nonce.as_str().split_at(nonce.as_str().len() / 2);
     format!(
-        "set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
+        "{TAKE_FIRST_LINE}set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
         quote(&stripped(REMOTE)),
         quote(&stripped(WATCHDOG)),
         deadline.as_secs(),

@@ -227,6 +227,7 @@ impl Preparation<'_> {
                 key: self.key,
                 deadline: &deadline,
                 admission: coming.admission(),
+                ui,
             };
             let mut connecting = pin!(login.run(&mut machine.endpoints));
             loop {
