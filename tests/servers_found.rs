@@ -3,4 +3,5 @@
 
 mod host_keys;
 mod logins;
+mod shells;
 mod start_up;

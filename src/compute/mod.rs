@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod ladder;
 mod launching;
 pub mod local;
+mod login_shell;
 pub mod plan;
 mod watch;
 
