@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::ASTRAY;
 use super::follow::Ended;
 use super::frames::Malformed;
 use super::quiet::START_UP_FILES;
@@ -14,15 +13,10 @@ use crate::error::{Error, Kind, one_line};
 const MORE_MEMORY: &str = "Give the job more memory (on Fargate: cpu and memory of the task definition), or have it \
                            do less at once.";
 
-/// Returns whether a login's start-up has taken what was sent to the far side, by what was said before that spoke.
-pub(super) fn is_astray(stderr: &[u8], stdout: &[u8]) -> bool {
-    let is_word = |line: &[u8]| line.trim_ascii() == ASTRAY.as_bytes();
-    let mut outputs = [stderr, stdout].into_iter();
-    outputs.any(|output| output.split(|byte| *byte == b'\n').any(is_word))
-}
-
-pub(super) fn astray() -> Error {
-    let what = "a start-up file of the login starts another shell, or reads what is sent to the job's command, which never began";
+/// A login's start-up took what was sent to a command of the driver's.
+pub(crate) fn astray() -> Error {
+    let what = "a start-up file of the login, or a ForceCommand, starts another shell or reads what is sent to the job's command, which never \
+                began";
     Error::new(Kind::Protocol, what).hint(START_UP_FILES)
 }
 
@@ -132,25 +126,4 @@ pub(super) fn malformed(error: Malformed) -> Error {
 pub(super) fn said(stderr: &[u8], stdout: &[u8]) -> Option<String> {
     let lines = [stderr, stdout].map(|bytes| one_line(&String::from_utf8_lossy(bytes)));
     lines.into_iter().find(|line| !line.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_line_itself_tells_that_a_start_up_file_took_what_was_sent() {
-        for output in ["gad-astray\n", "Welcome\ngad-astray\r\n", "gad-astray"] {
-            assert!(is_astray(output.as_bytes(), b"") && is_astray(b"", output.as_bytes()));
-        }
-        // As a shell shows it that echoes what it runs.
-        for output in [
-            "",
-            "+ echo gad-astray",
-            super::super::TAKE_FIRST_LINE,
-            super::super::FIRST_LINE,
-        ] {
-            assert!(!is_astray(output.as_bytes(), output.as_bytes()), "{output}");
-        }
-    }
 }

@@ -31,6 +31,7 @@ use crate::error::{Error, Kind};
 use crate::process::Process;
 use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect_below;
+use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Event, Session};
 use crate::state::Job;
@@ -131,7 +132,7 @@ impl Progress {
 
     /// Heeds that something else than the far side was given what is its own. It would wait for that in vain.
     fn heed_astray(&self, life: &Life) -> Result<()> {
-        match !life.is_open() && failures::is_astray(&self.stderr, &self.greeting) {
+        match !life.is_open() && is_astray(&self.stderr, &self.greeting) {
             true => Err(failures::astray().into()),
             false => Ok(()),
         }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::{failures, quote, stripped};
 use crate::error::{Error, Kind, Result};
+use crate::ssh::first_line::is_astray;
 use crate::ssh::session::Session;
 
 const REMOTE: &str = include_str!("keep_key.sh");
@@ -28,6 +29,9 @@ pub async fn keep(session: &Session, public_line: &str) -> Result<bool> {
     };
     if said.code == Some(0) {
         return Ok(true);
+    }
+    if is_astray(&said.err, &said.out) {
+        return Err(failures::astray());
     }
     let why = failures::said(&said.err, &said.out).unwrap_or_else(|| match said.code {
         Some(code) => format!("exit code {code}"),

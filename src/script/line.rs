@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::FIRST_LINE;
+use crate::ssh::first_line::LINE;
 use crate::ssh::session::{Receiver, Sender, Session};
 
 /// How much of a script is sent at once.
@@ -122,7 +122,7 @@ async fn send(
     mut orders: watch::Receiver<Orders>,
     moved: watch::Sender<Instant>,
 ) {
-    if !sender.send(Bytes::from_static(FIRST_LINE.as_bytes())).await {
+    if !sender.send(Bytes::from_static(LINE.as_bytes())).await {
         return;
     }
     let mut script = script.unwrap_or_default();

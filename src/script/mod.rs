@@ -5,7 +5,7 @@
 //! the container's own [`environment`] and sets the watchdog.
 
 pub mod environment;
-mod failures;
+pub(crate) mod failures;
 pub mod follow;
 mod forget;
 pub mod frames;
@@ -23,22 +23,13 @@ mod world;
 pub use world::Stopped;
 
 use crate::error::{Error, Kind, Result};
+use crate::ssh::first_line::TAKE;
 
 /// The far side, as written.
 pub const REMOTE: &str = include_str!("remote.sh");
 
 /// Dropbear 2022.83 ends the connection on a longer command than about 9,000 bytes; this leaves room.
 pub const COMMAND_LIMIT: usize = 8_000;
-
-/// The first line on a command's standard input, for whoever reads it: the command's own shell takes it and goes on. A shell that
-/// a start-up file of the login has started in its place would run all that comes, the job's script included; of this line it
-/// says so, and ends.
-const FIRST_LINE: &str = "echo gad-astray >&2; exit 97 #gad\n";
-/// Takes the first line, and ends where it is gone: a start-up file has read it, and the rest would be cut.
-const TAKE_FIRST_LINE: &str =
-    "read -r g; case $g in *'#gad') ;; *) echo gad-astray >&2; exit 97 ;; esac; ";
-/// What is said then, on a line of its own.
-const ASTRAY: &str = "gad-astray";
 
 /// What one connection asks of the far side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +89,7 @@ impl Nonce {
         // The text reaches the supervisor too, which starts another shell with it: hence a parameter. It also spares
         // quoting it once more for the container's shell.
         format!(
-            "{TAKE_FIRST_LINE}set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
+            "{TAKE}set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
             self.spool
         )
         .into_bytes()

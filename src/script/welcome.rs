@@ -10,8 +10,9 @@ use memchr::memmem;
 use tokio::time::timeout;
 
 use super::environment::{self, ContainerEnvironment, Missing};
-use super::{FIRST_LINE, Nonce, TAKE_FIRST_LINE, failures, quiet, quote, stripped};
+use super::{Nonce, failures, quiet, quote, stripped};
 use crate::error::{Error, Kind, Result, one_line};
+use crate::ssh::first_line::{LINE, TAKE, is_astray};
 use crate::ssh::session::{Event, Session};
 
 const REMOTE: &str = include_str!("welcome.sh");
@@ -114,7 +115,7 @@ async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Resul
     let Some((sender, mut receiver)) = session.exec(command(nonce, deadline)).await else {
         return Ok(None);
     };
-    if !sender.send(FIRST_LINE.into()).await {
+    if !sender.send(LINE.into()).await {
         return Ok(None);
     }
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -125,7 +126,7 @@ async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Resul
                 err.extend_from_slice(&data);
                 let excess = err.len().saturating_sub(SAID_LIMIT);
                 err.drain(..excess);
-                if failures::is_astray(&err, &[]) {
+                if is_astray(&err, &[]) {
                     return Err(failures::astray());
                 }
             }
@@ -136,7 +137,7 @@ async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Resul
                         unusable("it answers otherwise than it was asked", &[], &[])
                     });
                 }
-                if failures::is_astray(&[], &out[out.len().saturating_sub(SAID_LIMIT)..]) {
+                if is_astray(&[], &out[out.len().saturating_sub(SAID_LIMIT)..]) {
                     return Err(failures::astray());
                 }
                 if out.len() > NOISE_LIMIT + environment::LIMIT + 4096 {
@@ -167,7 +168,7 @@ fn unusable(what: &str, stderr: &[u8], stdout: &[u8]) -> Error {
 fn command(nonce: &Nonce, deadline: Duration) -> Vec<u8> {
     let (half, other) = nonce.as_str().split_at(nonce.as_str().len() / 2);
     format!(
-        "{TAKE_FIRST_LINE}set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
+        "{TAKE}set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
         quote(&stripped(REMOTE)),
         quote(&stripped(WATCHDOG)),
         deadline.as_secs(),

@@ -7,6 +7,7 @@ pub mod ceiling;
 mod client;
 pub mod connect;
 mod failure;
+pub mod first_line;
 mod greeting;
 pub mod keys;
 mod login;

@@ -14,9 +14,11 @@ use crate::error::{Error, Kind, one_line};
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::environment::{self, ContainerEnvironment};
+use crate::script::failures;
 use crate::script::quiet::{self, Quiet};
 use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect_below;
+use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Said, Session};
 use crate::ui::Ui;
@@ -159,6 +161,7 @@ impl Far<'_> {
         let mut quiet = Quiet::new(self.set_up.ui, &self.set_up.endpoint.user);
         let first = quiet.watch(self.say(""));
         match timeout(LOGIN_TIME, first).await {
+            Ok(Ok(said)) if is_astray(&said.err, &said.out) => Err(retryable(failures::astray())),
             Ok(done) => done.map(drop),
             Err(_) => Err(retryable(quiet::error(LOGIN_TIME))),
         }

@@ -214,7 +214,7 @@ fn a_server_in_fips_mode_that_takes_no_ed25519_keys_is_named_as_such() {
 
 /// The crates that one of this workspace's links.
 fn linked(package: &str) -> Vec<String> {
-    let done = Command::new(std::env::var_os("CARGO").unwrap())
+    let done = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["tree", "--locked", "--offline", "--edges", "normal"])
         .args(["--prefix", "none", "--format", "{p}", "--package", package])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

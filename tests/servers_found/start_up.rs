@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::PLACE;
 use crate::connecting::assert_system_failure;
 use crate::lab::PATIENCE;
@@ -18,8 +20,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// What is named, of each kind.
 const FILES: &str = "(~/.bashrc, ~/.profile, ~/.zshenv, ~/.ssh/rc, their like in /etc and /etc/profile.d: what its shell reads)";
 /// What is said where the login's command never begins.
-const ASTRAY: &str =
-    "a start-up file of the login starts another shell, or reads what is sent to the job's command";
+const ASTRAY: &str = "a start-up file of the login, or a ForceCommand, starts another shell or reads what is sent to the job's command, \
+                      which never began";
 
 fn machine(start_up: &str) -> ServerBuilder {
     ServerBuilder::new(Kind::OpenSsh, Login::Bash).start_up(start_up)
@@ -72,6 +74,28 @@ fn prepare_names_a_start_up_file_that_starts_another_shell() {
         let output = output.assert_contains(FILES);
         assert_system_failure(&runner, output, ASTRAY);
         ends(&runner);
+    }
+}
+
+#[test]
+fn an_instance_that_keeps_a_key_or_has_containers_names_such_a_file_too() {
+    let job = |machine| Place::Instance.job().machine(machine);
+    let image = json!({ "name": "localhost/lab/app:1", "pull_policy": "never" });
+    // What it starts takes all of the text at once, or one line of it.
+    for start_up in ["sh", "read -r answer"] {
+        eprintln!("{start_up}");
+        let keeps = job(machine(start_up).instance_connect()).ec2_line("instance_connect = true");
+        let contains = job(machine(start_up))
+            .ec2_line("container = true")
+            .config_tables("[limits]\nimages = [\"localhost/lab/*\"]\n")
+            .payload_field("image", image.clone());
+        for job in [keeps, contains] {
+            let runner = job.build();
+            runner.config().assert_success();
+            let output = runner.prepare().assert_contains(FILES);
+            assert_system_failure(&runner, output, ASTRAY);
+            ends(&runner);
+        }
     }
 }
 
