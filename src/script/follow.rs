@@ -308,7 +308,7 @@ impl Following<'_, '_> {
             return Ok(Connection::Lost(Loss::NoCommand));
         };
         progress.sent = true;
-        let mut told = 0;
+        let (mut told, mut looked) = (0, false);
         let mut stdout = Scanner::new(script.nonce.as_str());
         let mut stderr = Scanner::new(script.nonce.as_str());
         loop {
@@ -333,9 +333,13 @@ impl Following<'_, '_> {
                     }
                     return Ok(Connection::Lost(Loss::Silent));
                 }
-                () = sleep_until(quiet_at), if !life.is_open() && !quiet.is_told() => {
+                () = sleep_until(quiet_at), if !life.is_open() && !looked && !quiet.is_told() => {
                     if Instant::now() >= line.last_sent() + QUIET {
-                        quiet.tell();
+                        looked = true;
+                        // Else it is the connection, which is noticed elsewhere and soon.
+                        if started(world, progress, line.session.answers()).await? {
+                            quiet.tell();
+                        }
                     }
                     continue;
                 }

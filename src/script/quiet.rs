@@ -4,9 +4,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::error::{Error, Kind};
+use crate::ssh::session::Session;
 use crate::ui::Ui;
 
 /// How long a login may say nothing before the job log is told: somebody waits for a job that has not begun.
@@ -46,13 +47,22 @@ impl<'a> Quiet<'a> {
         self.told
     }
 
-    /// Waits for a login's first command, and says so where that takes long.
-    pub(crate) async fn watch<T>(&mut self, command: impl Future<Output = T>) -> T {
+    /// Waits for the first command on a session, and says so where that takes long although the server is there.
+    pub(crate) async fn watch<T>(
+        &mut self,
+        session: &Session,
+        command: impl Future<Output = T>,
+    ) -> T {
         let mut command = pin!(command);
-        if let Ok(done) = timeout(QUIET, &mut command).await {
-            return done;
+        let looked = async {
+            sleep(QUIET).await;
+            session.answers().await
+        };
+        tokio::select! {
+            biased;
+            done = &mut command => return done,
+            true = looked => self.tell(),
         }
-        self.tell();
         command.await
     }
 }

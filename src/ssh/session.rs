@@ -14,6 +14,9 @@ use super::first_line;
 /// How long a server may take to let a command begin that it was logged in to for; then the connection counts as lost.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a server may take to answer whether it is there: a round trip, on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A logged-in connection. Dropping it ends the connection; [`Session::hang_up`] says goodbye first.
 pub struct Session {
     handle: Handle<Client>,
@@ -132,6 +135,12 @@ impl Session {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Tells whether the server itself answers, whatever its command does.
+    pub async fn answers(&self) -> bool {
+        let answer = timeout(ANSWER_TIMEOUT, self.handle.send_ping()).await;
+        matches!(answer, Ok(Ok(())))
     }
 
     /// Ends the connection.

@@ -159,10 +159,11 @@ impl Far<'_> {
     /// Waits until the login comes to a command at all.
     async fn login(&mut self) -> Result<()> {
         let mut quiet = Quiet::new(self.set_up.ui, &self.set_up.endpoint.user);
-        let first = quiet.watch(self.say(""));
+        let first = quiet.watch(&self.session, self.session.run("", KEPT));
         match timeout(LOGIN_TIME, first).await {
-            Ok(Ok(said)) if is_astray(&said.err, &said.out) => Err(retryable(failures::astray())),
-            Ok(done) => done.map(drop),
+            Ok(Some(said)) if is_astray(&said.err, &said.out) => Err(retryable(failures::astray())),
+            // Where the connection was lost, the next command makes another.
+            Ok(_) => Ok(()),
             Err(_) => Err(retryable(quiet::error(LOGIN_TIME))),
         }
     }

@@ -76,7 +76,7 @@ impl FirstLogin<'_> {
             }
             let began = Instant::now();
             let line = self.key.public_line()?;
-            if quiet.watch(keep(&session, &line)).await? {
+            if quiet.watch(&session, keep(&session, &line)).await? {
                 return Ok(session);
             }
             silent = began.elapsed() >= keep_key::TIME_LIMIT;

@@ -57,7 +57,10 @@ impl FirstCommand<'_> {
         let ceiling = Ceiling::beside(0);
         let mut attempt = 1;
         loop {
-            match quiet.watch(welcome(&session, self.lifetime)).await {
+            match quiet
+                .watch(&session, welcome(&session, self.lifetime))
+                .await
+            {
                 Ok(welcome) => {
                     session.hang_up().await;
                     return Ok(self.heed(welcome));
