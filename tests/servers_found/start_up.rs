@@ -139,16 +139,15 @@ fn a_login_that_waits_is_told_in_time_in_prepare_and_in_run() {
                 ends(&runner);
             });
         }
-        if long() {
-            scope.spawn(|| {
-                // Slow, and honest.
-                let runner = PLACE.job().machine(machine("sleep 25")).build();
-                runner.start();
-                let run = runner.spawn_run("build_script", "echo here");
-                told(&run);
-                run.wait(SOON).assert_success().assert_stdout("here\n");
-                ends(&runner);
-            });
-        }
+        scope.spawn(|| {
+            // Slow, and honest.
+            let runner = PLACE.job().machine(machine("sleep 25")).build();
+            runner.start();
+            let run = runner.spawn_run("build_script", "echo here");
+            told(&run);
+            let output = run.wait(SOON).assert_success();
+            assert_eq!(output.stdout_text(), "here\n", "{output}");
+            ends(&runner);
+        });
     });
 }
