@@ -1,26 +1,29 @@
 //! From a parsed command line to an exit code: logging, dispatch, outcome.
 
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use tokio::runtime::Runtime;
 
-use crate::cli::{Cli, Command, Overrides, Stage};
+use crate::cli::{self, Cli, Command, Internal, Overrides, People, Shown, Stage};
 use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::hash;
 use crate::logging;
-use crate::ops::{check, manual, reap, try_job};
-use crate::runner::exit::{ExitCodes, Outcome};
+use crate::ops::{self, check, manual, reap, try_job};
+use crate::runner::exit::{ExitCodes, Outcome, SYSTEM_FAILURE};
 use crate::runner::{Call, Environment, profile};
 use crate::stage::{self, Context};
 use crate::ui::Ui;
 
 /// What commands for people end with where they fail; clap's own is 2.
-const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
+/// What a command line that cannot be read ends with, but for the Runner's own code where that is called by a Runner.
+pub(crate) const USAGE: u8 = SYSTEM_FAILURE;
 
 /// Runs a command and returns the code to end with.
 #[must_use]
@@ -29,25 +32,24 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
     let mut overrides = cli.overrides;
     let ui = Ui::for_people(env.no_color());
     let mut failure = FAILURE;
-    let done = match cli.command {
-        Command::Custom { stage } => return custom(config, overrides, env, &stage),
-        Command::Try(args) => {
+    let command = match cli.command {
+        Command::People(command) => command,
+        Command::Internal(command) => return internal(command, env, ui),
+    };
+    let done = match command {
+        People::Custom { stage } => return custom(config, overrides, env, &stage),
+        People::Try(args) => {
             failure = try_job::EXIT_SYSTEM;
-            let config = configured(config);
             // Its stages have another working directory.
             let file = overrides.log_file.take();
             overrides.log_file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
-            try_job::run(&args, config.as_deref(), overrides.words(), env.no_color())
+            // Never one in the usual places: it may start machines, and whoever tries has not asked for any.
+            try_job::run(&args, config, overrides.words(), env.no_color())
         }
-        Command::Check(args) => check::run(&args, config, &overrides, ui),
-        Command::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
-        Command::Completions { shell } => {
-            manual::completions(&mut Cli::command(), shell).map(|()| 0)
-        }
-        Command::Man { name } => manual::page(Cli::command(), name.as_deref()).map(|()| 0),
-        Command::LocalMachine { directory, token } => keeper::run(&directory, &token).map(|()| 0),
-        Command::LocalGuard { directory, token } => keeper::guard(&directory, &token).map(|()| 0),
-        Command::LocalServer { keeper } => keeper::serve(keeper, env).map(|()| 0),
+        People::Check(args) => check::run(&args, config, &overrides, ui),
+        People::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
+        People::Completions { shell } => manual::completions(Shown::command(), shell).map(|()| 0),
+        People::Man { name } => manual::page(Shown::command(), name.as_deref()).map(|()| 0),
     };
     match done {
         Ok(code) => code.into(),
@@ -58,25 +60,57 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
     }
 }
 
+/// Is one of the processes that the program starts for itself.
+fn internal(command: Internal, env: &Environment, ui: Ui) -> ExitCode {
+    let done = match command {
+        Internal::LocalMachine { directory, token } => keeper::run(&directory, &token),
+        Internal::LocalGuard { directory, token } => keeper::guard(&directory, &token),
+        Internal::LocalServer { keeper } => keeper::serve(keeper, env),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.error(&error);
+            FAILURE.into()
+        }
+    }
+}
+
 /// Tells what is wrong with the command line (or the help that was asked for) and returns the code to end with: the
-/// Runner's own for a failure of the machinery, where it said one.
+/// Runner's own for a failure of the machinery, where it said one. A program that asked for JSON gets it.
 #[must_use]
-pub fn refuse(error: &clap::Error, env: &Environment) -> ExitCode {
+pub fn refuse(error: &clap::Error, words: &[OsString], env: &Environment) -> ExitCode {
     // Nobody reads it: no reason to fail in another way.
     error.print().ok();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
     }
-    match ExitCodes::read(env) {
+    let code = match ExitCodes::read(env) {
         Ok(codes) => codes.system(),
         Err((code, _)) => code,
+    };
+    if cli::asks_for_json(words) {
+        let error = usage(error);
+        let command = cli::command_name(words).and_then(OsStr::to_str);
+        let document = match command {
+            Some("check") => check::cannot(&error),
+            Some("reap") => reap::cannot(&error),
+            Some("try") => try_job::cannot(&error, code),
+            _ => serde_json::json!({ "error": ops::error_json(&error) }),
+        };
+        // What it says stands on standard error already.
+        ops::print(format!("{document:#}\n").as_bytes()).ok();
     }
-    .into()
+    code.into()
 }
 
-/// Returns the configuration that `try` uses: the one named, else one in the usual places, else none.
-fn configured(explicit: Option<&Path>) -> Option<PathBuf> {
-    explicit.map(Path::to_owned).or_else(config::find_default)
+/// Returns what is wrong with the command line as an error of this program: clap's own text without the usage.
+fn usage(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let what = text.split("\n\n").next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    Error::new(Kind::Contract, crate::error::one_line(what))
+        .hint("`gitlab-aws-driver COMMAND --help` says what the command takes.")
 }
 
 /// Whether this host's metadata may be asked for.

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use crate::config::settings::{Log, LogFormat, LogLevel, Settings};
@@ -24,17 +24,20 @@ use crate::ops::{check, reap, try_job};
     // As with the Go driver, the last of several counts.
     args_override_self = true
 )]
-pub struct Cli {
-    /// Configuration file [default: /etc/gitlab-runner/aws-driver.toml, then /etc/gitlab-runner/fargate.toml]
-    #[arg(long, value_name = "FILE", global = true)]
+pub struct Cli<C: Subcommand = Command> {
+    /// Configuration file [default: /etc/gitlab-runner/aws-driver.toml, then /etc/gitlab-runner/fargate.toml; `try` has none]
+    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// What stands above the file
     #[command(flatten)]
     pub overrides: Overrides,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
+
+/// The program as it is shown: without the commands by which it starts itself.
+pub type Shown = Cli<People>;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,16 +70,16 @@ pub struct Overrides {
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
     /// A file to append diagnostics to
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub log_file: Option<PathBuf>,
     /// The format of diagnostics: text, text-simple, json
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// The task definition of every job: family, family:revision or ARN
-    #[arg(long = "task-def", value_name = "NAME")]
+    #[arg(long = "task-def", value_name = "NAME", value_hint = ValueHint::Other)]
     pub task_definition: Option<String>,
     /// The Fargate platform version of every job
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_hint = ValueHint::Other)]
     pub platform_version: Option<String>,
 }
 
@@ -202,6 +205,41 @@ pub fn go_spellings(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     out
 }
 
+/// Parses words that have been through [`go_spellings`]. What is said of wrong ones names no internal command.
+///
+/// # Errors
+/// Where they make no sense, and where they ask for help.
+pub fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let name = command_name(words).and_then(OsStr::to_str);
+    if name.is_some_and(Internal::has_subcommand) {
+        return Cli::try_parse_from(words);
+    }
+    let shown = Shown::try_parse_from(words)?;
+    Ok(Cli {
+        config: shown.config,
+        overrides: shown.overrides,
+        command: Command::People(shown.command),
+    })
+}
+
+/// Whether words that cannot be parsed ask for JSON all the same.
+#[must_use]
+pub fn asks_for_json(words: &[OsString]) -> bool {
+    // What follows is a job's.
+    let own = words.iter().take_while(|word| *word != "--");
+    own.skip(1)
+        .any(|word| word == "--json" || word.as_bytes().starts_with(b"--json="))
+}
+
+/// Returns the command's name among words that may make no sense: the first that is no flag. Those before it have been through
+/// [`go_spellings`], so none of them has its value in the next word.
+#[must_use]
+pub fn command_name(words: &[OsString]) -> Option<&OsStr> {
+    let is_flag = |word: &&OsString| word.as_bytes().starts_with(b"-");
+    let found = words.iter().skip(1).find(|word| !is_flag(word));
+    found.map(OsString::as_os_str)
+}
+
 /// Takes `-name`, `--name`, `-name=value` or `--name=value` apart.
 fn flag(word: &OsStr) -> Option<(&[u8], Option<&[u8]>)> {
     let bytes = word.as_bytes();
@@ -222,9 +260,20 @@ fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The commands.
+/// All commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// One that somebody calls
+    #[command(flatten)]
+    People(People),
+    /// One that the program calls itself
+    #[command(flatten)]
+    Internal(Internal),
+}
+
+/// The commands for GitLab Runner and for people.
+#[derive(Debug, Subcommand)]
+pub enum People {
     /// The stages that GitLab Runner calls
     #[command(visible_alias = "c")]
     Custom {
@@ -249,6 +298,14 @@ pub enum Command {
         #[arg(value_name = "COMMAND")]
         name: Option<String>,
     },
+}
+
+/// The commands that have manual pages of their own.
+pub const PAGES: [&str; 6] = ["custom", "try", "check", "reap", "completions", "man"];
+
+/// The commands by which the program starts processes of its own. Nobody is shown them.
+#[derive(Debug, Subcommand)]
+pub enum Internal {
     /// The process that is a `local` machine; started by `prepare`
     #[command(hide = true)]
     LocalMachine {
@@ -286,8 +343,10 @@ pub enum Stage {
     #[command(visible_alias = "r")]
     Run {
         /// The script that GitLab Runner wrote
+        #[arg(value_hint = ValueHint::FilePath)]
         script: PathBuf,
         /// The sub-stage's name
+        #[arg(value_hint = ValueHint::Other)]
         name: String,
     },
     /// Ends the machine
@@ -296,166 +355,4 @@ pub enum Stage {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
-        let words = ["fargate"].iter().chain(words).map(OsString::from);
-        Cli::try_parse_from(go_spellings(words))
-    }
-
-    fn overrides(words: &[&str]) -> Overrides {
-        let all = [words, &["custom", "prepare"]].concat();
-        parse(&all).unwrap_or_else(|e| panic!("{e}")).overrides
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_go_drivers_aliases_are_taken() {
-        for (custom, stage) in [
-            ("custom", ["config", "prepare", "cleanup"]),
-            ("c", ["co", "p", "cl"]),
-        ] {
-            for stage in stage {
-                assert!(parse(&[custom, stage]).is_ok(), "{custom} {stage}");
-            }
-        }
-        for run in ["run", "r"] {
-            let cli = parse(&["--config", "f", "c", run, "/tmp/s", "build_script"]).unwrap();
-            let Command::Custom {
-                stage: Stage::Run { script, name },
-            } = cli.command
-            else {
-                panic!("{run}")
-            };
-            assert_eq!((script, name), ("/tmp/s".into(), "build_script".to_owned()));
-        }
-    }
-
-    #[test]
-    fn every_go_spelling_of_a_flag_means_the_same() {
-        for words in [
-            &["--task-def", "ci:1", "--log-level", "warn"][..],
-            &["-task-def", "ci:1", "-log-level", "warn"],
-            &["--task-def=ci:1", "--log-level=warn"],
-            &["-task-def=ci:1", "-log-level=WARN"],
-            &[
-                "--task-def",
-                "x",
-                "--task-def",
-                "ci:1",
-                "--log-level=warning",
-            ],
-            &[
-                "--task-def=ci:1",
-                "--log-file",
-                "",
-                "--log-level=warn",
-                "--platform-version=",
-            ],
-        ] {
-            let given = overrides(words);
-            assert_eq!(given.task_definition.as_deref(), Some("ci:1"), "{words:?}");
-            assert_eq!(given.log_level, Some(LogLevel::Warn), "{words:?}");
-            assert_eq!((given.log_file, given.platform_version), (None, None));
-        }
-        for (word, debug) in [
-            ("--debug", true),
-            ("-debug", true),
-            ("-debug=true", true),
-            ("--debug=T", true),
-            ("--debug=0", false),
-            ("--debug=", false),
-        ] {
-            assert_eq!(overrides(&[word]).debug, debug, "{word}");
-        }
-        // As in Go, whatever follows is the value.
-        let odd = overrides(&["--task-def", "-debug", "-config", "--x"]);
-        assert_eq!(odd.task_definition.as_deref(), Some("-debug"));
-        assert!(!odd.debug);
-    }
-
-    #[test]
-    fn flags_after_the_command_and_unknown_ones_are_refused() {
-        for words in [
-            &["--config"][..],
-            &["--config=", "custom", "prepare"],
-            &["--log-level", "loud", "custom", "prepare"],
-            &["--log-format=xml", "custom", "prepare"],
-            &["--debug=maybe", "custom", "prepare"],
-            &["--no-such", "custom", "prepare"],
-            &["-x", "custom", "prepare"],
-            &["custom", "prepare", "--task-def", "x"],
-            &["custom", "-debug", "prepare"],
-            &[],
-        ] {
-            assert!(parse(words).is_err(), "{words:?}");
-        }
-    }
-
-    #[test]
-    fn what_follows_the_first_word_stays_as_it_is() {
-        let words = [
-            "x",
-            "-debug",
-            "try",
-            "-log-level",
-            "",
-            "--",
-            "-v",
-            "=",
-            "-",
-            "--=",
-        ];
-        let got = go_spellings(words.map(OsString::from));
-        assert_eq!(got[1], "--debug");
-        assert_eq!(got[2..], words[2..]);
-        for help in ["-h", "-help", "--help", "-v", "-version", "--version"] {
-            let error = parse(&[help]).err().unwrap();
-            assert!(!error.use_stderr(), "{help}");
-        }
-        assert_eq!(go_spellings([]), Vec::<OsString>::new());
-        assert_eq!(
-            go_spellings(["x", "--task-def"].map(OsString::from)).len(),
-            2
-        );
-    }
-
-    #[test]
-    fn flags_stand_above_the_file_and_can_be_passed_on() {
-        let given = overrides(&[
-            "--debug",
-            "--log-level",
-            "error",
-            "--log-file",
-            "/f",
-            "--log-format",
-            "json",
-            "--task-def",
-            "a:1",
-            "--platform-version",
-            "1.4.0",
-        ]);
-        let mut settings = crate::config::parse("", "f".as_ref()).unwrap().settings;
-        given.apply(&mut settings);
-        assert_eq!(settings.log.level, LogLevel::Debug);
-        assert_eq!(settings.log.format, LogFormat::Json);
-        assert_eq!(settings.log.file.as_deref(), Some("/f".as_ref()));
-        let fargate = settings.fargate.as_ref().unwrap();
-        assert_eq!(fargate.task_definition.as_deref(), Some("a:1"));
-        assert_eq!(fargate.platform_version.as_deref(), Some("1.4.0"));
-        let words = given.words();
-        let words: Vec<&str> = words.iter().map(|w| w.to_str().unwrap()).collect();
-        assert_eq!(overrides(&words), given);
-
-        let mut same = settings.clone();
-        Overrides::default().apply(&mut same);
-        assert_eq!(same, settings);
-        assert!(Overrides::default().words().is_empty());
-    }
-}
+mod tests;

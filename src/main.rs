@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use gitlab_aws_driver::cli::{self, Cli};
-use gitlab_aws_driver::{app, runner::Environment};
+use gitlab_aws_driver::{app, cli, runner::Environment};
 
 fn main() -> ExitCode {
     #[expect(
@@ -12,8 +10,9 @@ fn main() -> ExitCode {
         reason = "the one place where the environment is read"
     )]
     let env = Environment::from_pairs(std::env::vars_os());
-    match Cli::try_parse_from(cli::go_spellings(std::env::args_os())) {
+    let words = cli::go_spellings(std::env::args_os());
+    match cli::parse(&words) {
         Ok(cli) => app::run(cli, &env),
-        Err(error) => app::refuse(&error, &env),
+        Err(error) => app::refuse(&error, &words, &env),
     }
 }

@@ -26,7 +26,7 @@ fn check(file: &Path, args: &[&str]) -> Output {
     .wait(PATIENCE)
 }
 
-fn check_text(text: &str, args: &[&str]) -> Output {
+pub(crate) fn check_text(text: &str, args: &[&str]) -> Output {
     let directory = lab::temp_dir();
     let file = directory.path().join("driver.toml");
     std::fs::write(&file, text).unwrap();

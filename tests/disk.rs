@@ -61,7 +61,11 @@ fn no_room_for_the_script() {
         let marker = runner.root().join("ran");
         let mut script = format!("touch {}\n", marker.display());
         script += &"# a long comment, as variables make a script long\n".repeat(40_000);
-        assert_full(&runner, runner.run("build_script", script));
+        let output = assert_full(&runner, runner.run("build_script", script));
+        for place in ["/var/tmp", "/tmp", runner.server().home().to_str().unwrap()] {
+            let named = format!("{place}: ");
+            assert!(output.stderr_text().contains(&named), "{output}");
+        }
         assert!(!marker.exists(), "a part of a script was run");
         // A shorter one fits, and is alone: its directory, its text and, on a container, its environment bear one name.
         runner
@@ -141,6 +145,66 @@ fn output_that_comes_faster_than_it_is_fetched() {
             .run("after_script", "echo after")
             .assert_code(0)
             .assert_contains("after\n");
+    }
+}
+
+/// Returns a job whose `/var/tmp` is such a disk, on which that is done; the others are the host's.
+fn job_with_var_tmp(login: Login, disk: &str, act: &str) -> RunnerBuilder {
+    let mount = format!("mount -t tmpfs -o mode=1777,{disk} lab /var/tmp; {act}");
+    let machine = ServerBuilder::new(Kind::OpenSsh, login).first(&mount);
+    let machine = match login {
+        Login::Busybox => machine.busybox_only(),
+        Login::Bash | Login::Dash => machine,
+    };
+    PLACE.job().machine(machine).exit_codes("70", "71")
+}
+
+/// Returns the command that leaves so many KiB of `/var/tmp`.
+fn leave(kibibytes: u32) -> String {
+    format!(
+        "head -c {kibibytes}k /dev/zero >/var/tmp/left; head -c 100m /dev/zero >/var/tmp/fill 2>/dev/null || rm /var/tmp/left"
+    )
+}
+
+#[test]
+fn a_script_goes_where_there_is_room_for_it() {
+    let logins = [Login::Bash, Login::Dash, Login::Busybox];
+    let mut disks = Vec::new();
+    for login in logins {
+        for free in if long() { 0..40 } else { 0..3 } {
+            disks.push((login, "size=1m".to_owned(), leave(4 * free)));
+        }
+        for free in [64, 128, 192, 256] {
+            disks.push((login, "size=1m".to_owned(), leave(free)));
+        }
+        // One is the directory's own.
+        for inodes in if long() { 2..30 } else { 2..5 } {
+            disks.push((login, format!("nr_inodes={inodes}"), ":".to_owned()));
+        }
+        for inodes in [10, 14, 15, 16, 17, 30] {
+            disks.push((login, format!("nr_inodes={inodes}"), ":".to_owned()));
+        }
+    }
+    let disks = PLACE.some(disks, 1);
+    for some in disks.chunks(16) {
+        std::thread::scope(|scope| {
+            for (login, disk, act) in some {
+                scope.spawn(move || {
+                    let runner = job_with_var_tmp(*login, disk, act).build();
+                    runner.start();
+                    // As much as the room that is made sure of.
+                    let script = "echo $0; head -c 60000 /dev/zero | tr '\\0' x; exit 5";
+                    let output = runner.run("build_script", script).assert_code(70);
+                    let text = output.stdout_text();
+                    let (path, rest) = text.split_once('\n').unwrap();
+                    eprintln!("{login:?} {disk} {act}: {path}");
+                    assert_eq!(rest.len(), 60_000, "{login:?} {disk} {act}: {output}");
+                    assert_eq!(output.stderr_text(), "", "{login:?} {disk} {act}");
+                    runner.cleanup().assert_success();
+                    runner.assert_nothing_left();
+                });
+            }
+        });
     }
 }
 

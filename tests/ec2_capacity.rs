@@ -207,14 +207,14 @@ fn an_instance_that_stays_pending_is_ended_and_the_next_rung_tried() {
 fn an_instance_that_stays_pending_on_the_only_rung_fails_the_job_after_its_wait() {
     let runner = Runner::builder()
         .on_ec2()
-        .config_line("rung_wait = \"2s\"\ncapacity_wait = \"1s\"")
+        .config_line("rung_wait = \"1s\"\ncapacity_wait = \"1s\"")
         .build();
     let account = runner.account();
     account.instance_fate(&InstanceFate::never_comes_up());
     runner.config().assert_success();
     let output = assert_failure(
         runner.prepare(),
-        "on any rung within 1s: ec2-spot: the instance still waited to be started (pending) after 2s",
+        "on any rung within 1s: ec2-spot: the instance still waited to be started (pending) after 1s",
         "capacity_wait",
     );
     assert!(output.duration.as_secs() < 20, "{output}");

@@ -86,7 +86,7 @@ fn a_template_goes_with_the_launch_that_is_refused_for_good() {
         // By a second template EC2 is asked what the parameter holds.
         (
             &["image_id = \"/ci/none\"", "volume_size = \"20GiB\""][..],
-            "ParameterNotFound",
+            "SsmInvalidParameter: The following aliases are invalid",
         ),
     ] {
         let runner = bastion.job(lines);

@@ -196,8 +196,7 @@ fn scripts_find_the_environment(builder: RunnerBuilder, setsid: bool) {
     let runner = builder.build();
     runner.start();
     if !setsid {
-        let busybox = runner.server().home().parent().unwrap().join("busybox");
-        std::fs::remove_file(busybox.join("setsid")).unwrap();
+        runner.server().remove_applet("setsid");
     }
     let script = "cat /proc/self/environ";
     let before = parsed(&runner.run("build_script", script).assert_success().stdout);

@@ -516,7 +516,7 @@ fn splice(client: TcpStream, server: TcpStream) {
     drop(to_client.shutdown(std::net::Shutdown::Both));
 }
 
-fn behind_pages(count: usize, status: &'static str) -> Runner {
+pub(crate) fn behind_pages(count: usize, status: &'static str) -> Runner {
     let account = Arc::new(Account::new());
     let [(_, endpoint), ..] = account.environment();
     let behind = endpoint.trim_start_matches("http://").parse().unwrap();
@@ -529,7 +529,7 @@ fn behind_pages(count: usize, status: &'static str) -> Runner {
 
 #[test]
 fn a_proxys_page_in_place_of_an_answer_is_waited_out() {
-    for status in ["502 Bad Gateway", "200 OK", "403 Forbidden"] {
+    for status in ["502 Bad Gateway", "200 OK", "429 Too Many Requests"] {
         let runner = behind_pages(5, status);
         runner.config().assert_success();
         let output = runner.prepare().assert_success();

@@ -11,13 +11,16 @@
     reason = "a test that cannot go on panics, tells people what it skipped, and is no async code"
 )]
 
+mod aws_words;
 mod bad_input;
 mod bad_state;
 mod begin;
 mod believed;
+mod calls;
 mod cancels;
 mod cancels_of_config;
 mod check_command;
+mod completions;
 mod connecting;
 mod containers;
 mod contract;
@@ -56,16 +59,20 @@ mod lab_ec2;
 mod lab_itself;
 mod lab_proxy;
 mod limits;
+mod manual;
 mod on_ec2;
 mod on_fargate;
 mod output;
 mod packages;
+mod process_limit;
 mod profiles;
+mod programs;
 mod pruning;
 mod reap;
 mod reap_lost;
 mod recorded;
 mod scripts;
+mod servers_found;
 mod sharing;
 mod state_0_1_0;
 mod stops;

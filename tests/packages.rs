@@ -209,6 +209,15 @@ fn removing_gives_the_go_driver_back_and_keeps_the_state() {
     }
 }
 
+/// Ends the watch, also where what is watched fails: the scope would wait for its thread for ever.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn at_every_moment_there_is_a_driver_to_be_started() {
     for family in BOTH {
@@ -230,10 +239,11 @@ fn at_every_moment_there_is_a_driver_to_be_started() {
                 }
                 Ok(looks)
             });
+            let end = End(&over);
             root.install(1);
             root.install(2);
             root.remove();
-            over.store(true, Ordering::SeqCst);
+            drop(end);
             watcher.join().unwrap()
         });
         assert!(

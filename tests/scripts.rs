@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use serde_json::json;
 
 use super::PLACE;
 use super::output::machines;
@@ -414,8 +415,7 @@ fn sessions_are_alike(
     runner.start();
     let server = runner.server();
     if !setsid {
-        let busybox = server.home().parent().unwrap().join("busybox");
-        std::fs::remove_file(busybox.join("setsid")).unwrap();
+        server.remove_applet("setsid");
     }
     let client = Client::new(runner.root());
     let keys = server.home().join(".ssh/authorized_keys");
@@ -497,4 +497,33 @@ fn a_script_finds_the_session_that_dropbear_gives() {
     for login in [Login::Bash, Login::Dash, Login::Busybox] {
         sessions_are_alike(Kind::Dropbear, login, |m| m, true);
     }
+}
+
+/// GitLab Runner's own tests hand over jobs without a number, a name or anybody who started them.
+#[test]
+fn a_job_with_the_number_0_is_a_job() {
+    if PLACE == Place::Instance {
+        eprintln!("skipped: the lab tells instances apart by their jobs' numbers");
+        return;
+    }
+    let runner = PLACE
+        .job()
+        .payload_field("id", json!(0))
+        .payload_field("token", json!(""))
+        .payload_field(
+            "job_info",
+            json!({ "name": "", "stage": "", "project_id": 0, "project_name": "" }),
+        )
+        .payload_field("runner_info", json!({ "timeout": 0 }))
+        .payload_field("variables", json!([]))
+        .payload_field("services", json!(null))
+        .build();
+    runner.start();
+    runner
+        .run("build_script", "echo runs; exit 3")
+        .assert_code(1)
+        .assert_stdout("runs\n");
+    assert_eq!(runner.exit_file().as_deref(), Some(&b"3"[..]));
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
 }

@@ -116,6 +116,129 @@ fn hello() {
     }
 }
 
+/// What a job log of GitLab Runner 19.4 says, to the word; what the driver and the job say stands out.
+#[test]
+fn the_log_is_the_runners() {
+    let output = Desk::new().run(&["--", "sh", "-c", "echo said; exit 42"]);
+    let output = output.assert_code(42);
+    let text = output.stdout_text();
+    let lines: Vec<&str> = text.lines().map(plain).collect();
+    let mut at = 0;
+    for line in [
+        "Running with gitlab-runner 19.4.0 (d79f3e7b)",
+        "  on try trytrytry, system ID: s_000000000000",
+        "Preparing the \"custom\" executor",
+        concat!(
+            "Using Custom executor with driver gitlab-aws-driver ",
+            env!("CARGO_PKG_VERSION"),
+            "..."
+        ),
+        "Preparing environment",
+        "Getting source from Git repository",
+        "Skipping Git repository setup",
+        "Skipping Git checkout",
+        "Skipping Git submodules setup",
+        "Executing \"step_script\" stage of the job script",
+        "WARNING: Starting with version 17.0 the 'build_script' stage will be replaced with 'step_script': \
+         https://gitlab.com/groups/gitlab-org/-/epics/6112",
+        "$ sh -c 'echo said; exit 42'",
+        "said",
+        "Cleaning up project directory and file based variables",
+        "ERROR: Job failed: exit status 42",
+    ] {
+        let found = lines[at..].iter().position(|l| *l == line);
+        at += found.unwrap_or_else(|| panic!("no {line:?} from line {at} on:\n{output}")) + 1;
+    }
+    assert_eq!(at, lines.len(), "{output}");
+    // The table has the script's code, not the driver's own.
+    let table = output.stderr_text();
+    let build = table.lines().find(|line| line.starts_with("build_script "));
+    assert!(
+        build.is_some_and(|line| line.ends_with(" s  exit code 42")),
+        "{output}"
+    );
+}
+
+/// Returns a line without its colours.
+fn plain(line: &str) -> &str {
+    let line = line.rsplit_once("\x1b[0;m").map_or(line, |(text, _)| text);
+    match line.strip_prefix("\x1b[") {
+        Some(rest) => rest.split_once('m').map_or(line, |(_, text)| text),
+        None => line,
+    }
+}
+
+/// An installed configuration may start machines: whoever tries asks for none.
+#[test]
+fn an_installed_configuration_is_used_only_where_it_is_named() {
+    let desk = Desk::new();
+    let output = desk.run(&["--", "true"]).assert_success();
+    let first = output.stderr_text().lines().next().unwrap().to_owned();
+    assert!(
+        first.contains(" Configuration: none, so the job runs on this host (`local`)"),
+        "{output}"
+    );
+    // One that no machine can be had of, in the usual place of a root of its own.
+    let etc = desk.directory.path().join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    let installed = etc.join("aws-driver.toml");
+    std::fs::write(
+        &installed,
+        "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"subnet-1\"]\n",
+    )
+    .unwrap();
+    let inside = |args: &[&str]| {
+        let script = "mkdir -p /etc/gitlab-runner && mount --bind \"$1\" /etc/gitlab-runner && shift && exec \"$@\"";
+        let mut all = vec!["--mount", "sh", "-c", script, "sh", etc.to_str().unwrap()];
+        all.push(env!("CARGO_BIN_EXE_gitlab-aws-driver"));
+        all.extend(args);
+        Call {
+            name: args.join(" "),
+            program: "unshare".into(),
+            args: all.into_iter().map(Into::into).collect(),
+            env: desk.environment.clone(),
+            directory: desk.directory.path().to_owned(),
+            ..Call::default()
+        }
+        .spawn()
+        .wait(PATIENCE)
+    };
+    // It is there for all others.
+    inside(&["check"]).assert_contains("fargate");
+    let output = inside(&["try", "--", "echo", "he''re"]).assert_success();
+    assert!(
+        output.contains("; /etc/gitlab-runner/aws-driver.toml is used where --config "),
+        "{output}"
+    );
+    assert!(output.contains("127.0.0.1"), "{output}");
+    desk.assert_clean(&output);
+    // Named, it is used, and says so: by a path that needs no working directory.
+    std::fs::write(desk.directory.path().join("wrong.toml"), "capacity = 5\n").unwrap();
+    let file = desk.directory.path().join("wrong.toml");
+    let output = inside(&["--config", "wrong.toml", "try", "--", "echo", "ne''ver"]);
+    let output = output.assert_code(125);
+    let told = format!(" Configuration: {}\n", file.display());
+    assert!(output.stderr_text().contains(&told), "{output}");
+    let text = output.stdout_text();
+    assert_eq!(
+        text.matches("ERROR: Preparation failed: exit status 2")
+            .count(),
+        3,
+        "{output}"
+    );
+    assert_eq!(
+        text.matches("Will be retried in 3s ...").count(),
+        3,
+        "{output}"
+    );
+    assert!(
+        text.trim_end()
+            .trim_end_matches("\x1b[0;m")
+            .ends_with("ERROR: Job failed (system failure): exit status 2"),
+        "{output}"
+    );
+}
+
 #[test]
 fn the_scripts_own_code_passes_through() {
     for code in [1, 2, 42, 255] {
@@ -123,7 +246,7 @@ fn the_scripts_own_code_passes_through() {
         let output = Desk::new().run(&["--", "sh", "-c", &script]);
         let output = output.assert_code(code);
         assert!(output.contains("\nto be seen\n"), "{output}");
-        let last = format!("ERROR: Job failed: exit code {code}\n");
+        let last = format!("ERROR: Job failed: exit status {code}\n");
         assert!(output.stdout_text().ends_with(&last), "{output}");
     }
 }
@@ -148,16 +271,23 @@ fn one_json_object() {
         let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(object["exit_code"], code, "{output}");
         assert_eq!(object["status"], status, "{output}");
+        assert_eq!(object["configuration"], serde_json::Value::Null, "{output}");
         let stages = object["stages"].as_array().unwrap();
         let names: Vec<_> = stages.iter().map(|stage| stage["name"].clone()).collect();
         assert_eq!(names.first().unwrap(), "config", "{output}");
         assert_eq!(names.last().unwrap(), "cleanup", "{output}");
         let build = stages.iter().find(|stage| stage["name"] == "build_script");
-        let build = &build.unwrap()["exit_code"];
-        assert_eq!(build, i32::from(code != 0), "{output}");
+        let build = build.unwrap();
+        assert_eq!(build["exit_code"], i32::from(code != 0), "{output}");
+        let own = (code != 0).then_some(code);
+        assert_eq!(
+            build["script_exit_code"],
+            serde_json::json!(own),
+            "{output}"
+        );
         // The job log is still there.
         let log = output.stderr_text();
-        assert!(log.contains("build_script"), "{output}");
+        assert!(log.contains("Executing \"step_script\""), "{output}");
     }
 }
 
@@ -254,7 +384,7 @@ fn the_jobs_time_is_over() {
     let traces = desk.traces();
     let output = stage.wait(PATIENCE).assert_code(124);
     assert!(
-        output.contains("execution took longer than 20s"),
+        output.contains("execution took longer than 20s seconds"),
         "{output}"
     );
     assert!(!output.contains("\nnever\n"), "{output}");
@@ -274,7 +404,7 @@ fn the_jobs_time_may_be_over_before_its_script() {
     ]);
     output
         .assert_code(124)
-        .assert_contains("execution took longer than 2s");
+        .assert_contains("execution took longer than 2s seconds");
 }
 
 #[test]

@@ -27,12 +27,16 @@ use gitlab_aws_driver::ssh::session::Event;
 use gitlab_aws_driver::ssh::session::Session;
 
 use crate::lab::PATIENCE;
+use crate::lab::runner::Runner;
 use crate::lab::servers;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::Server;
 use crate::lab::servers::ServerBuilder;
 use crate::lab::tools;
+use crate::process_limit::Shell;
+use crate::process_limit::bash_as_sh;
+use crate::process_limit::cgroup::Group;
 
 /// Later than any test ends.
 const LATE: Duration = Duration::from_secs(3600);
@@ -312,8 +316,7 @@ fn what_cannot_be_ended_from_inside_is_told() {
     assert_eq!(watchdog(&container), Watchdog::Cannot(Unable::Host));
 
     let container = Container::start(machine().busybox_only(), SHELL_IS_INIT);
-    let busybox = container.server.home().parent().unwrap().join("busybox");
-    std::fs::remove_file(busybox.join("setsid")).unwrap();
+    container.server.remove_applet("setsid");
     assert_eq!(watchdog(&container), Watchdog::Cannot(Unable::Detached));
 }
 
@@ -341,4 +344,66 @@ fn another_containers_process_1_is_left_alone() {
     let welcome = container.welcome(LATE);
     assert_eq!(welcome.environment, Err(Missing::Foreign));
     assert_eq!(welcome.watchdog, Watchdog::Cannot(Unable::Shared));
+}
+
+/// A chroot, or a container that was hardened too much: it is told, in seconds, by whoever looks first.
+#[test]
+fn a_machine_without_proc_is_told() {
+    at_once(
+        [Login::Bash, Login::Dash, Login::Busybox]
+            .into_iter()
+            .flat_map(|login| [(login, false), (login, true)]),
+        |(login, task)| {
+            let machine = ServerBuilder::new(Kind::OpenSsh, login);
+            let machine = match login {
+                Login::Busybox => machine.busybox_only(),
+                Login::Bash | Login::Dash => machine,
+            };
+            let runner = match task {
+                true => Runner::builder().on_fargate(),
+                false => Runner::builder(),
+            };
+            let runner = runner
+                .machine(machine.first("while umount -l /proc 2>/dev/null; do :; done"))
+                .build();
+            runner.config().assert_success();
+            let output = runner.prepare();
+            let output = match task {
+                true => output,
+                false => {
+                    output.assert_success();
+                    runner.run("build_script", "echo runs")
+                }
+            };
+            let output = output.assert_code(2);
+            assert!(output.stdout.is_empty(), "{output}");
+            let output = output.assert_contains("ERROR: the machine has no /proc");
+            assert!(output.duration < PATIENCE / 3, "{output}");
+            runner.cleanup().assert_success();
+            runner.assert_nothing_left();
+        },
+    );
+}
+
+#[test]
+fn a_watchdog_without_a_process_left_ends_the_machine() {
+    if Group::make("watchdog-probe").is_none() {
+        eprintln!("skipped: this host lets nobody make control groups that limit processes");
+        return;
+    }
+    at_once([Shell::Dash, Shell::Bash, Shell::Busybox], |shell| {
+        let folder = crate::lab::temp_dir();
+        let group = Group::make(&format!("watchdog-{shell:?}")).unwrap();
+        let machine = shell.machine(Kind::OpenSsh, &bash_as_sh(folder.path()));
+        let machine = machine.first(&group.enter());
+        let mut container = Container::start(machine, SHELL_IS_INIT);
+        container.run("setsid sh -c 'trap \"\" TERM; while :; do sleep 600; done' </dev/null >/dev/null 2>&1 &");
+        let deadline = Duration::from_secs(5);
+        assert_eq!(container.welcome(deadline).watchdog, Watchdog::Set);
+        container.watchdog();
+        // Fewer than there are: none more.
+        group.limit(1);
+        let status = container.wait(deadline + END_LIMIT + PATIENCE / 2);
+        status.unwrap_or_else(|| panic!("{shell:?} lives on"));
+    });
 }

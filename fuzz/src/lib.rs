@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use gitlab_aws_driver::compute::aws::classify::{self, Action};
 use gitlab_aws_driver::config;
 use gitlab_aws_driver::container::auth::{self, Login};
 use gitlab_aws_driver::container::{image, trouble};
@@ -260,7 +261,8 @@ async fn use_all(shared: &Shared) {
     if let Look::Skip { until, .. } = shared.look("rung", false).await {
         assert!(until <= SystemTime::now() + Duration::from_secs(30 * 60));
     }
-    shared.full("rung", "no room").await;
+    let full = classify::no_room(Action::RunTask, "no room".to_owned());
+    shared.full("rung", &full).await;
     assert_ne!(shared.look("rung", true).await, Look::Wait);
     shared.has_room("rung").await;
     assert_eq!(shared.look("rung", false).await, Look::Try);

@@ -16,6 +16,7 @@ use rustix::process::{Signal, WaitOptions, getpid, getppid, set_child_subreaper,
 
 use super::Request;
 use super::local::{LocalRequest, Ready, descendants};
+use super::login_shell::LoginShell;
 use crate::error::{Error, Kind, Result};
 use crate::process::Process;
 use crate::runner::Environment;
@@ -181,12 +182,13 @@ pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
             host_key: Some(host_line),
         })?;
         hush()?;
+        let LoginShell { program, named } = LoginShell::of_this_user();
         let settings = gitlab_aws_agent::Settings {
             authorized_key,
             host_key,
-            shell: "/bin/sh".into(),
+            shell: program,
             home,
-            env: Vec::new(),
+            env: vec![("SHELL".into(), named.into())],
         };
         gitlab_aws_agent::serve(listener, settings, keeper.gone())
             .await

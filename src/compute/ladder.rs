@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::compute::aws::classify::Verdict;
+use crate::error::Error;
+
 /// After the first round without room anywhere.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Between two later rounds, at most: what comes free is taken by others meanwhile.
@@ -42,8 +45,60 @@ pub struct Ladder {
 struct Rung {
     name: String,
     fallback: bool,
-    usable: bool,
-    cause: Option<String>,
+    state: Use,
+    told: Option<Told>,
+}
+
+/// What a rung is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// It may have room, now or later.
+    Open,
+    /// It is there, and never has room for this job.
+    Spent,
+    /// It cannot be used at all.
+    Unusable,
+}
+
+/// What came of a rung.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// In AWS's words.
+    pub cause: String,
+    /// What helps, as full sentences; may be empty.
+    pub remedy: String,
+    /// Whether it was a fault of the moment.
+    pub passes: bool,
+}
+
+impl From<Verdict> for Told {
+    fn from(verdict: Verdict) -> Self {
+        Self {
+            passes: verdict.why.passes(),
+            cause: verdict.cause,
+            remedy: verdict.remedy,
+        }
+    }
+}
+
+impl From<String> for Told {
+    fn from(cause: String) -> Self {
+        Self {
+            cause,
+            remedy: String::new(),
+            passes: false,
+        }
+    }
+}
+
+impl From<&Error> for Told {
+    fn from(error: &Error) -> Self {
+        Self {
+            cause: error.to_string(),
+            remedy: error.remedy().unwrap_or_default().to_owned(),
+            passes: false,
+        }
+    }
 }
 
 impl Ladder {
@@ -54,8 +109,8 @@ impl Ladder {
         let rung = |(name, fallback)| Rung {
             name,
             fallback,
-            usable: true,
-            cause: None,
+            state: Use::Open,
+            told: None,
         };
         let rungs: Vec<Rung> = rungs.into_iter().map(rung).collect();
         Self {
@@ -121,25 +176,42 @@ impl Ladder {
     }
 
     /// Notes that the rung that was given last was skipped.
-    pub fn skip(&mut self, at: usize, cause: String) {
+    pub fn skip(&mut self, at: usize, told: Told) {
         self.tried = self.tried.saturating_sub(1);
-        self.full(at, cause);
+        self.rungs[at].told = Some(told);
     }
 
     fn is_open(&self, at: usize) -> bool {
-        let needed = !self.rungs[at].fallback || (at > 0 && !self.rungs[at - 1].usable);
-        self.rungs[at].usable && needed
+        let rung = &self.rungs[at];
+        let stands_in = at > 0 && self.rungs[at - 1].state == Use::Unusable;
+        rung.state == Use::Open && (!rung.fallback || stands_in)
     }
 
-    /// Notes that a rung has no room now.
-    pub fn full(&mut self, at: usize, cause: String) {
-        self.rungs[at].cause = Some(cause);
+    /// Notes that a rung has no room: now, or, where no waiting helps, ever.
+    pub fn full(&mut self, at: usize, verdict: Verdict) {
+        if !verdict.why.is_worth_waiting() {
+            self.rungs[at].state = Use::Spent;
+        }
+        self.rungs[at].told = Some(verdict.into());
     }
 
     /// Notes that a rung cannot be used, now or later.
-    pub fn unusable(&mut self, at: usize, cause: String) {
-        self.full(at, cause);
-        self.rungs[at].usable = false;
+    pub fn unusable(&mut self, at: usize, told: Told) {
+        self.rungs[at].state = Use::Unusable;
+        self.rungs[at].told = Some(told);
+    }
+
+    /// Returns whether any rung is there that never has room for this job.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.rungs.iter().any(|rung| rung.state == Use::Spent)
+    }
+
+    /// Returns whether what came of any rung was a fault of the moment.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        let told = self.rungs.iter().filter_map(|rung| rung.told.as_ref());
+        told.into_iter().any(|told| told.passes)
     }
 
     /// Returns whether any rung could have been used, had there been room.
@@ -159,15 +231,53 @@ impl Ladder {
     /// Returns what came of each rung, in AWS's words.
     #[must_use]
     pub fn causes(&self) -> String {
-        let told = |rung: &Rung| Some(format!("{}: {}", rung.name, rung.cause.as_ref()?));
+        let told = |rung: &Rung| Some(format!("{}: {}", rung.name, rung.told.as_ref()?.cause));
         let all: Vec<String> = self.rungs.iter().filter_map(told).collect();
         all.join("; ")
+    }
+
+    /// Returns what helps, once for all rungs that it helps; which those are is named where not all are.
+    #[must_use]
+    pub fn remedies(&self) -> String {
+        let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+        for rung in &self.rungs {
+            let Some(told) = &rung.told else { continue };
+            match all.iter_mut().find(|(remedy, _)| *remedy == told.remedy) {
+                Some((_, names)) => names.push(&rung.name),
+                None if told.remedy.is_empty() => {}
+                None => all.push((&told.remedy, vec![&rung.name])),
+            }
+        }
+        if let [(remedy, _)] = all[..] {
+            return remedy.to_owned();
+        }
+        let each = all
+            .iter()
+            .map(|(remedy, names)| format!("{}: {remedy}", names.join(", ")));
+        each.collect::<Vec<_>>().join(" ")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compute::aws::classify::Why;
+
+    fn verdict(why: Why, cause: &str) -> Verdict {
+        Verdict {
+            why,
+            cause: cause.into(),
+            remedy: format!("Help {cause}."),
+        }
+    }
+
+    fn full(cause: &str) -> Verdict {
+        verdict(Why::NoRoom, cause)
+    }
+
+    fn told(cause: &str) -> Told {
+        cause.to_owned().into()
+    }
 
     fn ladder(rungs: &[(&str, bool)], seconds: u64) -> (Ladder, Instant) {
         let now = Instant::now();
@@ -189,8 +299,8 @@ mod tests {
         let end = now + Duration::from_secs(12);
         assert_eq!(ladder.next(end), Next::Try(0));
         assert_eq!(ladder.next(end), Next::Try(1));
-        ladder.full(0, "x".into());
-        ladder.full(1, "y".into());
+        ladder.full(0, full("x"));
+        ladder.full(1, full("y"));
         assert_eq!(ladder.next(end), Next::GiveUp);
         assert_eq!(ladder.causes(), "a: x; b: y");
         assert!(ladder.is_only_full());
@@ -200,11 +310,11 @@ mod tests {
     fn a_fallback_is_there_only_for_what_cannot_be_used_at_all() {
         let (mut full, now) = ladder(&[("default", false), ("fargate", true)], 0);
         assert_eq!(full.next(now), Next::Try(0));
-        full.full(0, "no room".into());
+        full.full(0, self::full("no room"));
         assert_eq!(full.next(now), Next::GiveUp);
         let (mut none, now) = ladder(&[("default", false), ("fargate", true)], 0);
         assert_eq!(none.next(now), Next::Try(0));
-        none.unusable(0, "the cluster has none".into());
+        none.unusable(0, told("the cluster has none"));
         assert_eq!(none.following(), Some("fargate"));
         assert_eq!(none.next(now), Next::Try(1));
     }
@@ -213,10 +323,10 @@ mod tests {
     fn a_skipped_rung_is_passed_over_unless_all_are_skipped() {
         let (mut ladder, now) = ladder(&[("a", false), ("b", false)], 0);
         assert_eq!(ladder.next(now), Next::Try(0));
-        ladder.skip(0, "open".into());
+        ladder.skip(0, told("open"));
         assert_eq!(ladder.next(now), Next::Try(1));
         assert!(!ladder.is_anyway());
-        ladder.full(1, "full".into());
+        ladder.full(1, full("full"));
         // One was tried: that is a round.
         assert_eq!(ladder.next(now), Next::GiveUp);
         assert_eq!(ladder.causes(), "a: open; b: full");
@@ -226,7 +336,7 @@ mod tests {
             for step in 0..2 {
                 assert_eq!(ladder.next(now), Next::Try(step), "{round}");
                 assert!(!ladder.is_anyway());
-                ladder.skip(step, "open".into());
+                ladder.skip(step, told("open"));
             }
             for step in 0..2 {
                 assert_eq!(ladder.next(now), Next::Try(step), "{round}");
@@ -272,10 +382,10 @@ mod tests {
             let (mut tries, mut rounds, mut steps) = (0, 0, 0);
             for skip in skips {
                 match ladder.next(now) {
-                    Next::Try(step) if skip && !ladder.is_anyway() => ladder.skip(step, "x".into()),
+                    Next::Try(step) if skip && !ladder.is_anyway() => ladder.skip(step, told("x")),
                     Next::Try(step) => {
                         tries += 1;
-                        ladder.full(step, "x".into());
+                        ladder.full(step, full("x"));
                     }
                     Next::Pause(_) => {
                         rounds += 1;
@@ -292,10 +402,50 @@ mod tests {
     }
 
     #[test]
+    fn what_never_has_room_is_not_waited_for_and_brings_no_fallback() {
+        let (mut ladder, now) = ladder(&[("a", false), ("b", false)], 600);
+        assert_eq!(ladder.next(now), Next::Try(0));
+        ladder.full(0, verdict(Why::Never, "a quota of 0"));
+        assert_eq!(ladder.next(now), Next::Try(1));
+        ladder.full(1, full("empty"));
+        // The other one is waited for, alone.
+        assert!(matches!(ladder.next(now), Next::Pause(_)));
+        assert_eq!(ladder.next(now), Next::Try(1));
+        ladder.full(1, verdict(Why::Never, "too large"));
+        assert_eq!(ladder.next(now), Next::GiveUp);
+        assert!(ladder.is_spent() && !ladder.is_only_full());
+        assert_eq!(ladder.causes(), "a: a quota of 0; b: too large");
+        assert_eq!(
+            ladder.remedies(),
+            "a: Help a quota of 0. b: Help too large."
+        );
+        let (mut default, now) = self::ladder(&[("default", false), ("fargate", true)], 600);
+        assert_eq!(default.next(now), Next::Try(0));
+        default.full(0, verdict(Why::Never, "a quota of 0"));
+        assert_eq!(default.next(now), Next::GiveUp);
+        assert_eq!(default.remedies(), "Help a quota of 0.");
+    }
+
+    #[test]
+    fn what_helps_is_told_once_for_the_rungs_that_it_helps() {
+        let (mut ladder, _) = ladder(&[("a", false), ("b", false), ("c", false)], 600);
+        ladder.full(0, full("x"));
+        ladder.full(1, verdict(Why::Busy, "y"));
+        assert!(ladder.passes());
+        ladder.full(2, full("x"));
+        assert_eq!(ladder.remedies(), "a, c: Help x. b: Help y.");
+        ladder.full(1, full("x"));
+        assert_eq!(ladder.remedies(), "Help x.");
+        assert!(!ladder.passes());
+        ladder.skip(1, told("z"));
+        assert_eq!(ladder.remedies(), "Help x.");
+    }
+
+    #[test]
     fn nothing_is_waited_for_where_no_rung_can_be_used() {
         let (mut ladder, now) = ladder(&[("a", false)], 600);
         assert_eq!(ladder.next(now), Next::Try(0));
-        ladder.unusable(0, "no such provider".into());
+        ladder.unusable(0, told("no such provider"));
         assert_eq!(ladder.next(now), Next::GiveUp);
         assert!(!ladder.is_only_full());
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::aws::Aws;
+use super::aws::classify::Verdict;
 use super::ec2::request::InstanceRequest;
 use super::fargate::coming::ComingUp;
 use super::{Coming, Login, Refused, Request, ec2, fargate, local};
@@ -16,11 +17,11 @@ pub enum Launched {
     /// Something is on its way.
     Coming(Coming),
     /// The rung has no room now, in the cloud's words.
-    NoRoom(String),
+    NoRoom(Verdict),
     /// The cloud names neither a machine nor why there is none: something may have been started all the same.
-    Neither(String),
+    Neither(Verdict),
     /// The rung cannot be used at all, in the cloud's words.
-    Unusable(String),
+    Unusable(Verdict),
     /// Nothing was started because the role may not tag, in the cloud's words.
     Untaggable(String),
 }
@@ -31,7 +32,7 @@ pub enum Settled {
     /// It is as it is to be sent.
     Ready(Request),
     /// There is no room for it, as is known without asking for it.
-    NoRoom(String),
+    NoRoom(Verdict),
 }
 
 /// Completes a request by what has to be looked up first.
@@ -58,7 +59,7 @@ async fn settle_instance(
     let aws = Aws::new(&request.access, Some(ui), &store.shared()).await;
     Ok(match ec2::settle::settle(&aws, request, store).await? {
         ec2::settle::Settled::Ready(request) => Settled::Ready(Request::Ec2(request)),
-        ec2::settle::Settled::NoRoom(cause) => Settled::NoRoom(cause),
+        ec2::settle::Settled::NoRoom(verdict) => Settled::NoRoom(verdict),
     })
 }
 
@@ -104,9 +105,9 @@ pub async fn launch(
                     let coming = ComingUp::new(aws, request, arn, login.clone(), rung_wait);
                     Launched::Coming(Coming::Ecs(Box::new(coming)))
                 }
-                Answer::NoRoom(verdict) => Launched::NoRoom(verdict.cause),
-                Answer::Neither(verdict) => Launched::Neither(verdict.cause),
-                Answer::Unusable(verdict) => Launched::Unusable(verdict.cause),
+                Answer::NoRoom(verdict) => Launched::NoRoom(verdict),
+                Answer::Neither(verdict) => Launched::Neither(verdict),
+                Answer::Unusable(verdict) => Launched::Unusable(verdict),
                 Answer::Untaggable(verdict) => Launched::Untaggable(verdict.cause),
             })
         }
@@ -134,8 +135,8 @@ async fn launch_instance(
             let coming = ec2::coming::ComingUp::new(aws, request, id, login.clone(), rung_wait);
             Launched::Coming(Coming::Ec2(Box::new(coming)))
         }
-        Answer::NoRoom(verdict) => Launched::NoRoom(verdict.cause),
-        Answer::Neither(verdict) => Launched::Neither(verdict.cause),
+        Answer::NoRoom(verdict) => Launched::NoRoom(verdict),
+        Answer::Neither(verdict) => Launched::Neither(verdict),
     })
 }
 

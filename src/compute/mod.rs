@@ -10,6 +10,7 @@ pub mod keeper;
 pub mod ladder;
 mod launching;
 pub mod local;
+mod login_shell;
 pub mod plan;
 mod watch;
 
@@ -26,6 +27,7 @@ use crate::state::record::{Launch, LaunchState};
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 use aws::Aws;
+use aws::classify::Verdict;
 use ec2::Ec2Place;
 use ec2::request::InstanceRequest;
 use fargate::EcsPlace;
@@ -224,8 +226,8 @@ pub enum News {
     Running,
     /// It will not come, or not soon, for want of room: another rung's turn.
     NoRoom {
-        /// In the cloud's words.
-        cause: String,
+        /// In the cloud's words, with what helps.
+        verdict: Verdict,
         /// Whether nothing is left of it; else what there is has to be ended.
         over: bool,
     },

@@ -51,8 +51,6 @@ pub struct Asked<'a> {
 pub struct Plan {
     /// The rungs, in order.
     pub steps: Vec<Step>,
-    /// How the machines are logged in to.
-    pub login: Login,
     /// How long one rung may keep a task waiting.
     pub rung_wait: Duration,
     /// The containers that the job runs in, where it runs on an instance.
@@ -84,6 +82,8 @@ pub struct Step {
     pub name: String,
     /// Whether it is only there for the case that the one before it cannot be used at all.
     pub fallback: bool,
+    /// How its machines are logged in to.
+    pub login: Login,
     template: Request,
 }
 
@@ -153,6 +153,7 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
         return Ok(asked.with(vec![Step {
             name: Rung::Local.to_string(),
             fallback: false,
+            login: login((&settings.ssh.username, settings.ssh.port)),
             template: Request::Local(request),
         }]));
     }
@@ -160,6 +161,11 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     let settled = settle(settings, asked.overrides, &asked.call.wishes)?;
     for (rung, why) in &settled.left_out {
         asked.ui.progress(&format!("{rung} is left out: {why}."));
+    }
+    if let Some(doubt) = &settled.doubt {
+        asked
+            .ui
+            .warn(&format!("{doubt}; AWS is asked for it all the same"));
     }
     if let Some(told) = asked.call.wishes.left_out_of_session(settings, &settled) {
         asked.ui.warn(&told);
@@ -207,20 +213,15 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
 
 impl Asked<'_> {
     fn with(&self, steps: Vec<Step>) -> Plan {
-        let ssh = &self.settings.ssh;
         Plan {
             steps,
-            login: Login {
-                user: ssh.username.clone(),
-                port: ssh.port,
-            },
             rung_wait: self.settings.rung_wait,
             containers: None,
             manager: self.manager.to_owned(),
             key: self.call.identity.key.clone(),
             attempt: self.call.attempt.clone(),
             common: Common {
-                login: ssh.username.clone(),
+                login: self.settings.login_of_instances().0.to_owned(),
                 public_key: self.public_key.clone(),
                 directories: [&self.settings.builds_dir, &self.settings.cache_dir]
                     .into_iter()
@@ -246,6 +247,7 @@ impl Asked<'_> {
         Ok(Step {
             name: rung.to_string(),
             fallback: false,
+            login: login(self.settings.login_of_instances()),
             template: Request::Ec2(Box::new(request)),
         })
     }
@@ -264,6 +266,7 @@ impl Asked<'_> {
         Ok(Step {
             name,
             fallback,
+            login: login(self.settings.login_of_tasks()),
             template: Request::Ecs(Box::new(request)),
         })
     }
@@ -316,6 +319,13 @@ impl Asked<'_> {
             until: Some(self.until.unix()),
         };
         tags::all(&owner, &self.settings.tags).tags
+    }
+}
+
+fn login((user, port): (&str, u16)) -> Login {
+    Login {
+        user: user.to_owned(),
+        port,
     }
 }
 

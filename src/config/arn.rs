@@ -1,4 +1,4 @@
-//! The two ARNs that people write down here: of a role, and of a task definition.
+//! The ARNs that people write down here: of a role, a task definition, a cluster.
 
 /// Returns whether the text is a role's ARN, `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
 #[must_use]
@@ -49,6 +49,20 @@ pub fn family(text: &str) -> Option<(&str, Option<&str>)> {
     right.then_some((family, revision))
 }
 
+/// Returns region, account and name of a cluster's ARN, `arn:PARTITION:ecs:REGION:ACCOUNT:cluster/NAME`.
+#[must_use]
+pub fn cluster(text: &str) -> Option<(&str, &str, &str)> {
+    let (service, region, account, resource) = parts(text)?;
+    let name = resource.strip_prefix("cluster/")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let right = service == "ecs"
+        && !region.is_empty()
+        && is_account(account)
+        && (1..=255).contains(&name.len())
+        && name.chars().all(fits);
+    right.then_some((region, account, name))
+}
+
 /// Takes an ARN apart: service, region, account, resource.
 fn parts(text: &str) -> Option<(&str, &str, &str, &str)> {
     let mut parts = text.splitn(6, ':');
@@ -63,7 +77,9 @@ fn parts(text: &str) -> Option<(&str, &str, &str, &str)> {
     right.then_some(found)
 }
 
-fn is_account(text: &str) -> bool {
+/// Returns whether the text is the number of an account.
+#[must_use]
+pub fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 

@@ -1,6 +1,7 @@
 //! From the file as written to checked settings: defaults, and what only holds between keys.
 
 mod matching;
+mod names;
 mod reach;
 mod rungs;
 mod tables;
@@ -17,9 +18,10 @@ use super::settings::{
 };
 use super::spots::{Misspelt, Spot, Spots};
 use super::tags;
+use super::tree::ignored;
 
 /// Where state lives unless the file says otherwise.
-pub(super) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
+pub(crate) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
 /// What machines are told from others by unless the file says otherwise.
 const FLEET: &str = "gitlab-aws-driver";
 /// How long one rung may keep a task waiting.
@@ -43,6 +45,23 @@ impl Found {
     fn wrong(&mut self, problem: Problem) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
+        }
+    }
+
+    /// Notes a name that nobody knows, and what is missing for it: one error, however much that is.
+    fn misspelt(&mut self, problem: Problem, missing: &Problem, place: Place<'_>) {
+        let is_same = |told: &&mut Problem| {
+            (told.line, told.column, &told.cause) == (problem.line, problem.column, &problem.cause)
+        };
+        let Some(told) = self.problems.iter_mut().find(is_same) else {
+            self.problems
+                .push(problem.hint(missing.message(place.path)));
+            return;
+        };
+        let remedy = told.remedy.get_or_insert_default();
+        if !remedy.contains(&missing.cause) {
+            remedy.push_str("; ");
+            remedy.push_str(&missing.cause);
         }
     }
 
@@ -118,6 +137,9 @@ impl Check<'_> {
     /// Makes settings of keys that are the file's own, or a profile's over them.
     fn settings(self, keys: Keys, style: Style, found: &mut Found) -> Settings {
         self.tags(keys.tags.as_deref(), found);
+        self.names(&keys, style, found);
+        let capacity_wait = keys.capacity_wait.unwrap_or(CAPACITY_WAIT);
+        self.waits(&keys, capacity_wait, found);
         if style == Style::New {
             self.rungs(&keys, found);
             self.container(&keys, found);
@@ -143,7 +165,7 @@ impl Check<'_> {
             style,
             capacity,
             rung_wait: keys.rung_wait.unwrap_or(RUNG_WAIT),
-            capacity_wait: keys.capacity_wait.unwrap_or(CAPACITY_WAIT),
+            capacity_wait,
             deadline_margin: keys.deadline_margin.unwrap_or(DEADLINE_MARGIN),
             allow_jobs_on_this_host: keys.allow_jobs_on_this_host.unwrap_or(false),
             builds_dir: keys.builds_dir.or(own_places.then(|| "/builds".to_owned())),
@@ -204,8 +226,8 @@ impl Check<'_> {
         format!("{}:{line}: {warning}", self.place.path.display())
     }
 
-    /// Notes that something is not there. Where the file has it under a name that nobody knows, that this is no key is noted,
-    /// since its warning would not be seen beside the error; where what the file has was refused, that is enough.
+    /// Notes that something is not there. Where the file has it under a name that nobody knows, that this is no key is noted, once
+    /// and in place of its warning; where what the file has was refused, that is enough.
     fn missing(self, table: &str, key: &str, problem: Problem, found: &mut Found) {
         let path = format!("{table}.{key}");
         if self.paths(&path).any(|path| self.spots.is_broken(&path)) {
@@ -222,7 +244,9 @@ impl Check<'_> {
             }) => {
                 let cause = format!("there is no such key; {advice}");
                 let instead = self.place.problem(*key, Some(shown), &cause);
-                found.wrong(instead.hint(problem.message(self.place.path)));
+                found.misspelt(instead, &problem, self.place);
+                let warning = ignored(self.place, *key, shown, Some(advice));
+                found.warnings.retain(|told| *told != warning);
             }
             None => found.wrong(problem),
         }

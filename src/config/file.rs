@@ -59,7 +59,7 @@ pub struct Keys {
     /// The Go driver's `[TaskMetadata]`.
     pub taskmetadata: Directory,
     /// What this driver's machines are told from others by.
-    #[serde(deserialize_with = "values::tag_value")]
+    #[serde(deserialize_with = "values::fleet")]
     pub fleet: Option<String>,
     /// `[tags]`.
     #[serde(deserialize_with = "values::tags")]
@@ -199,6 +199,12 @@ pub struct Fargate {
     /// Whether the task gets the task definition's tags.
     #[serde(deserialize_with = "values::flag")]
     pub propagate_tags: Option<bool>,
+    /// The login name on tasks.
+    #[serde(deserialize_with = "values::username")]
+    pub username: Option<String>,
+    /// The port of tasks.
+    #[serde(deserialize_with = "values::port")]
+    pub port: Option<u16>,
 }
 
 /// `[ec2]`.
@@ -206,7 +212,7 @@ pub struct Fargate {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub struct Ec2 {
     /// AWS region.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::region")]
     pub region: Option<String>,
     /// AMI id or the name of an SSM parameter.
     #[serde(deserialize_with = "values::machine_image")]
@@ -236,7 +242,7 @@ pub struct Ec2 {
     #[serde(deserialize_with = "values::instance_profile")]
     pub instance_profile: Option<String>,
     /// A key pair for people.
-    #[serde(deserialize_with = "values::text")]
+    #[serde(deserialize_with = "values::key_name")]
     pub key_name: Option<String>,
     /// Of the root volume, bytes.
     #[serde(deserialize_with = "values::volume_size")]
@@ -277,6 +283,12 @@ pub struct Ec2 {
     /// How long services may take to answer.
     #[serde(deserialize_with = "values::wait")]
     pub services_timeout: Option<Duration>,
+    /// The login name on instances.
+    #[serde(deserialize_with = "values::username")]
+    pub username: Option<String>,
+    /// The port of instances.
+    #[serde(deserialize_with = "values::port")]
+    pub port: Option<u16>,
 }
 
 /// `[limits]`.

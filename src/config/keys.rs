@@ -14,6 +14,8 @@ pub struct Key {
     pub holds: Holds,
     /// Whether a profile may set it.
     pub in_profile: bool,
+    /// Whether a file that has it is one of this driver, and none of the Go driver's.
+    pub tells_style: bool,
 }
 
 /// What stands behind a key.
@@ -36,6 +38,7 @@ impl Key {
             go: None,
             holds: Holds::Value(example),
             in_profile: true,
+            tells_style: true,
         }
     }
 
@@ -45,6 +48,7 @@ impl Key {
             go: Some(go),
             holds: Holds::Value(example),
             in_profile: true,
+            tells_style: true,
         }
     }
 
@@ -54,12 +58,19 @@ impl Key {
             go,
             holds: Holds::Table(keys),
             in_profile: true,
+            tells_style: true,
         }
     }
 
     /// Marks a key that holds for every job alike, so that no profile may set it.
     const fn for_all_jobs(mut self) -> Self {
         self.in_profile = false;
+        self
+    }
+
+    /// Marks a key that the Go driver has in another table: its users have it in this one too, where that driver ignored it.
+    const fn not_by_itself(mut self) -> Self {
+        self.tells_style = false;
         self
     }
 
@@ -127,6 +138,7 @@ pub const ROOT: &[Key] = &[
         go: None,
         holds: Holds::Tables(PROFILE),
         in_profile: false,
+        tells_style: true,
     },
 ];
 
@@ -159,6 +171,7 @@ const TAGS_TABLE: Key = Key {
     go: None,
     holds: Holds::Free(TAG, "\"platform\""),
     in_profile: true,
+    tells_style: true,
 };
 const SSH_TABLE: Key = Key::table("ssh", Some("SSH"), SSH);
 const FARGATE_TABLE: Key = Key::table("fargate", Some("Fargate"), FARGATE);
@@ -176,6 +189,7 @@ const MATCH: &[Key] = &[
         go: None,
         holds: Holds::Free("CI_PIPELINE_SOURCE", "\"schedule\""),
         in_profile: true,
+        tells_style: true,
     },
 ];
 
@@ -218,6 +232,8 @@ const FARGATE: &[Key] = &[
     Key::own("container", "\"ci-coordinator\""),
     Key::own("role_arn", "\"arn:aws:iam::111122223333:role/ci-launch\""),
     Key::own("propagate_tags", "true"),
+    Key::own("username", "\"root\"").not_by_itself(),
+    Key::own("port", "2222").not_by_itself(),
 ];
 
 const EC2: &[Key] = &[
@@ -245,6 +261,8 @@ const EC2: &[Key] = &[
     Key::own("docker_socket", "true"),
     Key::own("ecr_login", "\"driver\""),
     Key::own("services_timeout", "\"2m\""),
+    Key::own("username", "\"ec2-user\""),
+    Key::own("port", "22"),
 ];
 
 const LIMITS: &[Key] = &[

@@ -23,6 +23,7 @@ pub mod tags;
 mod tree;
 mod unknown;
 mod values;
+pub mod zone;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use self::checked::Found;
+pub(crate) use self::checked::STATE_DIRECTORY;
 use self::place::Place;
 pub use self::problem::{Problem, Refusal, Wrong};
 pub(crate) use self::quantity::{parse_cpu, parse_duration, parse_size};

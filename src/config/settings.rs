@@ -140,6 +140,35 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Returns as whom, and at which port, machines of tasks are logged in to.
+    #[must_use]
+    pub fn login_of_tasks(&self) -> (&str, u16) {
+        let table = self.fargate.as_ref();
+        self.login(
+            table.and_then(|t| t.username.as_deref()),
+            table.and_then(|t| t.port),
+        )
+    }
+
+    /// Returns as whom, and at which port, instances are logged in to.
+    #[must_use]
+    pub fn login_of_instances(&self) -> (&str, u16) {
+        let table = self.ec2.as_ref();
+        self.login(
+            table.and_then(|t| t.username.as_deref()),
+            table.and_then(|t| t.port),
+        )
+    }
+
+    fn login<'a>(&'a self, username: Option<&'a str>, port: Option<u16>) -> (&'a str, u16) {
+        (
+            username.unwrap_or(&self.ssh.username),
+            port.unwrap_or(self.ssh.port),
+        )
+    }
+}
+
 impl Rung {
     /// Returns whether a job on this rung is a task of ECS.
     #[must_use]
@@ -223,9 +252,9 @@ impl LogFormat {
 /// How machines are logged in to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ssh {
-    /// The login name on the machine.
+    /// The login name on machines whose table names none.
     pub username: String,
-    /// The port.
+    /// The port of machines whose table names none.
     pub port: u16,
     /// From a running machine to the first login.
     pub connect_timeout: Duration,
@@ -273,6 +302,10 @@ pub struct Fargate {
     pub role_arn: Option<String>,
     /// Whether a task gets the tags of its task definition too.
     pub propagate_tags: bool,
+    /// The login name on tasks; `None`: as [`Ssh`] says.
+    pub username: Option<String>,
+    /// The port of tasks; `None`: as [`Ssh`] says.
+    pub port: Option<u16>,
 }
 
 impl Default for Fargate {
@@ -333,6 +366,10 @@ pub struct Ec2 {
     pub ecr_login: EcrLogin,
     /// How long a job's services, all together, may take to answer at a port before the job goes on without them.
     pub services_timeout: Duration,
+    /// The login name on instances; `None`: as [`Ssh`] says.
+    pub username: Option<String>,
+    /// The port of instances; `None`: as [`Ssh`] says.
+    pub port: Option<u16>,
 }
 
 impl Default for Ec2 {

@@ -50,6 +50,11 @@ impl Spots {
         self.known.insert(path, spot);
     }
 
+    /// Takes out a key that counts as not there.
+    pub(super) fn take(&mut self, path: &str) -> Option<Spot> {
+        self.known.remove(path)
+    }
+
     /// Keeps what an unknown key probably meant.
     pub(super) fn add_misspelt(&mut self, meant: String, misspelt: Misspelt) {
         self.meant.insert(meant, misspelt);

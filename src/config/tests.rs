@@ -74,7 +74,7 @@ fn the_style_follows_from_the_spellings() {
         ("LOGLEVEL = \"info\"", Style::GoDriver),
         ("log_level = \"info\"", Style::New),
         (
-            "[fargate]\ncluster = \"a\"\ntaskdefinition = \"b\"\nsubnet = \"c\"",
+            "[fargate]\ncluster = \"a\"\ntaskdefinition = \"b\"\nsubnet = \"subnet-c\"",
             Style::GoDriver,
         ),
         (
@@ -96,7 +96,7 @@ fn a_go_driver_file_behaves_as_there() {
     let Loaded {
         settings, warnings, ..
     } = parsed(
-        "[fargate]\nCLUSTER = \"ci\"\nsubnet = \"s\"\nSecurityGroup = \"g\"\nPlatformVersion = \"\"\nenablepublicip = true\n[SSH]\nUserName = \"\"",
+        "[fargate]\nCLUSTER = \"ci\"\nsubnet = \"subnet-s\"\nSecurityGroup = \"sg-g\"\nPlatformVersion = \"\"\nenablepublicip = true\n[SSH]\nUserName = \"\"",
     );
     assert_eq!(settings.limits, None);
     assert!(settings.capacity.is_empty());
@@ -109,8 +109,8 @@ fn a_go_driver_file_behaves_as_there() {
     );
     let fargate = settings.fargate.expect("[fargate]");
     assert_eq!(fargate.cluster.as_deref(), Some("ci"));
-    assert_eq!(fargate.subnets, ["s"]);
-    assert_eq!(fargate.security_groups, ["g"]);
+    assert_eq!(fargate.subnets, ["subnet-s"]);
+    assert_eq!(fargate.security_groups, ["sg-g"]);
     assert_eq!(fargate.platform_version, None);
     assert!(fargate.enable_public_ip);
     assert_eq!(fargate.use_public_ip, None);
@@ -135,7 +135,7 @@ fn a_new_file_is_closed_and_has_defaults() {
     let Loaded {
         settings, warnings, ..
     } = parsed(
-        "capacity = [\"fargate-spot\", \"ecs:asg\", \"ec2\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[ec2]\nimage_id = \"ami-1\"\ninstance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]",
+        "capacity = [\"fargate-spot\", \"ecs:asg\", \"ec2\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"subnet-b\"]\n[ec2]\nimage_id = \"ami-1\"\ninstance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]",
     );
     assert_eq!(warnings, Vec::<String>::new());
     assert_eq!(
@@ -229,7 +229,7 @@ fn every_key_is_known_to_the_raw_structs_and_its_example_is_right() {
         let mut text = String::new();
         if name == "capacity" {
             // What its rungs need.
-            text.push_str("fargate = { task_definition = \"a\", subnets = [\"b\"] }\n");
+            text.push_str("fargate = { task_definition = \"a\", subnets = [\"subnet-b\"] }\n");
         }
         if header.starts_with("profile") {
             text.push_str("[[profile]]\n");

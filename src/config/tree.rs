@@ -57,6 +57,7 @@ pub(super) fn read<'i>(root: DeTable<'i>, place: Place<'_>) -> Result<Tree<'i>, 
     let mut table = reader.table(root, ROOT, &At::top());
     reader.rivals();
     if reader.style == Style::GoDriver {
+        reader.ignore_what_go_ignored(&mut table);
         drop_empty(&mut table);
     }
     // The parser hands keys over in the order of the alphabet; people read from the top.
@@ -153,7 +154,7 @@ impl Reader<'_> {
                 self.unknown(name.span(), &written, &lower, value.get_ref(), keys, at);
                 continue;
             };
-            if !key.is_go(&lower) {
+            if key.tells_style && !key.is_go(&lower) {
                 self.style = Style::New;
             }
             let path = at.path_to(key.name);
@@ -315,12 +316,7 @@ impl Reader<'_> {
             self.problems.push(problem);
             self.spots.add_broken(&at.path_to(lower));
         } else {
-            let line = self.place.line(offset);
-            let path = self.place.path.display();
-            let mut warning = format!("{path}:{line}: unknown key {shown} is ignored");
-            if let Some(advice) = advice {
-                warning = format!("{warning}; {advice}");
-            }
+            let warning = ignored(self.place, offset, &shown, advice.as_deref());
             self.warnings.push((offset, warning));
         }
         if let Some(suggested) = suggested {
@@ -331,6 +327,26 @@ impl Reader<'_> {
                 refused: opening.is_some(),
             };
             self.spots.add_misspelt(suggested.meant, misspelt);
+        }
+    }
+
+    /// Takes out of a Go driver's file what this driver alone would heed: keys that the Go driver knew in another table.
+    fn ignore_what_go_ignored(&mut self, table: &mut DeTable<'_>) {
+        for around in ROOT {
+            for key in around.children().iter().filter(|key| !key.tells_style) {
+                let path = join(around.name, key.name);
+                let Some(spot) = self.spots.take(&path) else {
+                    continue;
+                };
+                take_out(table, &spot.key);
+                let line = self.place.line(spot.key.start);
+                let file = self.place.path.display();
+                let warning = format!(
+                    "{file}:{line}: {} is ignored, as by the Go driver; did you mean {} under [SSH]?",
+                    spot.shown, spot.name
+                );
+                self.warnings.push((spot.key.start, warning));
+            }
         }
     }
 
@@ -353,6 +369,18 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Returns the warning about a key that nobody knows.
+pub(super) fn ignored(
+    place: Place<'_>,
+    offset: usize,
+    shown: &str,
+    advice: Option<&str>,
+) -> String {
+    let (line, path) = (place.line(offset), place.path.display());
+    let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
+    format!("{path}:{line}: unknown key {shown} is ignored{advice}")
 }
 
 fn twice(place: Place<'_>, one: &Spot, other: &Spot) -> Problem {

@@ -4,6 +4,7 @@
 //! to put the file right. What depends on more than one value is checked later.
 
 mod aws;
+mod names;
 mod visitors;
 mod words;
 
@@ -18,13 +19,18 @@ pub(crate) use self::aws::{
     parse_architecture, parse_instance_type, parse_machine_image, parse_rung,
 };
 use self::aws::{
-    parse_arn_pattern, parse_container, parse_container_image, parse_ecr_login,
-    parse_instance_profile, parse_launch_template, parse_price, parse_role_arn,
-    parse_security_group, parse_subnet, parse_tag_value, parse_volume_size, parse_volume_type,
+    parse_arn_pattern, parse_container, parse_container_image, parse_ecr_login, parse_fleet,
+    parse_instance_profile, parse_launch_template, parse_price, parse_role_arn, parse_tag_value,
+    parse_volume_size, parse_volume_type,
 };
+pub(super) use self::names::{
+    parse_cluster, parse_platform_version, parse_region, parse_security_group, parse_subnet,
+    parse_task_definition,
+};
+use self::names::{parse_key_name, parse_pattern};
 use self::visitors::{List, Most, Plain, Words};
 use self::words::{
-    no_nul, parse_absolute, parse_fit, parse_log_format, parse_log_level, parse_manager,
+    no_nul, parse_absolute, parse_log_format, parse_log_level, parse_manager, parse_plain_fit,
     parse_profile_name, parse_project_fit, parse_ref_fit, parse_text, parse_username,
 };
 use super::quantity::{parse_cpu, parse_duration, parse_size};
@@ -50,7 +56,7 @@ words! {
     /// Reads a pattern of a branch or tag.
     ref_fit -> String = "a pattern such as \"release/*\"", parse_ref_fit;
     /// Reads a pattern of an image.
-    image_fit -> String = "a pattern such as \"docker:*\"", parse_fit;
+    image_fit -> String = "a pattern such as \"docker:*\"", parse_plain_fit;
     /// Reads a path.
     path -> PathBuf = "a path in quotes", |s| parse_text(s).map(PathBuf::from);
     /// Reads an absolute directory for the Runner.
@@ -67,8 +73,12 @@ words! {
     log_level -> LogLevel = "a level such as \"info\"", parse_log_level;
     /// Reads a format.
     log_format -> LogFormat = "a format such as \"text\"", parse_log_format;
-    /// Reads a tag's value.
-    tag_value -> String = "text in quotes", parse_tag_value;
+    /// Reads a fleet's name.
+    fleet -> String = "text in quotes", parse_fleet;
+    /// Reads a region's name.
+    region -> String = "a region such as \"eu-west-1\"", parse_region;
+    /// Reads a key pair's name.
+    key_name -> String = "text in quotes", parse_key_name;
     manager -> String = "a name such as \"ci-bastion\"", parse_manager;
     /// Reads a container's name.
     container -> String = "a container's name such as \"ci-coordinator\"", parse_container;
@@ -111,7 +121,7 @@ pub(super) fn task_subnets<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Vec<String>>, D::Error> {
     let why = "ECS takes at most";
-    list(d, false, Some(Most { number: 16, why }))
+    list(d, Most { number: 16, why })
 }
 
 /// Reads the security groups of a task.
@@ -119,12 +129,13 @@ pub(super) fn task_security_groups<'de, D: Deserializer<'de>>(
     d: D,
 ) -> Result<Option<Vec<String>>, D::Error> {
     let why = "ECS takes at most";
-    list(d, false, Some(Most { number: 5, why }))
+    list(d, Most { number: 5, why })
 }
 
 /// Reads a list of patterns; an empty one allows nothing.
 pub(super) fn patterns<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
-    list(d, true, None)
+    let wanted = "a list such as [\"one\", \"two\"]";
+    each_by(d, wanted, parse_pattern, true)
 }
 
 /// Reads a list of patterns of ARNs; any other could never fit.
@@ -199,11 +210,7 @@ fn each_by<'de, D: Deserializer<'de>, T>(
     .map(Some)
 }
 
-fn list<'de, D: Deserializer<'de>>(
-    d: D,
-    may_be_empty: bool,
-    most: Option<Most>,
-) -> Result<Option<Vec<String>>, D::Error> {
+fn list<'de, D: Deserializer<'de>>(d: D, most: Most) -> Result<Option<Vec<String>>, D::Error> {
     let each = Words {
         wanted: "text in quotes",
         parse: parse_text,
@@ -211,8 +218,8 @@ fn list<'de, D: Deserializer<'de>>(
     d.deserialize_seq(List {
         wanted: "a list such as [\"one\", \"two\"]",
         each,
-        may_be_empty,
-        most,
+        may_be_empty: false,
+        most: Some(most),
     })
     .map(Some)
 }

@@ -34,7 +34,7 @@ pub fn docker(stderr: &str) -> Option<Trouble> {
         return Some(Trouble::new(true, told("it has no `docker` command"), hint));
     }
     if says("ermission denied") && says("docker") && says("sock") {
-        let hint = "Add the login ([ssh] username) to the group docker in the instance's image, or log in as root.";
+        let hint = "Add the login (`username` under [ec2] or [ssh]) to the group docker in the instance's image, or log in as root.";
         let what = "its login may not use docker's socket";
         return Some(Trouble::new(true, told(what), hint));
     }

@@ -3,6 +3,7 @@
 //! Reads the file, and the payload of a job where one is named; looks at whose the state directory is, and whether the log file
 //! could be written. No network, no account.
 
+mod iam;
 mod job;
 mod json;
 mod page;
@@ -11,13 +12,13 @@ mod verdict;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::verdict::Verdict;
-use super::print;
+use super::{error_json, print, told};
 use crate::cli::Overrides;
 use crate::config::settings::Settings;
-use crate::config::{self, Refusal};
+use crate::config::{self, Loaded, Refusal};
 use crate::error::{Error, Result};
 use crate::logging;
 use crate::state::Store;
@@ -29,6 +30,7 @@ Examples:
   gitlab-aws-driver check                             the file in the usual place
   gitlab-aws-driver --config new.toml check --strict  in a pipeline, before it is rolled out
   gitlab-aws-driver check --job response.json         what one job would get, and by which profile
+  gitlab-aws-driver check --iam >policy.json          what the bastion's role must be allowed
 
 It ends with 0 where the file can be used, and with 1 where it cannot; with --strict also where there is a warning.";
 
@@ -46,8 +48,22 @@ pub struct Args {
     #[arg(long)]
     pub strict: bool,
     /// Explain what one job would get, which profile holds for it and why: its payload, as JOB_RESPONSE_FILE names it
-    #[arg(long, value_name = "PAYLOAD.json")]
+    #[arg(long, value_name = "PAYLOAD.json", value_hint = clap::ValueHint::FilePath)]
     pub job: Option<PathBuf>,
+    /// Print the IAM policy that the bastion's role needs for this file, and no more; with =ROLE that of a role which the file has it
+    /// take on. What is left to fill in goes to standard error
+    #[arg(
+        long,
+        value_name = "ROLE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with = "job"
+    )]
+    pub iam: Option<String>,
+    /// With --iam: a role that tasks are given, their execution role or task role; once for each
+    #[arg(long, value_name = "ARN", requires = "iam")]
+    pub pass_role: Vec<String>,
 }
 
 /// Prints what the configuration means, under the flags that stand above it. All that is wrong with it, and then its warnings,
@@ -67,6 +83,10 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
         return Ok(end(&verdict, ui));
     }
     overrides.apply(&mut loaded.settings);
+    if let Some(role) = &args.iam {
+        let role = Some(role.as_str()).filter(|role| !role.is_empty());
+        return tell_policy(&loaded, role, args, ui);
+    }
     loaded
         .warnings
         .extend(logging::trouble(&loaded.settings.log));
@@ -85,6 +105,21 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
         let _ = writeln!(text, "\n{}", verdict.line());
     }
     print(text.as_bytes())?;
+    Ok(end(&verdict, ui))
+}
+
+/// Prints the policy that the file needs; people are told what it leaves open.
+fn tell_policy(loaded: &Loaded, role: Option<&str>, args: &Args, ui: Ui) -> Result<u8> {
+    let policy = told(
+        args.json,
+        iam::policy(&loaded.settings, role, &args.pass_role),
+        |error| json!({ "error": error_json(error) }),
+    )?;
+    print(format!("{:#}\n", policy.document).as_bytes())?;
+    for note in &policy.notes {
+        ui.progress(note);
+    }
+    let verdict = Verdict::right(&loaded.warnings, Vec::new(), args.strict);
     Ok(end(&verdict, ui))
 }
 
@@ -117,11 +152,20 @@ fn untrusted(settings: &Settings) -> Vec<Error> {
     store.distrusted(Lenience::of(settings.style), store.user())
 }
 
-/// Has a program that asked for JSON get it, also where something is wrong; people read the error where all errors go.
-fn told<T>(as_json: bool, result: Result<T>) -> Result<T> {
-    if as_json && let Err(error) = &result {
-        let what = json!({ "message": error.to_string(), "remedy": error.remedy() });
-        print(format!("{:#}\n", json!({ "error": what })).as_bytes())?;
+/// Returns what `--json` prints where nothing could be checked.
+#[must_use]
+pub fn cannot(error: &Error) -> Value {
+    let mut told = error_json(error);
+    // As all errors of `check` have them: it stands at no place in a file.
+    told["cause"] = told["message"].clone();
+    for place in ["file", "line", "column", "key"] {
+        told[place] = Value::Null;
     }
-    result
+    json!({
+        "path": null,
+        "error": told,
+        "errors": [told],
+        "warnings": [],
+        "verdict": { "good": false, "errors": 1, "warnings": 0, "text": "1 error: nothing was checked." },
+    })
 }

@@ -1,10 +1,14 @@
 //! `completions` and `man`: what shells and manuals want to know, made from the commands themselves.
 
+mod completions;
+mod sections;
+
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use self::sections::Sections;
 use super::print;
 use crate::error::{Error, Kind, Result};
 
@@ -12,11 +16,8 @@ use crate::error::{Error, Kind, Result};
 ///
 /// # Errors
 /// When nothing can be printed.
-pub fn completions(command: &mut Command, shell: Shell) -> Result<()> {
-    let name = command.get_name().to_owned();
-    let mut text = Vec::new();
-    clap_complete::generate(shell, command, name, &mut text);
-    print(&text)
+pub fn completions(program: Command, shell: Shell) -> Result<()> {
+    print(completions::text(program, shell).as_bytes())
 }
 
 /// Prints the manual page of the program, or of one of its commands.
@@ -25,6 +26,7 @@ pub fn completions(command: &mut Command, shell: Shell) -> Result<()> {
 /// When there is no such command, and when nothing can be printed.
 pub fn page(mut program: Command, name: Option<&str>) -> Result<()> {
     program.build();
+    let of = program.get_name().to_owned();
     let command = match name {
         None => program,
         Some(name) => match program.find_subcommand(name).filter(|c| !c.is_hide_set()) {
@@ -38,16 +40,22 @@ pub fn page(mut program: Command, name: Option<&str>) -> Result<()> {
         },
     };
     let fail = |e| Error::new(Kind::State, "cannot write the page").because(e);
-    print(&render(command).map_err(fail)?)
+    print(&render(command, &of).map_err(fail)?)
 }
 
-fn render(command: Command) -> std::io::Result<Vec<u8>> {
+fn render(command: Command, program: &str) -> std::io::Result<Vec<u8>> {
+    let name = command.get_name().to_owned();
+    let name = Some(name.as_str()).filter(|name| *name != program);
     let examples = command.get_after_help().map(ToString::to_string);
     let commands = commands(&command);
     let versioned = command.get_version().is_some();
     let page = Man::new(command);
     let mut text = Vec::new();
     page.render_title(&mut text)?;
+    // Names of variables and files stay whole, to be found and pasted.
+    let mut whole = Roff::new();
+    whole.control("nh", []).control("ad", ["l"]);
+    whole.to_writer(&mut text)?;
     page.render_name_section(&mut text)?;
     page.render_synopsis_section(&mut text)?;
     page.render_description_section(&mut text)?;
@@ -63,6 +71,8 @@ fn render(command: Command) -> std::io::Result<Vec<u8>> {
         roff.control("fi", []);
         roff.to_writer(&mut text)?;
     }
+    let sections = Sections::of(name).render(program, name);
+    sections.to_writer(&mut text)?;
     // Without one the section would be a panic.
     if versioned {
         page.render_version_section(&mut text)?;
@@ -98,11 +108,22 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::{PAGES, Shown};
+
+    fn program() -> Command {
+        let mut program = Shown::command();
+        program.build();
+        program
+    }
+
+    fn rendered(command: Command) -> String {
+        let page = render(command, "gitlab-aws-driver").unwrap();
+        String::from_utf8(page).unwrap()
+    }
 
     #[test]
     fn the_page_names_all_that_help_names() {
-        let text = String::from_utf8(render(Cli::command()).unwrap()).unwrap();
+        let text = rendered(program());
         for word in [
             "task\\-def",
             "custom",
@@ -116,17 +137,19 @@ mod tests {
         assert!(!text.contains("local\\-guard"), "{text}");
     }
 
-    /// Returns the pages that a page names.
-    fn named(text: &str) -> Vec<String> {
-        let plain = text.replace('\\', "");
-        let pages = plain.lines().filter_map(|line| line.strip_suffix("(1)"));
+    /// Returns the pages that a page names under a heading.
+    fn named(text: &str, heading: &str) -> Vec<String> {
+        let plain = text.replace("\\-", "-");
+        let (_, section) = plain.split_once(&format!(".SH {heading}\n")).unwrap();
+        let section = section.split("\n.SH").next().unwrap();
+        let words = section.split([',', '\n']).map(str::trim);
+        let pages = words.filter_map(|word| word.strip_suffix("(1)"));
         pages.map(str::to_owned).collect()
     }
 
     #[test]
     fn every_page_that_is_named_is_in_the_packages() {
-        let mut program = Cli::command();
-        program.build();
+        let program = program();
         let list = include_str!("../../packaging/build");
         let (_, list) = list.split_once("for command in ").unwrap();
         let (list, _) = list.split_once(';').unwrap();
@@ -134,19 +157,41 @@ mod tests {
             .split(' ')
             .map(|name| format!("{}-{name}", program.get_name()))
             .collect();
-        let root = String::from_utf8(render(program.clone()).unwrap()).unwrap();
-        assert_eq!(named(&root), packed);
-        for command in program.get_subcommands() {
-            let page = String::from_utf8(render(command.clone()).unwrap()).unwrap();
-            assert_eq!(named(&page), [""; 0], "{page}");
+        let shown: Vec<&str> = program
+            .get_subcommands()
+            .map(Command::get_name)
+            .filter(|name| *name != "help")
+            .collect();
+        assert_eq!(shown, PAGES);
+        let root = rendered(program.clone());
+        assert_eq!(named(&root, "COMMANDS"), packed);
+        assert_eq!(named(&root, "\"SEE ALSO\""), packed);
+        for name in PAGES {
+            let page = rendered(program.find_subcommand(name).unwrap().clone());
+            let others = named(&page, "\"SEE ALSO\"");
+            assert_eq!(others[0], program.get_name());
+            let own = format!("{}-{name}", program.get_name());
+            let rest: Vec<&String> = packed.iter().filter(|page| **page != own).collect();
+            assert_eq!(others[1..].iter().collect::<Vec<_>>(), rest);
         }
-        let custom = program.find_subcommand("custom").unwrap().clone();
-        let custom = String::from_utf8(render(custom).unwrap()).unwrap();
+        let custom = rendered(program.find_subcommand("custom").unwrap().clone());
         for stage in ["config", "prepare", "run", "cleanup"] {
             assert!(
                 custom.contains(&format!(".TP\n\\fB{stage}\\fR\n")),
                 "{custom}"
             );
+        }
+    }
+
+    #[test]
+    fn every_page_has_its_sections() {
+        let program = program();
+        for name in PAGES {
+            let page = rendered(program.find_subcommand(name).unwrap().clone());
+            for heading in ["\"EXIT STATUS\"", "ENVIRONMENT", "\"SEE ALSO\""] {
+                let heading = format!("\n.SH {heading}\n");
+                assert_eq!(page.matches(&heading).count(), 1, "{heading}{page}");
+            }
         }
     }
 }

@@ -15,12 +15,14 @@ mod judge;
 mod names;
 mod over;
 mod owned;
+mod waits;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::Overrides;
 use crate::compute::aws::Aws;
@@ -44,6 +46,7 @@ use crate::ui::Ui;
 use judge::{Here, Thing, Times, Verdict};
 use names::Names;
 use owned::{Life, Owned};
+use waits::told;
 
 /// How long a job that another process works on is waited for: that process is busy with it, so it is not left over.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
@@ -70,6 +73,9 @@ struct Report {
     skipped: Vec<String>,
     /// What may be left over, and could not be ended or even looked at.
     problems: Vec<String>,
+    /// What kept it from its work, where anything did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,11 +93,37 @@ struct Cluster {
     name: Option<String>,
 }
 
-/// Runs the command; the code says whether something is left that should not be.
+/// Runs the command; the code says whether something is left that should not be. What it waits for is told on standard error.
 ///
 /// # Errors
-/// Where nothing could be done at all.
+/// Where nothing could be done at all; with `--json` that was printed as well.
 pub fn run(
+    args: &Args,
+    config: Option<&Path>,
+    overrides: &Overrides,
+    metadata: Metadata,
+    ui: Ui,
+) -> Result<u8> {
+    let done = reap(args, config, overrides, metadata, ui);
+    super::told(args.json, done, |error| not_begun(args.dry_run, error))
+}
+
+/// Returns what `--json` prints where nothing could be done.
+#[must_use]
+pub fn cannot(error: &Error) -> Value {
+    not_begun(false, error)
+}
+
+fn not_begun(dry_run: bool, error: &Error) -> Value {
+    json!(Report {
+        dry_run,
+        problems: vec![error.to_string()],
+        error: Some(super::error_json(error)),
+        ..Report::default()
+    })
+}
+
+fn reap(
     args: &Args,
     config: Option<&Path>,
     overrides: &Overrides,
@@ -121,7 +153,11 @@ pub fn run(
     };
     let done = runtime.block_on(reaper.run());
     runtime.shutdown_background();
-    done?;
+    if let Err(error) = done {
+        // What was ended before that is told all the same.
+        reaper.problem(&error);
+        reaper.report.error = Some(super::error_json(&error));
+    }
     reaper.tell(args.json)?;
     Ok(u8::from(!reaper.report.problems.is_empty()))
 }
@@ -142,8 +178,15 @@ impl Reaper<'_> {
         self.names = self.find_names().await;
         let mut seen = Vec::new();
         for cluster in self.clusters()? {
-            let aws = Aws::new(&cluster.access, None, &self.store.shared()).await;
-            let looked = self.look(&aws, &cluster).await;
+            let name = cluster.name.as_deref().unwrap_or("default");
+            let what = format!("the tasks of the cluster {name}");
+            let (aws, looked) = told(self.ui, &what, async {
+                let shared = self.store.shared();
+                let aws = Aws::new(&cluster.access, Some(self.ui), &shared).await;
+                let looked = self.look(&aws, &cluster).await;
+                (aws, looked)
+            })
+            .await;
             self.hear_time(&aws);
             match looked {
                 Ok(tasks) => seen.push((aws, cluster, tasks)),
@@ -231,7 +274,9 @@ impl Reaper<'_> {
 
     /// Ends a job whose Runner is gone; notes what a live one owns.
     async fn job(&mut self, job: &Job, owned: &mut Owned) -> Result<()> {
-        let locked = match tokio::time::timeout(BUSY_LIMIT, job.lock_existing_when_free()).await {
+        let what = format!("the job {}: another process works on it", job.key());
+        let free = tokio::time::timeout(BUSY_LIMIT, job.lock_existing_when_free());
+        let locked = match told(self.ui, &what, free).await {
             Ok(Ok(locked)) => locked,
             // What it may own is left alone all the same.
             Ok(Err(error)) => {
@@ -279,12 +324,15 @@ impl Reaper<'_> {
         if !self.report.dry_run {
             let reason = format!("reaped: {why}");
             let (store, ui) = (&self.store, self.ui);
-            let ended = cleanup::end_job(store, job, locked, &reason, Ending::Judged, ui).await;
+            let what = format!("the end of the job {}: {why}", job.key());
+            let ending = cleanup::end_job(store, job, locked, &reason, Ending::Judged, ui);
+            let ended = told(ui, &what, ending).await;
             match (ended, known_intent) {
                 (Err(error), Some(intent))
                     if judge::is_past_finding(error.kind(), intent, clock) =>
                 {
-                    cleanup::give_up(&self.store, job, intent).await?;
+                    let what = format!("the job {}: another process works on it", job.key());
+                    told(ui, &what, cleanup::give_up(store, job, intent)).await?;
                     return Err(given_up(error, intent));
                 }
                 (ended, _) => ended?,
@@ -364,7 +412,9 @@ impl Reaper<'_> {
     async fn end_task(&mut self, aws: &Aws, cluster: &Cluster, task: &Task, why: String) -> bool {
         if !self.report.dry_run {
             let reason = format!("reaped: {why}");
-            let done = end::stop(aws, cluster.name.as_deref(), &task.arn, &reason).await;
+            let what = format!("the end of the task {}", task.arn);
+            let ending = end::stop(aws, cluster.name.as_deref(), &task.arn, &reason);
+            let done = told(self.ui, &what, ending).await;
             if let Err(error) = done {
                 self.problem(&error);
                 return false;

@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::runner::Environment;
 
 /// What the Runner takes for a failure of the machinery where it does not say (its value today).
-const SYSTEM_FAILURE: u8 = 2;
+pub const SYSTEM_FAILURE: u8 = 2;
 
 /// How a stage ended.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::files;
 use crate::process::Process;
 
 /// The file's name.
-const NAME: &str = ".gitlab-aws-driver.json";
+pub(crate) const NAME: &str = ".gitlab-aws-driver.json";
 /// The version that this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 /// A real one has some hundred bytes.

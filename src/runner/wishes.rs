@@ -86,6 +86,8 @@ pub struct Settled {
     pub rungs: Vec<Rung>,
     /// Rungs that cannot give what the job asks for, and why.
     pub left_out: Vec<(Rung, String)>,
+    /// Why AWS may refuse what the job asks for, where only AWS knows.
+    pub doubt: Option<String>,
     /// What holds where the job is a task; `None`: no rung is one.
     pub task: Option<SettledTask>,
     /// What holds where the job has an instance; `None`: no rung is one.
@@ -254,7 +256,11 @@ pub fn settle(settings: &Settings, overrides: &Overrides, wishes: &Wishes) -> Re
     };
     let within = limits::check(settings, overrides, wishes)?;
     let asked = within.capacity.as_ref().unwrap_or(&settings.capacity);
-    let (rungs, left_out) = rungs::choose(settings, overrides, wishes, &within, asked)?;
+    let rungs::Choice {
+        rungs,
+        left_out,
+        doubt,
+    } = rungs::choose(settings, overrides, wishes, &within, asked)?;
     let task = match rungs.iter().any(Rung::is_task) || rungs.is_empty() {
         true => Some(settle_task(settings, overrides, wishes, &within)?),
         false => None,
@@ -266,6 +272,7 @@ pub fn settle(settings: &Settings, overrides: &Overrides, wishes: &Wishes) -> Re
     Ok(Settled {
         rungs,
         left_out,
+        doubt,
         task,
         instance,
     })
@@ -295,8 +302,9 @@ fn settle_task(
         task_definition,
         platform_version: platform_version.or(file.platform_version),
         role: settle_role(file.role_arn.as_ref(), settings, wishes)?,
-        // Where Fargate has no such size its rungs are left out.
-        on_fargate: sizes::on_fargate(within.cpu, within.memory, within.disk).unwrap_or_default(),
+        // Where Fargate has no such disk its rungs are left out.
+        on_fargate: sizes::on_fargate(within.cpu, within.memory, within.disk)
+            .map_or_else(|_| TaskSize::default(), |sized| sized.size),
         elsewhere: sizes::elsewhere(within.cpu, within.memory),
     })
 }

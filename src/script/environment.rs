@@ -245,7 +245,7 @@ impl Missing {
         let (why, remedy) = match self {
             Self::Unreadable { root: false } => (
                 "process 1 shows it to root only".to_owned(),
-                "have the image's SSH server let in root, and set `[ssh] username`",
+                "have the image's SSH server let in root, and set `username` under [fargate] or [ssh]",
             ),
             Self::Unreadable { root: true } => (
                 "process 1 does not show it even to root".to_owned(),

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::crowd::Crowd;
 use super::environment::ContainerEnvironment;
 use super::failures;
 use super::forget::{drop_script, forget, heed_left};
@@ -22,6 +23,7 @@ use super::last_words::{LastWords, put};
 use super::line::Line;
 use super::notice::{self, Notices};
 use super::output::{self, Output};
+use super::quiet::{QUIET, Quiet};
 use super::reach::{Life, Loss, Reach};
 use super::world::{Interruption, Stopped, World};
 use super::{Nonce, Verb};
@@ -29,7 +31,7 @@ use crate::compute::{self, Endpoint, Machine};
 use crate::error::{Error, Kind};
 use crate::process::Process;
 use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect_below;
+use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Event, Session};
 use crate::state::Job;
@@ -117,6 +119,8 @@ pub(super) struct Progress {
     pub(super) offset: u64,
     /// Connections on which the far side ended without a word.
     silent_ends: u32,
+    /// The machine's want of processes.
+    crowd: Crowd,
     /// The end of what came on standard output before the far side spoke: a login that refuses says why there.
     greeting: Vec<u8>,
     /// The end of what the far side wrote to standard error.
@@ -124,8 +128,29 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Tells whether the command ended for want of a process. Of a script that runs it is the only reason without a word.
+    fn is_crowded(&self) -> bool {
+        failures::is_crowded(&self.stderr) || self.opened && self.stderr.is_empty()
+    }
+
+    /// The far side could start no process: nothing is lost by another try, unless it did not begin for long enough.
+    fn crowded(&self) -> Result<Connection> {
+        match self.crowd.told().filter(|_| !self.opened) {
+            Some(error) => Err(error.into()),
+            None => Ok(Connection::Lost(Loss::Ended)),
+        }
+    }
+
     fn out_of_reach(&self, limit: Duration, loss: Loss) -> Error {
         failures::out_of_reach(limit, loss, &self.stderr, &self.greeting)
+    }
+
+    /// Heeds that something else than the far side was given what is its own. It would wait for that in vain.
+    fn heed_astray(&self, life: &Life) -> Result<()> {
+        match !life.is_open() && is_astray(&self.stderr, &self.greeting) {
+            true => Err(failures::astray().into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -168,14 +193,17 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     }
     let mut progress = Progress::default();
     let mut reach = Reach::new(script.reconnect_timeout);
+    let mut quiet = Quiet::new(script.ui, &script.endpoint.user);
     let ended = loop {
         world.is_out_of_reach(reach.since(), reach.limit());
         let mut life = Life::begin();
         let deadline = reach.deadline();
-        let connecting = connect_below(script.endpoint, script.key, &script.ceiling, || deadline);
+        let mut crowd = std::mem::take(&mut progress.crowd);
+        let connecting = crowd.connect(&script, deadline, progress.opened);
         let session = started(&mut world, &progress, connecting)
             .await?
             .map_err(|e| world.notices.explain(e))?;
+        progress.crowd = crowd;
         let silence = reach.silence();
         let connection = Following {
             script: &script,
@@ -183,6 +211,7 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
             progress: &mut progress,
             output: &output,
             life: &mut life,
+            quiet: &mut quiet,
         }
         .follow(lengths, session, silence)
         .await?;
@@ -207,6 +236,12 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
                 let (offset, followed) = (progress.offset, life.is_open());
                 tracing::debug!(offset, followed, ?loss, "connection lost");
                 lost.notify_one();
+                if !progress.opened
+                    && matches!(loss, Loss::Closed | Loss::NoCommand)
+                    && let Some(error) = progress.crowd.untold()
+                {
+                    return Err(world.notices.explain(error).into());
+                }
                 let Some(pause) = reach.lost(life) else {
                     let error = progress.out_of_reach(reach.limit(), loss);
                     return Err(world.notices.explain(error).into());
@@ -269,6 +304,7 @@ struct Following<'a, 'b> {
     progress: &'a mut Progress,
     output: &'a Output,
     life: &'a mut Life,
+    quiet: &'a mut Quiet<'b>,
 }
 
 impl Following<'_, '_> {
@@ -280,6 +316,7 @@ impl Following<'_, '_> {
             progress,
             output,
             life,
+            quiet,
         } = self;
         // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
         let (verb, text) = match progress.opened || world.cancels > 0 {
@@ -294,7 +331,7 @@ impl Following<'_, '_> {
             return Ok(Connection::Lost(Loss::NoCommand));
         };
         progress.sent = true;
-        let mut told = 0;
+        let (mut told, mut looked) = (0, false);
         let mut stdout = Scanner::new(script.nonce.as_str());
         let mut stderr = Scanner::new(script.nonce.as_str());
         loop {
@@ -302,6 +339,7 @@ impl Following<'_, '_> {
                 told = tell_cancel(world, &line, told);
             }
             let silent_at = line.last_sent() + silence;
+            let quiet_at = line.last_sent() + QUIET;
             let event = tokio::select! {
                 biased;
                 interruption = world.next() => match interruption? {
@@ -318,22 +356,35 @@ impl Following<'_, '_> {
                     }
                     return Ok(Connection::Lost(Loss::Silent));
                 }
+                () = sleep_until(quiet_at), if !life.is_open() && !looked && !quiet.is_told() => {
+                    if Instant::now() >= line.last_sent() + QUIET {
+                        looked = true;
+                        // Else it is the connection, which is noticed elsewhere and soon.
+                        if started(world, progress, line.session.answers()).await? {
+                            quiet.tell();
+                        }
+                    }
+                    continue;
+                }
                 event = line.receiver.next() => event,
             };
             match event {
                 Event::Out(data) => {
                     if !progress.opened {
                         keep_tail(&mut progress.greeting, &data);
+                        progress.heed_astray(life)?;
                     }
                     stdout.push(&data);
                 }
                 Event::Err(data) => {
                     keep_tail(&mut progress.stderr, &data);
+                    progress.heed_astray(life)?;
                     heed_left(&mut stderr, &data, script, &mut world.left);
                     continue;
                 }
                 Event::Lost => return Ok(Connection::Lost(Loss::Closed)),
                 Event::Ended if life.is_open() => return Ok(Connection::Lost(Loss::Ended)),
+                Event::Ended if progress.is_crowded() => return progress.crowded(),
                 Event::Ended => {
                     progress.silent_ends += 1;
                     if progress.silent_ends >= SILENT_ENDS {
@@ -381,6 +432,13 @@ impl Following<'_, '_> {
                         let what = "has no room for the script's output";
                         return Err(failures::no_space(what, &directory).into());
                     }
+                    Item::Frame(Frame::Crowded) if life.is_open() => {
+                        drop_script(script, world, &mut line).await;
+                        let what = "cannot go on with the script";
+                        return Err(failures::crowded(what).into());
+                    }
+                    Item::Frame(Frame::Crowded) => return progress.crowded(),
+                    Item::Frame(Frame::Lacks(what)) => return Err(failures::lacks(&what).into()),
                     Item::Frame(Frame::Fail(reason)) => {
                         let what = "could not take the script";
                         return Err(failures::no_space(what, &reason).into());

@@ -31,8 +31,12 @@ pub enum Frame {
     Forgotten,
     /// The spool in that directory could not be written.
     Full(String),
-    /// The script could not be started.
+    /// The script could not be kept.
     Fail(String),
+    /// No process can be started there, so the script is not, or nobody could go on taking its output.
+    Crowded,
+    /// The machine lacks this, and no script runs without.
+    Lacks(String),
     /// A process that no signal ended: pid and name.
     Left(String),
 }
@@ -68,7 +72,7 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// Returns a scanner for a stream that begins with noise, ended by an `open` (or a `fail` or `gone`).
+    /// Returns a scanner for a stream that begins with noise, ended by an `open` (or what stands in its place).
     #[must_use]
     pub fn new(nonce: &str) -> Self {
         Self {
@@ -179,6 +183,8 @@ fn parse(text: &str) -> Option<Frame> {
         "forgotten" => Frame::Forgotten,
         "full" => Frame::Full(argument.to_owned()),
         "fail" => Frame::Fail(argument.to_owned()),
+        "crowded" => Frame::Crowded,
+        "lacks" => Frame::Lacks(argument.to_owned()),
         "left" => Frame::Left(argument.to_owned()),
         _ => return None,
     })
@@ -225,6 +231,14 @@ mod tests {
         let (bytes, frames) = scan(&[&all]);
         assert_eq!(bytes, body.as_bytes());
         assert_eq!(frames, [Frame::Open(0), Frame::End(7, 3)]);
+    }
+
+    #[test]
+    fn a_machine_that_lacks_something_says_so_instead() {
+        let all = format!("noise\x1e{NONCE} crowded\n\x1e{NONCE} lacks /proc\n");
+        let (bytes, frames) = scan(&[all.as_bytes()]);
+        assert_eq!(bytes, b"");
+        assert_eq!(frames, [Frame::Crowded, Frame::Lacks("/proc".into())]);
     }
 
     #[test]

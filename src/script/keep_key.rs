@@ -9,12 +9,13 @@ use tokio::time::timeout;
 
 use super::{failures, quote, stripped};
 use crate::error::{Error, Kind, Result};
+use crate::ssh::first_line::is_astray;
 use crate::ssh::session::Session;
 
 const REMOTE: &str = include_str!("keep_key.sh");
 
 /// A connection on which this takes longer is lost.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// What is kept of its outputs for a message.
 const KEPT: usize = 1024;
 
@@ -29,6 +30,9 @@ pub async fn keep(session: &Session, public_line: &str) -> Result<bool> {
     if said.code == Some(0) {
         return Ok(true);
     }
+    if is_astray(&said.err, &said.out) {
+        return Err(failures::astray());
+    }
     let why = failures::said(&said.err, &said.out).unwrap_or_else(|| match said.code {
         Some(code) => format!("exit code {code}"),
         None => "ended by a signal".to_owned(),
@@ -38,7 +42,7 @@ pub async fn keep(session: &Session, public_line: &str) -> Result<bool> {
         format!("the login's account cannot keep the job's key: {why}"),
     )
     .hint(
-        "EC2 Instance Connect lets the key in for a minute only: ~/.ssh/authorized_keys of [ssh] username has to be writable (is its \
+        "EC2 Instance Connect lets the key in for a minute only: ~/.ssh/authorized_keys of `username` under [ec2] or [ssh] has to be writable (is its \
          disk full?), or take `instance_connect` out under [ec2].",
     ))
 }

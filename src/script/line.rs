@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::ssh::first_line::LINE;
 use crate::ssh::session::{Receiver, Sender, Session};
 
 /// How much of a script is sent at once.
@@ -121,6 +122,9 @@ async fn send(
     mut orders: watch::Receiver<Orders>,
     moved: watch::Sender<Instant>,
 ) {
+    if !sender.send(Bytes::from_static(LINE.as_bytes())).await {
+        return;
+    }
     let mut script = script.unwrap_or_default();
     while !script.is_empty() {
         let piece = script.split_to(script.len().min(PIECE));

@@ -4,8 +4,9 @@
 //! connections as it takes. On a container machine [`welcome`] comes before the first script: it brings back
 //! the container's own [`environment`] and sets the watchdog.
 
+mod crowd;
 pub mod environment;
-mod failures;
+pub(crate) mod failures;
 pub mod follow;
 mod forget;
 pub mod frames;
@@ -15,6 +16,7 @@ mod left;
 mod line;
 pub mod notice;
 mod output;
+pub(crate) mod quiet;
 mod reach;
 pub mod welcome;
 mod world;
@@ -22,6 +24,7 @@ mod world;
 pub use world::Stopped;
 
 use crate::error::{Error, Kind, Result};
+use crate::ssh::first_line::TAKE;
 
 /// The far side, as written.
 pub const REMOTE: &str = include_str!("remote.sh");
@@ -87,7 +90,7 @@ impl Nonce {
         // The text reaches the supervisor too, which starts another shell with it: hence a parameter. It also spares
         // quoting it once more for the container's shell.
         format!(
-            "set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
+            "{TAKE}set -- {text}; exec {docker}sh -c \"$1\" gad \"$1\" {word} {} {half} {other} {numbers}",
             self.spool
         )
         .into_bytes()

@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2030,SC2031
+# shellcheck shell=sh disable=SC1007,SC2030,SC2031
 # The far side of a script that outlives its connection. POSIX sh; run as
 #
 #   sh -c TEXT gad TEXT VERB KEY HALF HALF ARG
@@ -11,21 +11,31 @@
 #   follow OFFSET            follows from OFFSET on
 #   sup FILE                 (internal) the supervisor of FILE, and of its prelude FILE.e
 #
-# Frames are lines "RS nonce word argument": open, fail, gone, full, forgotten on stdout; next and end inside the spool;
-# left on stderr. Lines on stdin while following: ack OFFSET, cancel, kill,
+# Frames are lines "RS nonce word argument": open, fail, lacks, crowded, gone, full, forgotten on stdout; next and end
+# inside the spool; left on stderr. Lines on stdin while following: ack OFFSET, cancel, kill,
 # done (forget the script, whose end is known), drop (end it and forget it).
 #
-# Files in the nonce's directory: p (the pipe), ok (emptied when nothing is wanted any more, renamed to full when the
-# spool cannot be written), sup (pid and birth of the supervisor), o.N (spool segment that begins at byte N), n.N (its
-# segment is complete; holds where the next begins), ack, dd, tail and ctl (pids of who reads the pipe, who writes to
-# the connection, who holds the connection), nosid (no setsid here; holds the pids that are not the script's), mem (how
-# often the kernel had killed for want of memory before the script).
-k=$3 n=$4$5
+# Files in the nonce's directory: p (the pipe), ok (the frame that follows the spool where it holds no end; emptied when
+# nothing is wanted any more), sup (pid and birth of the supervisor; whoever makes it has started the script), o.N (spool
+# segment that begins at byte N), n.N (its segment is complete; holds where the next begins), ack, dd, tail and ctl (pids
+# of who reads the pipe, who writes to the connection, who holds the connection), r (what was counted last), nosid (no
+# setsid here; holds the pids that are not the script's), mem (how often the kernel had killed for want of memory before
+# the script).
+#
+# No process may be to be had: a fork that fails ends dash and busybox with 2, bash (after 15 s) with 254, whatever
+# stands behind it ("||" too), but not a dash or busybox whose fork is in a "command eval". So each shell that starts
+# something has a trap that tells, and no builtin that ends its shell where a file cannot be written (":") writes one.
+T=$1 k=$3 n=$4$5 N=$5 O=$6
+
+# Runs its arguments if a fork that failed is what ends this shell.
+crowd() {
+	case $? in 2 | 254) "$@" ;; esac
+}
 
 # Reads /proc stat file $1: pid f, state v, parent r, session e, birth t. Fails where there is no live process.
 proc() {
 	t=
-	{ read -r t <"$1"; } 2>/dev/null || return 1
+	read -r t <"$1" || return 1
 	f=${t%% *} t=${t##*) }
 	# shellcheck disable=SC2086
 	set -- $t
@@ -39,8 +49,8 @@ proc() {
 
 # Succeeds while the process noted in file $1 lives; a number that was given away again does not count.
 alive() {
-	p='' q=''
-	{ read -r p q <"$1"; } 2>/dev/null
+	p= q=
+	read -r p q <"$1"
 	[ -n "$p" ] && proc "/proc/$p/stat" && [ "$t" = "$q" ]
 }
 
@@ -55,18 +65,45 @@ kills() {
 		while read -r w u; do
 			[ "$w" != oom_kill ] || m=$((u - ${1:-0}))
 		done <"/sys/fs/cgroup/$i"
-	done 2>/dev/null
+	done
 }
 
 nap() {
-	sleep "$1" 2>/dev/null || sleep 1
+	command eval 'sleep "$1" || sleep 1'
+}
+
+# Sets w to the seconds since the machine's start.
+now() {
+	read -r w _ </proc/uptime
+	w=${w%.*}
+}
+
+# Runs $2... aside, with descriptor 4 as its stdin: a command behind "&" has lost its own. Where no process is to be had
+# it tries for $1 seconds. A bare cat is known for ours by its environment.
+aside() {
+	now
+	x=$((w + $1))
+	shift
+	# shellcheck disable=SC2016
+	until command eval 'n=$n "$@" <&4 &'; do
+		now
+		[ "$w" -lt "$x" ] || exit 2
+	done
+}
+
+# Fails unless $1 processes can run at once.
+room() {
+	[ "$1" -eq 0 ] || (
+		room $(($1 - 1))
+		exit $?
+	)
 }
 
 # Sets l to the live processes of the script's session; its leader g is the supervisor's child that leads one. Where
 # setsid was missing, the leader's descendants have to do.
 session() {
 	x=
-	{ read -r x <"$d/nosid"; } 2>/dev/null
+	read -r x <"$d/nosid"
 	if [ -z "$g" ]; then
 		alive "$d/sup" || p=none
 		w=$p
@@ -82,12 +119,12 @@ session() {
 		# The supervisor itself was killed: the leader still has the script's path in its command line.
 		if [ -z "$g" ]; then
 			# shellcheck disable=SC2013
-			for i in $(grep -l "${d##*/}[.]" /proc/[0-9]*/cmdline 2>/dev/null); do
+			for i in $(grep -l "${d##*/}[.]" /proc/[0-9]*/cmdline); do
 				proc "${i%cmdline}stat" && [ "$e" = "$f" ] && g=$f
 			done
 		fi
 	fi
-	l='' u=- m=" $g "
+	l= u=- m=" $g "
 	while [ "$l" != "$u" ]; do
 		u=$l l=
 		for i in /proc/[0-9]*/stat; do
@@ -114,92 +151,89 @@ stop() {
 	session
 	[ -n "$g" ] || return 0
 	# shellcheck disable=SC2086
-	[ "$1" -eq 0 ] || kill $l 2>/dev/null
-	read -r o _ </proc/uptime
-	o=$((${o%.*} + $1))
+	[ "$1" -eq 0 ] || kill $l
+	now
+	o=$((w + $1))
 	while [ -n "$l" ]; do
-		read -r c _ </proc/uptime
-		c=${c%.*}
-		[ ! -e "$d/kill" ] || [ "$c" -ge "$o" ] || o=$c
-		[ "$c" -lt $((o + 5)) ] || break
+		now
+		[ ! -e "$d/kill" ] || [ "$w" -ge "$o" ] || o=$w
+		[ "$w" -lt $((o + 5)) ] || break
 		# shellcheck disable=SC2086
-		[ "$c" -lt "$o" ] || kill -9 $l 2>/dev/null
+		[ "$w" -lt "$o" ] || kill -9 $l
 		nap .1
 		session
 	done
 	for i in $l; do
-		{ read -r t <"/proc/$i/comm"; } 2>/dev/null && frame "left $i $t" >&2
+		read -r t <"/proc/$i/comm" && frame "left $i $t" >&3
 	done
 }
 
 # Removes all traces of the script in $d; a copier that still reads goes on into the void.
 forget() {
-	# No ":" here and below: of a special builtin dash does not survive a redirection that fails, and another connection may
-	# forget the same script just now.
-	true >"$d/ok" 2>/dev/null
-	alive "$d/sup" && { read -r p <"$d/dd"; } 2>/dev/null && kill "$p" 2>/dev/null
-	rm -rf "$d" "$d".* 2>/dev/null || rm -rf "$d" "$d".*
-	rmdir "${d%/*}" 2>/dev/null
+	true >"$d/ok"
+	alive "$d/sup" && read -r p <"$d/dd" && kill "$p"
+	rm -rf "$d" "$d".* || rm -rf "$d" "$d".*
+	rmdir "${d%/*}"
 }
 
-# The spool cannot be written: flag it (a rename needs no room) and end the script, whose output would be lost. A dd that
-# was killed (code $1) is no full disk; its death counts as the supervisor's.
+# The spool cannot be written (frame $2): flag it, into bytes that are there (that needs no room), and end the script,
+# whose output would be lost. A dd that was killed (code $1) is no full disk; its death counts as the supervisor's.
 broken() {
-	[ -s "$d/ok" ] || exec cat >/dev/null
-	[ "$1" -gt 128 ] || mv "$d/ok" "$d/full"
+	[ -s "$d/ok" ] || exec cat <&4 >/dev/null
+	[ "$1" -gt 128 ] || echo "$2" 1<>"$d/ok"
 	stop 0
 	[ "$1" -le 128 ] || { read -r p _ <"$d/sup" && kill -9 "$p"; }
 }
 
-# Reads the pipe (stdin) into segments. Each dd takes what is there (at most 64 KiB a read) and writes it at once; its
-# closing report tells how much that was, so no other process has to count. At 64 MiB not yet acknowledged it waits,
-# as a plain connection would.
+# Reads the pipe (descriptor 4) into segments. Each dd takes what is there (at most 64 KiB a read) and writes it at once;
+# its closing report tells whether there may be more. At 64 MiB not yet acknowledged it waits, as a plain connection
+# would.
 copy() {
+	trap 'crowd broken 1 crowded' EXIT
 	LC_ALL=C
 	export LC_ALL
 	o=0 a=0
 	while :; do
 		while [ $((o - ${a:-0})) -ge 67108864 ] && [ -s "$d/ok" ]; do
 			nap .04
-			{ read -r a <"$d/ack"; } 2>/dev/null
+			read -r a <"$d/ack"
 		done
-		s=$(
-			read -r i _ </proc/self/stat
-			echo "$i" >"$d/dd"
-			exec dd bs=65536 count=256 2>&1 >>"$d/o.$o"
-		)
-		c=$?
+		c=1 r=
+		if { aside 10 dd bs=65536 count=256; } >>"$d/o.$o" 2>"$d/r"; then
+			echo "$!" >"$d/dd"
+			wait "$!"
+			c=$?
+			# GNU dd warns of short reads first.
+			while read -r w u i _; do
+				[ "$u $i" != "records in" ] || r=$w
+			done <"$d/r"
+		fi
 		# Done with: whatever still comes is a background child's; it must neither block nor die of it.
-		[ -s "$d/ok" ] || exec cat >/dev/null
-		# GNU dd warns of short reads first, in bytes too; Debian's busybox tells no bytes at all.
-		b=${s##*records out} b=${b%% bytes*} b=${b##*[!0-9]} r=${s%% records in*} r=${r##*[!0-9+]}
-		if [ $c -ne 0 ] || [ -z "$r" ]; then
-			broken $c
-			return
-		fi
-		[ $((${r%+*} + ${r#*+})) -eq 256 ] || return
-		b=$((o + ${b:-$(wc -c <"$d/o.$o")}))
+		[ -s "$d/ok" ] || exec cat <&4 >/dev/null
+		if [ $c -ne 0 ] || [ -z "$r" ]; then break; fi
+		[ $((${r%+*} + ${r#*+})) -eq 256 ] || return 0
+		c=1 b=
+		{ aside 10 wc -c; } 4<"$d/o.$o" >"$d/r" && wait "$!" && read -r b <"$d/r"
+		[ "$b" ] || break
+		b=$((o + b))
 		# In this order: a follower that sees n.N finds all of the segment and the next one.
-		if ! { : >"$d/o.$b" && frame "next $b" >>"$d/o.$o" && echo "$b" >"$d/n.$o"; } 2>/dev/null; then
-			broken 1
-			return
-		fi
+		{ true >"$d/o.$b" && frame "next $b" >>"$d/o.$o" && echo "$b" >"$d/n.$o"; } || break
 		o=$b
 	done
+	broken "$c" "full $d"
 }
 
 # Runs a command that writes to the connection, noted where the next follower finds it; $1 is the segment that it waits
-# for more of, or -1. It reads descriptor 4: a command behind "&" has lost its stdin, unless told here. A bare cat is
-# known for ours by its environment.
+# for more of, or -1.
 emit() {
 	c=$1
 	shift
-	n=$n "$@" <&4 2>/dev/null &
+	aside 99999999 "$@"
 	echo "$! $c" >"$d/tail"
 	# The receipt may have come before that line was written.
 	b=
-	{ read -r b <"$d/ack"; } 2>/dev/null
-	[ "$c" -lt 0 ] || [ "${b:-0}" -le "$c" ] || kill $! 2>/dev/null
+	read -r b <"$d/ack"
+	[ "$c" -lt 0 ] || [ "${b:-0}" -le "$c" ] || kill $!
 	wait $!
 }
 
@@ -215,7 +249,7 @@ follow() {
 	exec 4</dev/null
 	read -r y _ <"$d/sup"
 	while [ -e "$d/o.$s" ]; do
-		if { read -r u <"$d/n.$s"; } 2>/dev/null; then
+		if read -r u <"$d/n.$s"; then
 			# Complete: the next one is known before the bytes go out, since their receipt may remove this one.
 			if [ $z -eq 1 ]; then emit -1 cat "$d/o.$s"; else emit -1 tail -c +$z "$d/o.$s"; fi || return 1
 			s=$u z=1
@@ -229,18 +263,18 @@ follow() {
 				# The supervisor ended, or the receipt of its last byte ended tail: all of this segment is out.
 				# The receipt may be here before the note of the next segment is.
 				b=
-				{ read -r b <"$d/ack"; } 2>/dev/null
-				[ "${b:-0}" -le "$s" ] || until [ -s "$d/n.$s" ] || [ -e "$d/full" ] || ! alive "$d/sup"; do nap .04; done
-				{ read -r s <"$d/n.$s"; } 2>/dev/null || return $c
+				read -r b <"$d/ack"
+				[ "${b:-0}" -le "$s" ] || until [ -s "$d/n.$s" ] || ! alive "$d/sup"; do nap .04; done
+				read -r s <"$d/n.$s" || return $c
 				z=1
 			fi
 		else
 			# Any other tail looks once a second at best. The descriptor keeps the place between two cats.
 			exec 4<"$d/o.$s"
-			dd bs=1 skip=$((z - 1)) count=0 <&4 2>/dev/null
+			dd bs=1 skip=$((z - 1)) count=0 <&4
 			while :; do
-				u='' m=''
-				{ read -r u <"$d/n.$s"; } 2>/dev/null
+				u= m=
+				read -r u <"$d/n.$s"
 				alive "$d/sup" || m=1
 				emit -1 cat || return 1
 				[ -z "$u" ] || break
@@ -256,63 +290,69 @@ follow() {
 retire() {
 	# What it runs comes last: until it is dead it may start something new.
 	for i in ctl tail; do
-		p='' q=''
-		{ read -r p q <"$d/$i"; } 2>/dev/null
+		read -r p q <"$d/$i"
 		[ $i = ctl ] || q=
 		for f in $p $q; do
-			grep -q "$5" "/proc/$f/cmdline" "/proc/$f/environ" 2>/dev/null && kill -9 "$f" 2>/dev/null
+			grep -q "$N" "/proc/$f/cmdline" "/proc/$f/environ" && kill -9 "$f"
 		done
 	done
 }
 
 # Ends this connection's follower h, and what it runs, which may be another's by now.
 quiet() {
-	p=
-	{ read -r p _ <"$d/tail"; } 2>/dev/null
+	read -r p _ <"$d/tail"
 	proc "/proc/$p/stat" && [ "$r" = "$h" ] || p=
 	# shellcheck disable=SC2086
-	kill "$h" $p 2>/dev/null
+	kill -9 $h $p
 }
 
 # Holds one connection: starts the follower, then takes orders until stdin ends. Where the follower was disturbed the
 # connection ends, and the driver comes again.
 control() {
-	retire "$@"
+	exec 3>&2 2>/dev/null
+	retire
 	read -r i _ </proc/self/stat
 	echo "$i" >"$d/ctl"
-	frame "open $6"
+	h= j=
+	# From here on the follower may be in the midst of a frame.
+	trap quiet EXIT
+	frame "open $O"
 	{
-		follow "$6" || kill -9 "$i"
-		m=
-		{ read -r m <"$d/mem"; } 2>/dev/null && kills "$m"
-		if [ -e "$d/full" ]; then frame "full $d"; else frame "gone ${m:-0}"; fi
+		trap 'crowd kill -9 "$i"' EXIT
+		follow "$O" || kill -9 "$i"
+		m= b=gone
+		{ read -r m <"$d/mem"; } && kills "$m"
+		read -r b <"$d/ok"
+		[ "$b" != gone ] || b="gone ${m:-0}"
+		frame "$b"
 	} </dev/null &
-	h=$! j=
+	h=$!
 	echo "$i $h" >"$d/ctl"
 	while read -r c a; do
 		case $c in
 		ack)
 			b=
-			{ read -r b <"$d/ack"; } 2>/dev/null
+			read -r b <"$d/ack"
 			echo "$a" >"$d/ack"
 			# What the receipt before this one covered is surely behind the follower.
 			for u in "$d"/n.*; do
-				{ read -r t <"$u"; } 2>/dev/null && [ "$t" -le "${b:-0}" ] && rm -f "$u" "$d/o.${u##*/n.}"
+				read -r t <"$u" && [ "$t" -le "${b:-0}" ] && rm -f "$u" "$d/o.${u##*/n.}"
 			done
 			# After the receipt is noted: whoever begins to wait for more of its segment now looks there.
-			{ read -r p q <"$d/tail"; } 2>/dev/null && [ "$q" -ge 0 ] && [ "$q" -lt "$a" ] && kill "$p" 2>/dev/null
+			read -r p q <"$d/tail" && [ "$q" -ge 0 ] && [ "$q" -lt "$a" ] && kill "$p"
 			;;
 		cancel)
-			stop 10 &
-			j=$!
+			# Without a process for it there is no time for it either.
+			if command eval 'stop 10 &'; then j=$!; else stop 0; fi
 			;;
 		kill)
 			# A stop under way sees this and insists.
 			true >"$d/kill"
-			[ -n "$j" ] || { stop 0 & j=$!; }
+			[ -n "$j" ] || stop 0
 			;;
 		done | drop)
 			quiet
+			trap - EXIT
 			[ "$c" != drop ] || stop 0
 			# The stage is over when its processes are: the next one must not run beside them.
 			[ -z "$j" ] || wait "$j"
@@ -322,20 +362,52 @@ control() {
 			;;
 		esac
 	done
-	quiet
 	exit 0
 }
 
-# Makes the directory (of many racing starts one wins) and what must stand before anybody follows.
+# Makes the directory $d, with all that must stand before anybody follows, and file $w, which holds room for the script and
+# what it says first (n: that of sup). Other starts may be at it too.
+take() {
+	umask 077
+	mkdir -p "$b" || return 1
+	if [ ! -O "$b" ] || [ -h "$b" ]; then echo "not ours" && return 1; fi
+	mkdir -p "$d" && cd "$d" && { [ -p p ] || mkfifo p; } || return 1
+	for i in o.0 ack dd tail ctl r mem n "$w.e"; do true >>"$i" || return 1; done
+	{ [ -s ok ] || echo gone >ok; } && head -c $((z + 131072)) /dev/zero >"$w" && rm n
+}
+
+# Takes that back.
+undo() {
+	[ -s "$d/sup" ] || rm -rf "$d"
+	rm -f "$w" "$w.e"
+	rmdir "$b" 2>/dev/null
+}
+
+# The script cannot be kept, for reason $1.
+fail() {
+	undo
+	frame "fail $1"
+	exit 1
+}
+
+# Of many racing starts one wins.
 claim() {
-	mkdir -m 700 "$d" || { [ ! -d "$d" ] || echo won; return 1; }
-	mkfifo -m 600 "$d/p" && proc "/proc/$$/stat" && true >"$d/o.0" && echo 1 >"$d/ok" && echo "$f $t" >"$d/sup"
+	proc "/proc/$$/stat"
+	set -C
+	if ! { echo "$f $t" >"$d/sup"; } 2>&1; then
+		# Whoever has made it may be about to write it.
+		nap .1
+		[ ! -s "$d/sup" ] || echo won
+		return 1
+	fi
+	set +C
 }
 
 # Runs script $1 by $2 (setsid), its output through the pipe; the end marker takes the same way. The shell's own
 # remarks ("Killed") are no output of the script's. Ends when all of it is in the spool. A prelude is read by a shell of
 # its own in the script's session, so that nothing here (PATH, IFS, libraries) is what it says.
 supervise() {
+	trap 'crowd echo crowded 1<>"$d/ok"' EXIT
 	for b in bash sh; do
 		for s in /usr/local/bin /usr/bin /bin; do [ -x $s/$b ] && break 2; done
 		s=/busybox
@@ -343,73 +415,87 @@ supervise() {
 	b=$s/$b
 	# An image may have its shell anywhere on PATH.
 	[ -x "$b" ] || b=$(command -v sh)
+	exec </dev/null 2>/dev/null
 	# Braces: on a bare function dash keeps the old descriptors, and somebody waits for this one to close.
-	{ copy; } <"$d/p" >/dev/null 2>&1 &
+	{ copy; } 4<"$d/p" >/dev/null &
 	[ "$2" ] || echo " $! $h " >"$d/nosid"
-	exec </dev/null >"$d/p" 2>/dev/null
+	exec >"$d/p"
+	# All of ours stand before it takes the last process; but whoever follows may be gone.
+	now
+	c=$((w + 1))
+	until [ -s "$d/tail" ] || [ "$w" -gt $c ]; do
+		nap .002
+		now
+	done
 	kills 0
 	echo "$m" >"$d/mem"
 	# In a child of its own: dash redirects itself for a plain command, and its remark would go the script's way.
-	if [ -e "$1.e" ]; then
+	if [ -s "$1.e" ]; then
 		# shellcheck disable=SC2016
 		(exec $2 sh -c '. "$0" && exec "$@" 2>&1' "$1.e" "$b" "$1")
 	else
 		(exec $2 "$b" "$1" 2>&1)
 	fi
 	c=$?
+	trap - EXIT
 	kills "$m"
 	frame "end $c $m"
 	exec >/dev/null
 	wait
 }
 
+if [ ! -r /proc/self/stat ]; then
+	frame 'lacks /proc'
+	exit 1
+fi
 d=
 for b in /var/tmp /tmp "$HOME"; do
 	[ -d "$b/.gad-$k/$n" ] && d=$b/.gad-$k/$n && break
 done
+[ "$2" = sup ] || trap 'crowd frame crowded' EXIT
 
 case $2 in
 start)
-	z=$(($6 + ${7:-0}))
-	if [ -z "$d" ]; then
-		for b in /var/tmp /tmp "$HOME"; do
-			b=$b/.gad-$k
-			[ -d "$b" ] || mkdir -m 700 "$b" 2>/dev/null
-			[ -O "$b" ] && [ ! -h "$b" ] && [ -w "$b" ] && break
-		done
+	z=$((O + ${7:-0})) s=$O O=0
+	if [ ! -s "$d/sup" ]; then
+		h=$d
 		# A script whose driver was killed must not run on beside the next one.
-		for d in "$b"/*/sup; do
-			d=${d%/sup}
-			[ ! -d "$d" ] || [ "$d" = "$b/$n" ] || { stop 2 && forget; } 2>/dev/null
+		for d in /var/tmp/.gad-"$k"/*/sup /tmp/.gad-"$k"/*/sup "$HOME/.gad-$k"/*/sup; do
+			d=${d%/sup} b=${d%/*}
+			[ ! -s "$d/sup" ] || [ ! -O "$b" ] || [ -h "$b" ] || { stop 2 && forget; } 2>/dev/null
 		done
-		d=$b/$n w=$b/$n.$$ c=0
-		# Whoever forgets the script before takes the directory away once it is empty, also between two lines of this.
-		until { [ -d "$b" ] || mkdir -m 700 "$b"; } 2>/dev/null && (umask 077 && true >"$w") 2>/dev/null || [ $c -eq 9 ]; do
-			c=$((c + 1))
+		# Eight for all that is done here at once, eight for the script: with fewer it would fail of it.
+		room 16 || exit 2
+		e=
+		for c in /var/tmp /tmp "$HOME"; do
+			b=$c/.gad-$k
+			d=$b/$n w=$b/$n.$$
+			# Where another start has begun.
+			[ "${h:-$d}" = "$d" ] || continue
+			a=$(
+				trap 'crowd echo crowded' EXIT
+				take 2>&1 || exit 1
+			) && e= && break
+			case $a in *crowded) exit 2 ;; esac
+			undo
+			e="$e, $c: ${a##*: }"
 		done
-		if ! e=$( (umask 077 && exec head -c "$z" >"$w") 2>&1); then
-			rm -f "$w"
-			frame "fail $b: ${e##*: }"
-			exit 1
-		fi
-		# Cut off on its way: the driver sends it again.
+		[ -z "$e" ] || fail "${e#, }"
+		e=$(exec head -c "$z" 2>&1 >"$w") || fail "$b: ${e##*: }"
+		# Cut off on its way: the driver sends it again, and may be at it.
 		if [ "$(wc -c <"$w")" -ne "$z" ]; then
-			rm -f "$w"
+			rm -f "$w" "$w.e"
 			exit 1
 		fi
 		# Taken apart here, since a head may read more from a pipe than it was told to; dd cuts the file off.
-		if [ "$7" ] && ! e=$( (umask 077 && tail -c "$7" "$w" >"$w.e" && dd if=/dev/null of="$w" bs=1 seek="$6") 2>&1); then
-			rm -f "$w" "$w.e"
-			frame "fail $b: ${e##*: }"
-			exit 1
-		fi
+		[ -z "$7" ] || { e=$(exec tail -c "$7" "$w" 2>&1 >"$w.e") && e=$(exec dd if=/dev/null of="$w" bs=1 seek="$s" 2>&1); } || fail "$b: ${e##*: }"
 		if command -v setsid >/dev/null 2>&1; then
 			# Twice: the second is a session leader, so it forks. No "&": dash and busybox would leave SIGINT ignored
-			# for ever. The supervisor closes this stdout when its directory stands.
-			e=$(setsid setsid sh -c "$1" gad "$1" sup "$k" "$4" "$5" "$w")
-		elif e=$(claim 2>&1); then
+			# for ever. The supervisor closes this stdout when it has begun.
+			e=$(setsid setsid sh -c "$T" gad "$T" sup "$k" "$4" "$5" "$w") || exit 2
+		elif e=$(claim); then
 			exec 3<&0
-			{ control "$1" "$2" "$3" "$4" "$5" 0; } <&3 3<&- &
+			{ control; } <&3 3<&- &
 			h=$!
 			exec 3<&-
 			supervise "$w" ''
@@ -418,33 +504,23 @@ start)
 		case $e in
 		'') ;;
 		*won) rm -f "$w" "$w.e" ;;
-		*)
-			rm -rf "$d" "$w" "$w.e"
-			frame "fail $b: ${e##*: }"
-			exit 1
-			;;
+		*) fail "$b: ${e##*: }" ;;
 		esac
-		c=0
-		until [ -s "$d/sup" ] || [ $c -gt 250 ]; do
-			nap .04
-			c=$((c + 1))
-		done
 	else
 		# Sent again, though the first took effect: none of it is an order.
 		head -c "$z" >/dev/null
 	fi
-	control "$1" "$2" "$3" "$4" "$5" 0
+	control
 	;;
 follow)
-	if [ -z "$d" ]; then
+	if [ ! -s "$d/sup" ]; then
 		frame gone
 		exit 1
 	fi
-	control "$@"
+	control
 	;;
 sup)
-	d=${6%/*}/$n
-	exec 2>&1
+	d=${6%.*}
 	claim && supervise "$6" setsid
 	;;
 esac

@@ -14,9 +14,11 @@
 	echo set
 	exec </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 
-	# Sleeps $1 seconds, or until somebody kills the sleep. Without a sleep it would spin: then nothing.
+	# Sleeps $1 seconds, or until somebody kills the sleep. Without a sleep it would spin: then nothing. Where no process is
+	# to be had (a fork that fails ends no shell in a "command eval", but for bash) it does spin.
 	nap() {
-		sleep "$1" || [ $? -gt 128 ] || exit 1
+		command eval 'sleep "$1"'
+		case $? in 126 | 127) exit 1 ;; esac
 	}
 
 	e=$2
@@ -35,8 +37,11 @@
 		fi
 	done
 
+	# Whatever ends this shell from here on, the machine ends.
+	# shellcheck disable=SC2154
+	trap 'kill -s KILL -- -1' EXIT
 	# For the container's log. Who reads it may have stopped: nothing waits for this.
-	(echo "gitlab-aws-driver: this job's machine is past its deadline and ends" >/proc/1/fd/2) &
+	command eval '(echo "gitlab-aws-driver: this machine is past its deadline and ends" >/proc/1/fd/2) &'
 	kill -s TERM 1
 	nap 10
 	# An entrypoint that waits for its SSH server goes on to its own end.

@@ -10,8 +10,9 @@ use memchr::memmem;
 use tokio::time::timeout;
 
 use super::environment::{self, ContainerEnvironment, Missing};
-use super::{Nonce, failures, quote, stripped};
+use super::{Nonce, failures, quiet, quote, stripped};
 use crate::error::{Error, Kind, Result, one_line};
+use crate::ssh::first_line::{LINE, TAKE, is_astray};
 use crate::ssh::session::{Event, Session};
 
 const REMOTE: &str = include_str!("welcome.sh");
@@ -104,29 +105,43 @@ pub async fn welcome(session: &Session, deadline: Duration) -> Result<Welcome> {
     match timeout(TIME_LIMIT, exchange(session, &nonce, deadline)).await {
         Ok(Ok(Some(welcome))) => Ok(welcome),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(None)) | Err(_) => Err(lost()),
+        Ok(Ok(None)) => Err(lost()),
+        Err(_) => Err(quiet::error(TIME_LIMIT)),
     }
 }
 
 async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Result<Option<Welcome>> {
-    // Nothing is sent on it, but dropping it may tell the far side so too early.
-    let Some((_sender, mut receiver)) = session.exec(command(nonce, deadline)).await else {
+    // No more is sent on it, but dropping it may tell the far side so too early.
+    let Some((sender, mut receiver)) = session.exec(command(nonce, deadline)).await else {
         return Ok(None);
     };
+    if !sender.send(LINE.into()).await {
+        return Ok(None);
+    }
     let (mut out, mut err) = (Vec::new(), Vec::new());
     loop {
         match receiver.next().await {
             Event::Lost => return Ok(None),
             Event::Err(data) => {
                 err.extend_from_slice(&data);
-                err.truncate(SAID_LIMIT);
+                let excess = err.len().saturating_sub(SAID_LIMIT);
+                err.drain(..excess);
+                if is_astray(&err, &[]) {
+                    return Err(failures::astray());
+                }
             }
             Event::Out(data) => {
                 out.extend_from_slice(&data);
+                if let Some(what) = lacks(&out, nonce.as_str()) {
+                    return Err(failures::lacks(&what));
+                }
                 if let Some(said) = Said::parse(&out, nonce.as_str()) {
                     return said.understand().map(Some).ok_or_else(|| {
                         unusable("it answers otherwise than it was asked", &[], &[])
                     });
+                }
+                if is_astray(&[], &out[out.len().saturating_sub(SAID_LIMIT)..]) {
+                    return Err(failures::astray());
                 }
                 if out.len() > NOISE_LIMIT + environment::LIMIT + 4096 {
                     return Err(unusable("its login shell prints without end", &err, &[]));
@@ -148,14 +163,15 @@ fn unusable(what: &str, stderr: &[u8], stdout: &[u8]) -> Error {
         format!("the machine cannot run the driver's first command: {what}"),
     )
     .hint(
-        "The image needs a POSIX login shell, and what else docs/protocol.md names, on the PATH of a login.",
+        "The image needs a POSIX login shell, and what else docs/protocol.md names, on the PATH of a login; while /etc/nologin is \
+         there, OpenSSH runs commands of root alone.",
     )
 }
 
 fn command(nonce: &Nonce, deadline: Duration) -> Vec<u8> {
     let (half, other) = nonce.as_str().split_at(nonce.as_str().len() / 2);
     format!(
-        "set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
+        "{TAKE}set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
         quote(&stripped(REMOTE)),
         quote(&stripped(WATCHDOG)),
         deadline.as_secs(),
@@ -163,6 +179,14 @@ fn command(nonce: &Nonce, deadline: Duration) -> Vec<u8> {
         environment::LIMIT + 1,
     )
     .into_bytes()
+}
+
+/// Returns what the machine said that it lacks, in place of all else.
+fn lacks(bytes: &[u8], nonce: &str) -> Option<String> {
+    let start = format!("\x1e{nonce} lacks ");
+    let rest = &bytes[memmem::find(bytes, start.as_bytes())? + start.len()..];
+    let end = memchr::memchr(b'\n', rest)?;
+    Some(String::from_utf8_lossy(&rest[..end]).into_owned())
 }
 
 /// What the far side said, taken apart.

@@ -4,7 +4,8 @@
 #   sh -c TEXT gad WATCHDOG HALF HALF SECONDS LIMIT
 #
 # TEXT is this file, WATCHDOG the text of watchdog.sh, which is started so that it ends the machine in SECONDS; the
-# halves make a nonce, as in remote.sh. Frames on stdout, lines "RS nonce word argument", in this order:
+# halves make a nonce, as in remote.sh. Frames on stdout, lines "RS nonce word argument": where there is no /proc
+# "lacks /proc" and no more, else in this order:
 #
 #   uid NUMBER        the login's
 #   process NAME      what process 1 runs
@@ -47,6 +48,11 @@ able() {
 	0sleep | 0tail | 0cat | 0pause) echo stubborn && return 1 ;;
 	esac
 }
+
+if [ ! -r /proc/self/stat ]; then
+	frame "lacks /proc"
+	exit 1
+fi
 
 u='' x='' c=0 o=''
 while read -r w i _; do

@@ -4,74 +4,26 @@
 //! entrypoint has not written yet. None of that is an error until the deadline. Another host key is, at once.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use russh::client::{self, Handle};
-use russh::keys::{PrivateKeyWithHashAlg, PublicKey};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::bounded::{Bounded, Hold};
-use super::ceiling::{Ceiling, Crossed};
-use super::client::{Client, config};
+use super::ceiling::Ceiling;
+use super::failure::{Failure, TCP_TIMEOUT};
 use super::keys::{self, JobKey};
+use super::login::{Refusal, log_in};
 use super::prompt::Prompt;
 use super::session::Session;
 use crate::compute::Endpoint;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
-/// A TCP connection that is not there after this long will not come by waiting; in a VPC it takes milliseconds.
-const TCP_TIMEOUT: Duration = Duration::from_secs(10);
-/// From TCP to the login. OpenSSH itself gives a client 120 s; a server that has said nothing for this long is
-/// stuck, and a fresh connection has the better chance.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between attempts while nothing listens: short, because it is the job's start that waits.
 const REFUSED_PAUSE: Duration = Duration::from_millis(150);
 /// After a refused key. OpenSSH 9.8 and later lock out an address that fails often (`PerSourcePenalties`: 5 s for
 /// each failed login, enforced from 15 s on).
 const UNAUTHORISED_PAUSE: Duration = Duration::from_secs(6);
-
-/// Why one attempt failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// Nothing listens.
-    #[error("connection refused")]
-    Refused,
-    /// No answer to the connection.
-    #[error("no answer to the connection within {} s", TCP_TIMEOUT.as_secs())]
-    TimedOut,
-    /// The network said no.
-    #[error("{0}")]
-    Network(#[source] io::Error),
-    /// It accepted and said nothing.
-    #[error("it accepted the connection but no login was possible within {} s", LOGIN_TIMEOUT.as_secs())]
-    Silent,
-    /// It accepted and closed: not ready yet, or locking us out.
-    #[error("it accepted the connection and closed it")]
-    Closed(#[source] Option<russh::Error>),
-    /// The key is not accepted (yet).
-    #[error("it does not accept the job's key")]
-    Unauthorised,
-    /// Another host key.
-    #[error("it shows the host key {found}, not {expected}")]
-    HostKey {
-        /// What it showed.
-        found: String,
-        /// What it is known by.
-        expected: String,
-    },
-    /// The two sides found no common algorithm.
-    #[error("the SSH versions do not agree")]
-    Incompatible(#[source] russh::Error),
-    /// The record's host key cannot be read.
-    #[error(transparent)]
-    Local(Error),
-    /// What it sent took more memory than it may.
-    #[error(transparent)]
-    Crossed(Crossed),
-}
 
 /// Decides how long to wait after a failure; `None` means that another attempt cannot help.
 #[derive(Debug)]
@@ -95,9 +47,13 @@ impl Pace {
                 Some(REFUSED_PAUSE)
             }
             Failure::Closed(_) => Some(self.closed.next().unwrap_or(UNAUTHORISED_PAUSE)),
-            Failure::Unauthorised => Some(UNAUTHORISED_PAUSE),
-            Failure::HostKey { .. }
-            | Failure::Incompatible(_)
+            Failure::Unauthorised(_) | Failure::NoKeys(_) => Some(UNAUTHORISED_PAUSE),
+            Failure::MoreSteps(_)
+            | Failure::HostKey { .. }
+            | Failure::WeakKey(_)
+            | Failure::Unproven
+            | Failure::Incompatible { .. }
+            | Failure::Version
             | Failure::Local(_)
             | Failure::Crossed(_) => None,
         }
@@ -159,7 +115,7 @@ pub async fn connect_admitted<E: From<Error>>(
         Ok(expected) => expected,
         Err(error) => {
             let failure = Failure::Local(error);
-            return Err(give_up(endpoint, failure, began.elapsed()).into());
+            return Err(failure.give_up(endpoint, "", began.elapsed()).into());
         }
     };
     let mut pace = Pace::new();
@@ -168,17 +124,19 @@ pub async fn connect_admitted<E: From<Error>>(
         let done = match dial(endpoint).await {
             Ok(stream) => {
                 admit(refused).await?;
-                let (stream, hold) = Bounded::new(stream, ceiling);
-                attempt(endpoint, key, expected.clone(), stream, hold).await
+                log_in(endpoint, key, expected.as_ref(), stream, ceiling).await
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(failure.into()),
         };
         // Whatever else it looked like; a connection before this one may have done it.
         let done = match ceiling.crossed() {
-            Some(crossed) => Err(Failure::Crossed(crossed)),
+            Some(crossed) => Err(Failure::Crossed(crossed).into()),
             None => done,
         };
-        let failure = match done {
+        let Refusal {
+            why: failure,
+            words,
+        } = match done {
             Ok(session) => {
                 let seconds = began.elapsed().as_secs_f64();
                 tracing::debug!(
@@ -189,14 +147,14 @@ pub async fn connect_admitted<E: From<Error>>(
                 );
                 return Ok(session);
             }
-            Err(failure) => failure,
+            Err(refusal) => refusal,
         };
-        tracing::debug!(host = endpoint.host, port = endpoint.port, %failure, "no SSH session yet");
-        refused = matches!(failure, Failure::Unauthorised);
+        tracing::debug!(host = endpoint.host, port = endpoint.port, %failure, words, "no SSH session yet");
+        refused = matches!(failure, Failure::Unauthorised(_));
         let left = deadline().saturating_duration_since(Instant::now());
         match pace.after(&failure) {
             Some(pause) if !left.is_zero() => sleep(pause.min(left)).await,
-            _ => return Err(give_up(endpoint, failure, began.elapsed()).into()),
+            _ => return Err(failure.give_up(endpoint, &words, began.elapsed()).into()),
         }
     }
 }
@@ -218,133 +176,9 @@ async fn dial(endpoint: &Endpoint) -> std::result::Result<Prompt, Failure> {
     Ok(Prompt(stream))
 }
 
-async fn attempt(
-    endpoint: &Endpoint,
-    key: &JobKey,
-    expected: Option<PublicKey>,
-    stream: Bounded<Prompt>,
-    hold: Hold,
-) -> std::result::Result<Session, Failure> {
-    let seen = Arc::new(Mutex::new(None));
-    let handler = Client::new(expected.clone(), Arc::clone(&seen));
-    match timeout(LOGIN_TIMEOUT, login(endpoint, key, stream, handler)).await {
-        Err(_) => Err(Failure::Silent),
-        Ok(Err(failure)) => {
-            let found: Option<PublicKey> = seen.lock().ok().and_then(|mut s| s.take());
-            match (failure, found, expected) {
-                (LoginFailure::UnknownKey, Some(found), Some(expected)) => Err(Failure::HostKey {
-                    found: keys::fingerprint(&found),
-                    expected: keys::fingerprint(&expected),
-                }),
-                (LoginFailure::UnknownKey, ..) => Err(Failure::Closed(None)),
-                (LoginFailure::Other(failure), ..) => Err(failure),
-            }
-        }
-        Ok(Ok(handle)) => {
-            let found = seen.lock().ok().and_then(|mut s| s.take());
-            let host_key = found
-                .map(|k| keys::line(&k))
-                .transpose()
-                .map_err(Failure::Local)?;
-            Ok(Session::new(handle, host_key, hold))
-        }
-    }
-}
-
-enum LoginFailure {
-    UnknownKey,
-    Other(Failure),
-}
-
-async fn login(
-    endpoint: &Endpoint,
-    key: &JobKey,
-    stream: Bounded<Prompt>,
-    handler: Client,
-) -> std::result::Result<Handle<Client>, LoginFailure> {
-    let mut handle = client::connect_stream(config(), stream, handler)
-        .await
-        .map_err(classify)?;
-    let auth = PrivateKeyWithHashAlg::new(Arc::clone(&key.0), None);
-    let result = handle
-        .authenticate_publickey(&endpoint.user, auth)
-        .await
-        .map_err(classify)?;
-    if result.success() {
-        Ok(handle)
-    } else {
-        // Said goodbye to, the server does not count an unfinished login on top of the refused key.
-        drop(
-            handle
-                .disconnect(russh::Disconnect::ByApplication, "", "en")
-                .await,
-        );
-        Err(LoginFailure::Other(Failure::Unauthorised))
-    }
-}
-
-fn classify(error: russh::Error) -> LoginFailure {
-    LoginFailure::Other(match error {
-        russh::Error::UnknownKey => return LoginFailure::UnknownKey,
-        russh::Error::NoCommonAlgo { .. } | russh::Error::Version => Failure::Incompatible(error),
-        other => Failure::Closed(Some(other)),
-    })
-}
-
-fn give_up(endpoint: &Endpoint, failure: Failure, after: Duration) -> Error {
-    if let Failure::Crossed(crossed) = failure {
-        return crossed.error();
-    }
-    let Endpoint {
-        host, port, user, ..
-    } = endpoint;
-    let seconds = after.as_secs();
-    let (kind, hint) = match &failure {
-        Failure::Local(_) | Failure::Crossed(_) => (Kind::State, "End the job's machine with `cleanup` and retry the job.".to_owned()),
-        Failure::HostKey { .. } => (
-            Kind::HostKey,
-            "Another machine answers at this address: a replaced task, a reused address, or somebody in between. \
-             Retry the job; if it happens again, find out who answers there."
-                .to_owned(),
-        ),
-        Failure::Refused => (
-            Kind::Unreachable,
-            format!("Nothing listens there. Does the image start an SSH server on port {port}, and is [ssh] port right?"),
-        ),
-        Failure::TimedOut | Failure::Network(_) => (
-            Kind::Unreachable,
-            "Check that the machine's security group and the route between let this host in.".to_owned(),
-        ),
-        Failure::Silent | Failure::Closed(_) => (
-            Kind::Unreachable,
-            "The SSH server there is stuck, not ready, or locks this address out (OpenSSH's PerSourcePenalties or \
-             MaxStartups): see its log."
-                .to_owned(),
-        ),
-        Failure::Unauthorised => (
-            Kind::Unreachable,
-            format!(
-                "The image's entrypoint has to write SSH_PUBLIC_KEY to the authorized_keys of {user} (an instance's cloud-init has \
-                 to run, or with `instance_connect` its package ec2-instance-connect has to be there), and [ssh] username has to be \
-                 that user."
-            ),
-        ),
-        Failure::Incompatible(_) => (
-            Kind::Unreachable,
-            "The server must offer curve25519-sha256, an ed25519, ECDSA or RSA host key and an AES or ChaCha20 cipher."
-                .to_owned(),
-        ),
-    };
-    Error::new(
-        kind,
-        format!("no SSH session with {user}@{host}:{port} after {seconds} s"),
-    )
-    .because(failure)
-    .hint(hint)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::failure::Unauthorised;
     use super::*;
 
     #[test]
@@ -397,6 +231,8 @@ mod tests {
             expected: "b".into(),
         };
         assert_eq!(pace.after(&host_key), None);
-        assert_eq!(pace.after(&Failure::Unauthorised), Some(UNAUTHORISED_PAUSE));
+        let refused = Failure::Unauthorised(Unauthorised::Ed25519);
+        assert_eq!(pace.after(&refused), Some(UNAUTHORISED_PAUSE));
+        assert_eq!(pace.after(&Failure::MoreSteps("password".into())), None);
     }
 }

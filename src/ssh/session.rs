@@ -9,9 +9,13 @@ use tokio::time::timeout;
 
 use super::bounded::Hold;
 use super::client::Client;
+use super::first_line;
 
 /// How long a server may take to let a command begin that it was logged in to for; then the connection counts as lost.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may take to answer whether it is there: a round trip, on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A logged-in connection. Dropping it ends the connection; [`Session::hang_up`] says goodbye first.
 pub struct Session {
@@ -92,11 +96,12 @@ impl Session {
     /// refuses. Of either output only the end is kept, so many bytes of it.
     pub async fn run(&self, text: &str, keep: usize) -> Option<Said> {
         let channel = self.channel().await?;
-        channel.exec(true, "exec sh -s").await.ok()?;
+        let command = format!("{}exec sh -s", first_line::TAKE);
+        channel.exec(true, command).await.ok()?;
         let (mut receiver, sender) = channel.split();
         let mut said = Said::default();
         let mut ended = false;
-        let text = Bytes::copy_from_slice(text.as_bytes());
+        let text = Bytes::from([first_line::LINE, text].concat());
         // Beside each other: where the session dies while the sender waits for room, it never returns.
         let mut sending = std::pin::pin!(async {
             sender.data_bytes(text).await.ok()?;
@@ -130,6 +135,12 @@ impl Session {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Tells whether the server itself answers, whatever its command does.
+    pub async fn answers(&self) -> bool {
+        let answer = timeout(ANSWER_TIMEOUT, self.handle.send_ping()).await;
+        matches!(answer, Ok(Ok(())))
     }
 
     /// Ends the connection.

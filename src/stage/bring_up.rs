@@ -85,23 +85,25 @@ impl Preparation<'_> {
 
     /// Launches on one rung and waits until the machine lets the driver in.
     pub(super) async fn try_rung(&mut self, step: usize) -> Result<Rung> {
-        let coming = match self.launch(step).await? {
-            Launched::Coming(coming) => coming,
-            Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
-            Launched::Neither(cause) => return Ok(Rung::NoRoom { cause, over: false }),
-            Launched::Unusable(cause) => return Ok(Rung::Unusable(cause)),
+        let launched = match self.launch(step).await? {
             Launched::Untaggable(cause) => {
                 self.give_up_tags(&cause);
-                match self.launch(step).await? {
-                    Launched::Coming(coming) => coming,
-                    Launched::NoRoom(cause) => return Ok(Rung::NoRoom { cause, over: true }),
-                    Launched::Neither(cause) => return Ok(Rung::NoRoom { cause, over: false }),
-                    Launched::Unusable(cause) | Launched::Untaggable(cause) => {
-                        return Ok(Rung::Unusable(cause));
-                    }
-                }
+                self.launch(step).await?
             }
+            launched => launched,
         };
+        let (verdict, over) = match launched {
+            Launched::Coming(coming) => return self.accepted(coming, step).await,
+            Launched::NoRoom(verdict) => (verdict, true),
+            Launched::Neither(verdict) => (verdict, false),
+            Launched::Unusable(verdict) => return Ok(Rung::Unusable(verdict.into())),
+            Launched::Untaggable(cause) => return Ok(Rung::Unusable(cause.into())),
+        };
+        Ok(Rung::NoRoom { verdict, over })
+    }
+
+    /// Waits for what was accepted on a rung.
+    async fn accepted(&mut self, coming: Coming, step: usize) -> Result<Rung> {
         if let Some(capacity) = self.plan.steps[step].capacity() {
             self.shared.accepted(&capacity).await;
         }
@@ -127,7 +129,7 @@ impl Preparation<'_> {
         )?;
         let request = match compute::settle(request, &store, context.ui).await {
             Ok(Settled::Ready(request)) => request,
-            Ok(Settled::NoRoom(cause)) => return Ok(Launched::NoRoom(cause)),
+            Ok(Settled::NoRoom(verdict)) => return Ok(Launched::NoRoom(verdict)),
             Err(refused) => return Err(self.refused(refused)),
         };
         self.intent.launches.push(Launch {
@@ -148,7 +150,7 @@ impl Preparation<'_> {
         let answer = compute::launch(
             &request,
             self.job,
-            &plan.login,
+            &plan.steps[step].login,
             plan.rung_wait,
             &store,
             context.ui,
@@ -208,7 +210,7 @@ impl Preparation<'_> {
         let mut machine = loop {
             match coming.next().await.map_err(|e| self.launch_failed(e))? {
                 News::Progress(line) => ui.progress(&line),
-                News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
+                News::NoRoom { verdict, over } => return Ok(Rung::NoRoom { verdict, over }),
                 News::Stuck(error) => return Ok(Rung::Stuck(error)),
                 News::Hopeless(error) => return Err(self.hopeless(error)),
                 News::Running => {}
@@ -227,6 +229,7 @@ impl Preparation<'_> {
                 key: self.key,
                 deadline: &deadline,
                 admission: coming.admission(),
+                ui,
             };
             let mut connecting = pin!(login.run(&mut machine.endpoints));
             loop {
@@ -234,7 +237,7 @@ impl Preparation<'_> {
                     biased;
                     news = coming.next() => match news.map_err(|e| self.launch_failed(e))? {
                         News::Progress(line) => ui.progress(&line),
-                        News::NoRoom { cause, over } => return Ok(Rung::NoRoom { cause, over }),
+                        News::NoRoom { verdict, over } => return Ok(Rung::NoRoom { verdict, over }),
                         News::Stuck(error) => return Ok(Rung::Stuck(error)),
                         News::Hopeless(error) => return Err(self.hopeless(error)),
                         News::Running => deadline.set(Instant::now() + connect_timeout),
@@ -262,9 +265,9 @@ impl Preparation<'_> {
             match coming.next().await {
                 Ok(News::Progress(line)) => self.context.ui.progress(&line),
                 Ok(News::Running | News::Reachable(_)) => {}
-                Ok(News::NoRoom { cause, .. }) => {
+                Ok(News::NoRoom { verdict, .. }) => {
                     let what = "the machine went away before the job could begin";
-                    return Error::new(Kind::TakenBack, format!("{what}: {cause}"))
+                    return Error::new(Kind::TakenBack, format!("{what}: {}", verdict.cause))
                         .hint("Retry the job.");
                 }
                 Ok(News::Hopeless(error)) => return self.hopeless(error),

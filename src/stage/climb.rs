@@ -6,7 +6,8 @@ use tokio::time::{Instant, sleep};
 
 use super::bring_up::Preparation;
 use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
-use crate::compute::ladder::{Ladder, Next};
+use crate::compute::aws::classify::Verdict;
+use crate::compute::ladder::{Ladder, Next, Told};
 use crate::compute::{self, Coming, Machine};
 use crate::error::{Error, Result};
 use crate::ssh::session::Session;
@@ -16,11 +17,11 @@ use crate::state::record::{LaunchState, now};
 pub(super) enum Rung {
     Ready(Box<Ready>),
     NoRoom {
-        cause: String,
+        verdict: Verdict,
         /// Nothing is left of it that would have to be ended.
         over: bool,
     },
-    Unusable(String),
+    Unusable(Told),
     /// Its machine comes no further.
     Stuck(Error),
 }
@@ -68,14 +69,18 @@ impl Preparation<'_> {
                     continue;
                 }
                 Next::GiveUp => {
-                    let wait = self.context.settings.capacity_wait;
-                    return Err(self.hopeless(rungs::none(&ladder, wait)));
+                    let error = rungs::none(&ladder, self.context.settings.capacity_wait);
+                    // What was a fault of the moment need not be one when the Runner tries again.
+                    return Err(match ladder.passes() {
+                        true => error,
+                        false => self.hopeless(error),
+                    });
                 }
             };
             let known_unusable = self.plan.if_default_is_missing(step);
             let store = self.context.store();
             if known_unusable.as_ref().is_some_and(|n| store.is_noted(n)) {
-                ladder.unusable(step, "it has none, as another job was told".to_owned());
+                ladder.unusable(step, rungs::told_before());
                 continue;
             }
             let name = &self.plan.steps[step].name;
@@ -86,13 +91,20 @@ impl Preparation<'_> {
                     ladder.skip(step, why);
                     continue;
                 }
-                Heed::Full(cause) => Rung::NoRoom { cause, over: true },
+                Heed::Full(verdict) => Rung::NoRoom {
+                    verdict,
+                    over: true,
+                },
                 Heed::Try => {
                     let tried = self.try_rung(step).await;
                     let found = match &tried {
                         Ok(Rung::Ready(_)) => Found::Room,
-                        Ok(Rung::NoRoom { cause, .. }) => Found::Full(cause),
-                        Ok(Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => Found::Nothing,
+                        Ok(Rung::NoRoom { verdict, .. }) if verdict.why.is_want_of_room() => {
+                            Found::Full(verdict)
+                        }
+                        Ok(Rung::NoRoom { .. } | Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => {
+                            Found::Nothing
+                        }
                     };
                     rungs.found(capacity.as_deref(), found).await;
                     tried?
@@ -100,19 +112,21 @@ impl Preparation<'_> {
             };
             let (cause, over) = match tried {
                 Rung::Ready(ready) => return Ok(*ready),
-                Rung::NoRoom { cause, over } => {
-                    ladder.full(step, cause.clone());
-                    (format!("No room on {name}: {cause}"), over)
+                Rung::NoRoom { verdict, over } => {
+                    let line = format!("No room on {name}: {}", verdict.cause);
+                    ladder.full(step, verdict);
+                    (line, over)
                 }
-                Rung::Unusable(cause) => {
-                    ladder.unusable(step, cause.clone());
+                Rung::Unusable(told) => {
+                    let line = format!("{name} cannot be used: {}", told.cause);
+                    ladder.unusable(step, told);
                     if let Some(note) = known_unusable {
                         store.note(&note);
                     }
-                    (format!("{name} cannot be used: {cause}"), true)
+                    (line, true)
                 }
                 Rung::Stuck(error) => {
-                    ladder.unusable(step, error.to_string());
+                    ladder.unusable(step, Told::from(&error));
                     if !ladder.is_only_full() {
                         return Err(error);
                     }

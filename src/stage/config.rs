@@ -5,9 +5,12 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::Context;
-use crate::config::settings::Rung;
+use crate::config::settings::{Rung, Style};
 use crate::error::{Error, Kind, Result};
 use crate::runner::owner;
+
+/// What machines run scripts by; the Runner's word for it.
+const SHELL: &str = "bash";
 
 #[derive(Serialize)]
 struct Answer {
@@ -18,6 +21,9 @@ struct Answer {
     builds_dir_is_shared: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cache_dir: Option<String>,
+    /// The shell that the Runner writes scripts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shell: Option<&'static str>,
     hostname: String,
     driver: Driver,
 }
@@ -51,6 +57,8 @@ pub fn run(context: &Context) -> Result<()> {
         builds_dir,
         builds_dir_is_shared: shared,
         cache_dir,
+        // The Runner's own file may name another one, for other runners or by mistake. As with the Go driver, its file changes nothing.
+        shell: (settings.style == Style::New).then_some(SHELL),
         hostname: key.clone(),
         driver: Driver {
             name: env!("CARGO_PKG_NAME"),

@@ -14,14 +14,19 @@ use crate::error::{Error, Kind, one_line};
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::environment::{self, ContainerEnvironment};
+use crate::script::failures;
+use crate::script::quiet::{self, Quiet};
 use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect_below;
+use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::{Said, Session};
 use crate::ui::Ui;
 
 /// How often a command is sent, each time on a connection of its own, before the machine is out of reach.
 const ATTEMPTS: u32 = 3;
+/// How long the login may take to come to its first command.
+const LOGIN_TIME: Duration = Duration::from_secs(90);
 /// How long docker may take to answer first: the login may be there before its daemon is.
 const DOCKER_TIME: Duration = Duration::from_secs(60);
 /// How long an entrypoint may take before it runs the command it was given.
@@ -72,6 +77,7 @@ impl SetUp<'_> {
             session,
             ceiling: Ceiling::beside(0),
         };
+        far.login().await?;
         far.docker().await?;
         far.done(&commands::directories(&self.plan.shared), no_directory)
             .await?;
@@ -147,6 +153,18 @@ impl Far<'_> {
         match said.code {
             Some(0) => Ok(said.out),
             _ => Err(otherwise(&String::from_utf8_lossy(&said.err))),
+        }
+    }
+
+    /// Waits until the login comes to a command at all.
+    async fn login(&mut self) -> Result<()> {
+        let mut quiet = Quiet::new(self.set_up.ui, &self.set_up.endpoint.user);
+        let first = quiet.watch(&self.session, self.session.run("", KEPT));
+        match timeout(LOGIN_TIME, first).await {
+            Ok(Some(said)) if is_astray(&said.err, &said.out) => Err(retryable(failures::astray())),
+            // Where the connection was lost, the next command makes another.
+            Ok(_) => Ok(()),
+            Err(_) => Err(retryable(quiet::error(LOGIN_TIME))),
         }
     }
 

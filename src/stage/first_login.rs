@@ -7,11 +7,13 @@ use tokio::time::Instant;
 
 use crate::compute::{Admission, Endpoint, Refused};
 use crate::error::{Error, Kind};
-use crate::script::keep_key::keep;
+use crate::script::keep_key::{self, keep};
+use crate::script::quiet::{self, Quiet};
 use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect_admitted;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
+use crate::ui::Ui;
 
 type Result<T> = std::result::Result<T, Failed>;
 
@@ -26,6 +28,8 @@ pub(super) struct FirstLogin<'a> {
     pub(super) deadline: &'a Cell<Instant>,
     /// What each login has to be admitted by.
     pub(super) admission: Option<Admission>,
+    /// The job log.
+    pub(super) ui: Ui,
 }
 
 /// Why there is no login.
@@ -63,11 +67,22 @@ impl FirstLogin<'_> {
     }
 
     async fn log_in(&mut self, endpoint: &Endpoint, ceiling: &Ceiling) -> Result<Session> {
+        let user = endpoint.user.clone();
+        let (mut quiet, mut silent) = (Quiet::new(self.ui, &user), false);
         for _ in 0..ATTEMPTS {
             let session = self.connect(endpoint, ceiling).await?;
-            if self.admission.is_none() || keep(&session, &self.key.public_line()?).await? {
+            if self.admission.is_none() {
                 return Ok(session);
             }
+            let began = Instant::now();
+            let line = self.key.public_line()?;
+            if quiet.watch(&session, keep(&session, &line)).await? {
+                return Ok(session);
+            }
+            silent = began.elapsed() >= keep_key::TIME_LIMIT;
+        }
+        if silent {
+            return Err(quiet::error(keep_key::TIME_LIMIT).into());
         }
         let what =
             "the connection to the machine was lost again and again before it had the job's key";

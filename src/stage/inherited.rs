@@ -1,5 +1,5 @@
-//! Jobs that the Go driver prepared, before the binary was swapped under them: run (where their key is one that is
-//! spoken here) and ended like any other, by the file that it left for each.
+//! Jobs that the Go driver prepared, before the binary was swapped under them: run (with the key that it made, RSA or ed25519)
+//! and ended like any other, by the file that it left for each.
 //!
 //! That file names neither the role that launched the task nor the host key that the machine showed. The first `run` finds
 //! the machine, notes its host key, and leaves intent and record as `prepare` would have: from then on another host key is
@@ -39,26 +39,26 @@ pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
         .hint("It can be ended and no more: retry the job.")
     };
     let key = match &go_job.private_key {
-        GoKey::Ed25519(key) => key.clone(),
-        GoKey::Rsa => return Err(unusable("its RSA key is not spoken here")),
+        GoKey::Ed25519(key) | GoKey::Rsa(key) => key.clone(),
         GoKey::Unusable(why) => return Err(unusable(why)),
     };
+    let pair = JobKey::from_pem(&key).map_err(|e| unusable("its key is of no use").because(e))?;
     let host = go_job
         .container_ip
         .clone()
         .ok_or_else(|| unusable("its file names no address"))?;
-    let ssh = &context.settings.ssh;
+    let (user, port) = context.settings.login_of_tasks();
     let endpoint = Endpoint {
         roles: vec![Role::Build, Role::Helper],
         host,
-        port: ssh.port,
-        user: ssh.username.clone(),
+        port,
+        user: user.to_owned(),
         host_key: None,
         inside: None,
     };
     unless_cancelled(async {
         let place = likeliest(context, &go_job).await;
-        let host_key = first_contact(context, &place, &endpoint, &key).await?;
+        let host_key = first_contact(context, &place, &endpoint, &pair).await?;
         let machine = Machine {
             place: Place::Ecs(place),
             endpoints: vec![Endpoint {
@@ -90,16 +90,15 @@ async fn first_contact(
     context: &Context,
     place: &EcsPlace,
     endpoint: &Endpoint,
-    key: &str,
+    key: &JobKey,
 ) -> Result<Option<String>> {
-    let key = JobKey::from_pem(key)?;
     let deadline = Instant::now() + context.settings.ssh.reconnect_timeout;
     let place = Place::Ecs(place.clone());
     let (lost, shared) = (Notify::new(), context.shared());
     tokio::select! {
         biased;
         gone = compute::gone(&place, &lost, &shared) => Err(gone),
-        session = connect(endpoint, &key, || deadline) => {
+        session = connect(endpoint, key, || deadline) => {
             let session = session?;
             let host_key = session.host_key().map(str::to_owned);
             session.hang_up().await;

@@ -1,6 +1,7 @@
 //! `run`: runs one sub-stage's script on the job's machine and returns its own exit code. Adds nothing to a
 //! healthy job's output.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::cleanup::{self, Ending};
@@ -24,6 +25,7 @@ const LARGEST_SCRIPT: u64 = 1 << 30;
 /// # Errors
 /// Where the script's result cannot be known.
 pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome> {
+    refuse_other_shells(script)?;
     let text = files::read(script, LARGEST_SCRIPT).map_err(|e| {
         Error::new(Kind::Contract, format!("cannot read the script {}", script.display())).because(e).hint(
             "GitLab Runner writes it before each sub-stage; `run` takes its path and the sub-stage's name.",
@@ -86,6 +88,24 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
             Err(error)
         }
     }
+}
+
+/// Refuses a script that was not written for the shells that machines have. The Runner names the file for its language, and gives
+/// one for bash no ending at all.
+fn refuse_other_shells(script: &Path) -> Result<()> {
+    let ending = script.extension().map(OsStr::to_ascii_lowercase);
+    let language = match ending.as_deref().and_then(|ending| ending.to_str()) {
+        Some("ps1") => "PowerShell",
+        Some("cmd" | "bat") => "Windows' command processor",
+        _ => return Ok(()),
+    };
+    let message = format!(
+        "GitLab Runner wrote the script {} for {language}, and the job's machine has a POSIX shell",
+        script.display()
+    );
+    Err(Error::new(Kind::Contract, message).hint(
+        "Write shell = \"bash\" under [[runners]] in GitLab Runner's config.toml, and restart it.",
+    ))
 }
 
 /// Holds whose the job is against who called this stage, and has it corrected where it was somebody else: nobody waits for the

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 use super::Context;
-use crate::compute::ladder::Ladder;
+use crate::compute::aws::classify::Verdict;
+use crate::compute::ladder::{Ladder, Told};
 use crate::error::{Error, Kind};
 use crate::state::shared::Shared;
 use crate::state::shared::breaker::Look;
@@ -21,9 +22,9 @@ pub(super) enum Heed {
     /// Try it.
     Try,
     /// It has no room, as another job was told just now.
-    Full(String),
+    Full(Verdict),
     /// Pass it over, for that reason.
-    Skip(String),
+    Skip(Told),
 }
 
 /// What came of a rung.
@@ -31,7 +32,7 @@ pub(super) enum Found<'a> {
     /// A machine came up.
     Room,
     /// There is none.
-    Full(&'a str),
+    Full(&'a Verdict),
     /// Neither is known.
     Nothing,
 }
@@ -42,6 +43,8 @@ pub(super) struct Rungs {
     ui: Ui,
     /// Of which the job log knows that they are skipped.
     told: Vec<String>,
+    /// The job log knows that all of them are.
+    told_all: bool,
 }
 
 impl Rungs {
@@ -50,6 +53,7 @@ impl Rungs {
             shared: shared.clone(),
             ui,
             told: Vec::new(),
+            told_all: false,
         }
     }
 
@@ -58,25 +62,36 @@ impl Rungs {
         let Some(capacity) = capacity else {
             return Heed::Try;
         };
+        if anyway && !self.told_all {
+            self.told_all = true;
+            self.ui
+                .progress("All rungs are skipped, so all are tried all the same.");
+        }
         let began = Instant::now();
         loop {
             match self.shared.look(capacity, anyway).await {
                 Look::Wait if began.elapsed() < PATIENCE => sleep(PAUSE).await,
                 Look::Try | Look::Wait => return Heed::Try,
-                Look::Full(cause) => {
-                    let cause = cause.trim_end_matches('.');
-                    return Heed::Full(format!("{cause} (told to another job just now)"));
+                Look::Full(verdict) => {
+                    let cause = verdict.cause.trim_end_matches('.');
+                    let cause = format!("{cause} (told to another job just now)");
+                    return Heed::Full(Verdict { cause, ..verdict });
                 }
-                Look::Skip { until, cause } => {
+                Look::Skip { until, verdict } => {
                     let why = format!(
-                        "skipped until {}, since it had no room lately: {cause}",
-                        clock(until)
+                        "skipped until {}, since it had no room lately: {}",
+                        clock(until),
+                        verdict.cause
                     );
                     if !self.told.iter().any(|told| told == name) {
                         self.told.push(name.to_owned());
                         self.ui.progress(&format!("{name} is {why}"));
                     }
-                    return Heed::Skip(why);
+                    let skipped = Verdict {
+                        cause: why,
+                        ..verdict
+                    };
+                    return Heed::Skip(skipped.into());
                 }
             }
         }
@@ -87,7 +102,7 @@ impl Rungs {
         let Some(capacity) = capacity else { return };
         match found {
             Found::Room => self.shared.has_room(capacity).await,
-            Found::Full(cause) => self.shared.full(capacity, cause).await,
+            Found::Full(verdict) => self.shared.full(capacity, verdict).await,
             Found::Nothing => self.shared.asked(capacity).await,
         }
     }
@@ -107,22 +122,43 @@ pub(super) fn start_above_a_loss(context: &Context, ladder: &mut Ladder) {
     }
 }
 
-/// Says that no rung has given a machine.
+/// What is told of a rung that another job has found to be missing.
+pub(super) fn told_before() -> Told {
+    Told {
+        cause: "it has none, as another job was told".to_owned(),
+        remedy:
+            "Name rungs by `capacity`, or give the cluster a default capacity provider strategy."
+                .to_owned(),
+        passes: false,
+    }
+}
+
+/// Says that no rung has given a machine, and of each what AWS said and what helps.
 pub(super) fn none(ladder: &Ladder, wait: Duration) -> Error {
     let causes = ladder.causes();
+    let remedies = ladder.remedies();
     if ladder.is_only_full() {
         let wait = humantime::format_duration(wait);
         Error::new(
             Kind::Capacity,
             format!("there was no room for the job's machine on any rung within {wait}: {causes}"),
         )
-        .hint("Retry the job later; add rungs to capacity, or subnets in other zones; or raise capacity_wait.")
+        .hint(match remedies.to_lowercase().contains("retry the job") {
+            true => format!("{remedies} Or raise `capacity_wait`."),
+            false => format!("{remedies} Otherwise retry the job later, or raise `capacity_wait`."),
+        })
+    } else if ladder.is_spent() {
+        Error::new(
+            Kind::Capacity,
+            format!("no rung ever has room for the job's machine, so none is waited for: {causes}"),
+        )
+        .hint(remedies)
     } else {
         Error::new(
             Kind::Config,
             format!("none of the rungs can be used in this cluster: {causes}"),
         )
-        .hint("Associate the capacity provider with the cluster (aws ecs put-cluster-capacity-providers), or correct capacity.")
+        .hint(remedies)
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::compute::{Machine, Place};
 use crate::error::{Error, Kind, Result};
 use crate::script::environment::ContainerEnvironment;
+use crate::script::quiet::Quiet;
 use crate::script::welcome::{Welcome, welcome};
 use crate::ssh::ceiling::Ceiling;
 use crate::ssh::connect::connect_below;
@@ -47,10 +48,19 @@ impl FirstCommand<'_> {
                 return Ok(None);
             }
         }
+        let user = self
+            .machine
+            .endpoints
+            .first()
+            .map_or("", |endpoint| &endpoint.user);
+        let mut quiet = Quiet::new(self.ui, user);
         let ceiling = Ceiling::beside(0);
         let mut attempt = 1;
         loop {
-            match welcome(&session, self.lifetime).await {
+            match quiet
+                .watch(&session, welcome(&session, self.lifetime))
+                .await
+            {
                 Ok(welcome) => {
                     session.hang_up().await;
                     return Ok(self.heed(welcome));

@@ -43,10 +43,10 @@ pub struct GoJob {
 /// Its key, as far as it is of use here.
 #[derive(Clone, PartialEq, Eq)]
 pub enum GoKey {
-    /// One that this driver speaks, as PEM.
+    /// One that this driver speaks as well, as PEM.
     Ed25519(String),
-    /// An RSA key: the job can be ended and no more (see docs/security.md).
-    Rsa,
+    /// An RSA key, as PEM (PKCS#1).
+    Rsa(String),
     /// None that can be read, for this reason: the job can be ended and no more.
     Unusable(String),
 }
@@ -67,7 +67,7 @@ impl std::fmt::Debug for GoKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ed25519(_) => f.write_str("Ed25519(..)"),
-            Self::Rsa => f.write_str("Rsa"),
+            Self::Rsa(_) => f.write_str("Rsa(..)"),
             Self::Unusable(why) => write!(f, "Unusable({why:?})"),
         }
     }
@@ -191,12 +191,11 @@ fn key(encoded: &str) -> GoKey {
         return unusable("its PrivateKey is no PEM in base64");
     };
     if pem.trim_start().starts_with(RSA) {
-        return GoKey::Rsa;
+        return GoKey::Rsa(pem);
     }
     match openssh_algorithm(&pem).as_deref() {
         Some(b"ssh-ed25519") => GoKey::Ed25519(pem),
-        Some(b"ssh-rsa") => GoKey::Rsa,
-        Some(_) => unusable("its PrivateKey is neither an RSA nor an ed25519 key"),
+        Some(_) => unusable("its PrivateKey is neither an RSA key as PKCS#1 nor an ed25519 key"),
         None => unusable("its PrivateKey is no key, or one with a passphrase"),
     }
 }
@@ -282,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_to_log_in_can_still_be_ended() {
-        let rsa = encode("-----BEGIN RSA PRIVATE KEY-----\nMIIJ\n-----END RSA PRIVATE KEY-----\n");
+        let pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\nMIIJ\n-----END RSA PRIVATE KEY-----\n";
         // Magic, no cipher, no kdf, no options, one key: ecdsa.
         let mut blob = MAGIC.to_vec();
         let mut add = |bytes: &[u8]| {
@@ -303,8 +302,8 @@ mod tests {
             encode(&format!("{}\n{body}\n{}\n", OPENSSH.0, OPENSSH.1))
         };
         for (key, want) in [
-            (rsa, GoKey::Rsa),
-            (openssh(b"ssh-rsa"), GoKey::Rsa),
+            (encode(pkcs1), GoKey::Rsa(pkcs1.to_owned())),
+            (openssh(b"ssh-rsa"), GoKey::Unusable(String::new())),
             (
                 openssh(b"ecdsa-sha2-nistp256"),
                 GoKey::Unusable(String::new()),
@@ -318,6 +317,7 @@ mod tests {
                 "{{\"TaskARN\":\"{ARN}\",\"PrivateKey\":\"{key}\"}}"
             ));
             let job = job.unwrap().unwrap();
+            assert!(!format!("{job:?}").contains("MIIJ"), "{job:?}");
             assert_eq!((job.task_arn.as_str(), job.container_ip), (ARN, None));
             match (&job.private_key, &want) {
                 (GoKey::Unusable(why), GoKey::Unusable(_)) => assert!(!why.is_empty()),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use gitlab_aws_driver::script::Nonce;
 use gitlab_aws_driver::script::Verb;
+use gitlab_aws_driver::ssh::first_line::LINE;
 
 use super::PLACE;
 
@@ -33,6 +34,7 @@ fn begin(spool: &str, shell: &Path) -> Child {
         .spawn()
         .unwrap();
     let mut orders = child.stdin.as_ref().unwrap();
+    orders.write_all(LINE.as_bytes()).unwrap();
     orders.write_all(SCRIPT).unwrap();
     child
 }

@@ -42,6 +42,19 @@ fn a_machine_that_lets_in_and_hangs_up_is_given_up() {
     assert!((3..12).contains(&logins), "{logins} logins:\n{output}");
 }
 
+/// As one does that can start no process: no job waits for that as long as for a network.
+#[test]
+fn a_machine_that_lets_in_no_more_than_that_is_taken_for_one_without_processes() {
+    let machine = Hostile::start(|_| Ok(()));
+    let runner = machine.job_with(Runner::builder().reconnect_timeout("5m"));
+    runner.start();
+    let output = runner.run("build_script", SCRIPT);
+    assert!(output.duration < Duration::from_secs(20), "{output}");
+    assert_system_failure(&runner, output, "its limit of processes may be reached");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
 #[test]
 fn a_machine_that_says_open_and_ends_is_given_up() {
     let (output, logins) = given_up(|talk| {
@@ -137,7 +150,11 @@ fn a_loss_is_told_wherever_it_happens() {
         return;
     }
     let behaviours: [fn(&mut Talk) -> io::Result<()>; 3] = [
-        |_| Ok(()),
+        // Of a script that has begun; before that this would be a machine without a process left.
+        |talk| match talk.exec()?.verb.as_str() {
+            "start" => talk.say("open 0"),
+            _ => Ok(()),
+        },
         |talk| {
             talk.channel_asked_for()?;
             talk.listen()

@@ -56,6 +56,7 @@ pub(crate) use seen::Instance;
 pub(crate) use seen::State;
 pub(crate) use seen::Task;
 pub(crate) use server::Server;
+pub(crate) use server::python;
 
 /// The cluster that every account has.
 pub(crate) const CLUSTER: &str = "ci";

@@ -7,6 +7,7 @@
 //! host's root, and what its start-up files do, is never seen.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -85,7 +86,21 @@ pub(crate) struct ServerBuilder {
     instance_connect: bool,
     own_var_tmp: bool,
     path_first: Vec<PathBuf>,
+    first: String,
     options: Vec<String>,
+    host_key: (&'static str, u32),
+    password: &'static str,
+    start_up: Option<String>,
+    nologin: Option<(Nologin, &'static str)>,
+}
+
+/// Who reads the file that keeps all but root out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nologin {
+    /// OpenSSH itself, after the login: `/etc/nologin`.
+    Server,
+    /// PAM, before it; the machine's own file, [`Server::nologin`].
+    Pam,
 }
 
 impl ServerBuilder {
@@ -105,8 +120,41 @@ impl ServerBuilder {
             instance_connect: false,
             own_var_tmp: false,
             path_first: Vec::new(),
+            first: String::new(),
             options: Vec::new(),
+            host_key: ("ed25519", 256),
+            password: "*",
+            start_up: None,
+            nologin: None,
         }
+    }
+
+    /// Gives the server a host key of that kind, with so many bits; OpenSSH and dropbear only.
+    #[must_use]
+    pub(crate) fn host_key(mut self, kind: &'static str, bits: u32) -> Self {
+        self.host_key = (kind, bits);
+        self
+    }
+
+    /// Has the account's password field in `/etc/shadow` hold this.
+    #[must_use]
+    pub(crate) fn password(mut self, field: &'static str) -> Self {
+        self.password = field;
+        self
+    }
+
+    /// Has the login shell run these lines first: by bash's `.bashrc` (not with the project's own server).
+    #[must_use]
+    pub(crate) fn start_up(mut self, lines: &str) -> Self {
+        self.start_up = Some(lines.to_owned());
+        self
+    }
+
+    /// Keeps all but root out, with these words; OpenSSH only.
+    #[must_use]
+    pub(crate) fn nologin(mut self, reader: Nologin, words: &'static str) -> Self {
+        self.nologin = Some((reader, words));
+        self
     }
 
     /// Lets in an ordinary user of that name instead of `root`; OpenSSH and dropbear only.
@@ -158,7 +206,7 @@ impl ServerBuilder {
         self.busybox_only()
     }
 
-    /// Gives the machine's `/var/tmp` and `/tmp` together so many MiB, on a disk of their own.
+    /// Gives the machine's `/var/tmp`, `/tmp` and the login's home together so many MiB, on a disk of their own.
     #[must_use]
     pub(crate) fn small_disk(mut self, megabytes: u32) -> Self {
         self.small_disk = Some(megabytes);
@@ -194,7 +242,15 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a line to `sshd_config`, or an argument to the other servers' command lines.
+    /// Has the machine's first process run a command of a shell before it is one, in its own mount namespace.
+    #[must_use]
+    pub(crate) fn first(mut self, command: &str) -> Self {
+        self.first += &format!("{command}\n");
+        self
+    }
+
+    /// Puts a line before the others of `sshd_config`, so that it counts, or adds an argument to the other servers' command
+    /// lines.
     #[must_use]
     pub(crate) fn option(mut self, option: &str) -> Self {
         self.options.push(option.to_owned());
@@ -219,6 +275,14 @@ impl ServerBuilder {
         assert!(
             !self.shells_elsewhere || (self.kind, self.login) == (Kind::OpenSsh, Login::Busybox),
             "only busybox is still a shell"
+        );
+        assert!(
+            self.kind != Kind::Own || self.host_key.0 == "ed25519",
+            "the project's own server has ed25519 alone"
+        );
+        assert!(
+            self.kind == Kind::OpenSsh || self.nologin.is_none(),
+            "only OpenSSH reads it"
         );
         let port = Port::reserve();
         let directory = parent.join(format!("machine-{}", port.number()));
@@ -261,6 +325,11 @@ impl Server {
         self.builder.user.as_deref().unwrap_or("root")
     }
 
+    /// Returns the number of an ordinary user who is let in: no other machine's, so that its processes are counted alone.
+    fn uid(&self) -> u32 {
+        100_000 + u32::from(self.port.number())
+    }
+
     /// Returns the port that the server serves on.
     pub(crate) fn port(&self) -> u16 {
         self.port.number()
@@ -275,6 +344,24 @@ impl Server {
     pub(crate) fn var_tmp(&self) -> Option<PathBuf> {
         let path = self.directory.join("var-tmp");
         self.builder.own_var_tmp.then_some(path)
+    }
+
+    /// Takes an applet from a machine that has nothing but busybox. Where busybox' shell would find it in itself, dash is its
+    /// shell from now on.
+    pub(crate) fn remove_applet(&self, name: &str) {
+        let folder = self.directory.join("busybox");
+        std::fs::remove_file(folder.join(name)).expect("an applet");
+        if tools::busybox_needs_no_path() {
+            for shell in [folder.join("sh"), self.directory.join("shell/sh")] {
+                drop(std::fs::remove_file(&shell));
+                symlink(tools::program("dash"), shell).expect("a writable directory");
+            }
+        }
+    }
+
+    /// Returns the file by which PAM keeps all but root out.
+    pub(crate) fn nologin(&self) -> PathBuf {
+        self.directory.join("nologin")
     }
 
     /// Returns the server's log file.
@@ -292,6 +379,16 @@ impl Server {
     pub(crate) fn logins(&self) -> usize {
         assert_ne!(self.builder.kind, Kind::Own, "only real servers log logins");
         self.log().lines().filter(|line| is_login(line)).count()
+    }
+
+    /// Waits until it listens, by its log; OpenSSH and dropbear only.
+    pub(crate) fn wait_listening(&self) {
+        let word = match self.builder.kind {
+            Kind::OpenSsh => "listening",
+            Kind::Dropbear => "Not backgrounding",
+            Kind::Own => panic!("only real servers log it"),
+        };
+        self.wait_log(word, 1, PATIENCE);
     }
 
     /// Waits until so many log lines hold the text.
@@ -322,16 +419,17 @@ impl Server {
     /// Gives the machine another host key; it counts from its next start on.
     pub(crate) fn new_host_key(&self) {
         let path = self.directory.join("host_key");
+        let (kind, bits) = self.builder.host_key;
         if self.builder.kind == Kind::Dropbear {
             drop(std::fs::remove_file(&path));
             let done = Command::new(tools::program("dropbearkey"))
-                .args(["-t", "ed25519", "-f"])
+                .args(["-t", kind, "-s", &bits.to_string(), "-f"])
                 .arg(&path)
                 .output()
                 .expect("dropbearkey starts");
             assert!(done.status.success(), "dropbearkey: {done:?}");
         } else {
-            ssh::generate_key(&path);
+            ssh::generate(&path, kind, bits);
         }
     }
 

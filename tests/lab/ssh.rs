@@ -71,11 +71,18 @@ impl Client {
 
 /// Writes a new ed25519 key pair at the path, in place of one that is there.
 pub(crate) fn generate_key(path: &Path) {
+    generate(path, "ed25519", 256);
+}
+
+/// As [`generate_key`], of a kind and with so many bits; RSA keys as Go writes them (PKCS#1).
+pub(crate) fn generate(path: &Path, kind: &str, bits: u32) {
     for old in [path.to_owned(), path.with_extension("pub")] {
         drop(std::fs::remove_file(old));
     }
+    let bits = bits.to_string();
     let done = Command::new(tools::program("ssh-keygen"))
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f"])
+        .args(["-q", "-t", kind, "-b", &bits, "-N", "", "-C", "lab"])
+        .args(["-m", if kind == "rsa" { "PEM" } else { "RFC4716" }, "-f"])
         .arg(path)
         .output()
         .expect("ssh-keygen starts");

@@ -11,6 +11,7 @@ use super::files;
 use super::job;
 use crate::fargate_capacity::assert_failure;
 use crate::fargate_capacity::assert_once;
+use crate::fargate_capacity::lines;
 use crate::lab;
 use crate::lab::aws::Account;
 use crate::lab::aws::Called;
@@ -181,6 +182,14 @@ fn where_all_rungs_are_skipped_they_are_tried_all_the_same() {
     let runner = bastion.job(&["fargate-spot"]).build();
     let output = runner.prepare().assert_success();
     assert_once(&output, SKIPPED);
+    // Else the line after it would contradict it.
+    let told = lines(&output);
+    let at = |begins: &str| told.iter().position(|line| line.starts_with(begins));
+    let all = at("All rungs are skipped, so all are tried all the same.");
+    assert!(
+        at(SKIPPED) < all && all < at("Asking for a task on fargate-spot"),
+        "{output}"
+    );
     assert_eq!(bastion.spot_asked(), before + 1);
     runner.cleanup().assert_success();
 }

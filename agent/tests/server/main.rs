@@ -1,6 +1,7 @@
 //! Drives the real program over loopback, as an SSH client sees it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(clippy::disallowed_methods, reason = "all keys here are ed25519")]
 
 mod harness;
 

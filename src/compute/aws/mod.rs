@@ -11,7 +11,10 @@ mod limits;
 pub mod metadata;
 pub(in crate::compute) mod poller;
 pub mod proof;
+mod proxy;
 pub mod tags;
+mod trust;
+mod unanswered;
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_ecs::config::SharedCredentialsProvider;
+use aws_sdk_ecs::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -32,6 +35,9 @@ use crate::ui::Ui;
 use access::Access;
 use classify::{Action, Verdict, Why};
 use date::AwsDate;
+use proxy::Target;
+use trust::Bundle;
+use unanswered::Barrier;
 
 /// One TCP and TLS connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -71,6 +77,12 @@ pub struct Aws {
     pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
     /// AWS's own clock.
     date: AwsDate,
+    /// Where calls go, for a proxy to be asked.
+    target: Target,
+    /// Whom calls believe in place of this host's own authorities.
+    bundle: Option<Bundle>,
+    /// Why no call can be made at all.
+    barred: Option<Verdict>,
     /// Where long waits are told.
     ui: Option<Ui>,
     /// What this host's other jobs do.
@@ -92,6 +104,8 @@ pub(in crate::compute) struct Failure {
     action: Action,
     /// Whether there was a connection at all.
     reached: bool,
+    /// For how long the call is repeated at most, whatever the caller's time.
+    within: Option<Duration>,
     /// Whether it was the tags alone that were refused.
     pub(in crate::compute) tags_refused: bool,
 }
@@ -99,26 +113,49 @@ pub(in crate::compute) struct Failure {
 impl Aws {
     /// Makes the clients; AWS is not called yet.
     pub async fn new(access: &Access, ui: Option<Ui>, shared: &Shared) -> Self {
-        let config = config(access).await;
+        let (bundle, barred) = match Bundle::read().await {
+            Ok(bundle) => (bundle, None),
+            Err(verdict) => (None, Some(verdict)),
+        };
+        let (client, barred) = match bundle.as_ref().map(Bundle::client) {
+            None => (None, barred),
+            Some(Ok(client)) => (Some(client), barred),
+            Some(Err(verdict)) => (None, Some(verdict)),
+        };
+        let config = config(access, client).await;
         let region = config.region().map(Region::as_ref);
-        let date = AwsDate::default();
+        let barred = barred.or_else(|| unanswered::no_region(region));
+        let (date, target) = (AwsDate::default(), Target::default());
         Self {
             ecs: aws_sdk_ecs::Client::from_conf(
                 aws_sdk_ecs::config::Builder::from(&config)
                     .interceptor(date.clone())
+                    .interceptor(target.clone())
                     .build(),
             ),
             #[cfg(feature = "ec2")]
             ec2: aws_sdk_ec2::Client::from_conf(
                 aws_sdk_ec2::config::Builder::from(&config)
                     .interceptor(date.clone())
+                    .interceptor(target.clone())
                     .build(),
             ),
             #[cfg(feature = "ec2")]
-            ecr: aws_sdk_ecr::Client::new(&config),
+            ecr: aws_sdk_ecr::Client::from_conf(
+                aws_sdk_ecr::config::Builder::from(&config)
+                    .interceptor(target.clone())
+                    .build(),
+            ),
             #[cfg(feature = "ec2")]
-            connect: aws_sdk_ec2instanceconnect::Client::new(&config),
+            connect: aws_sdk_ec2instanceconnect::Client::from_conf(
+                aws_sdk_ec2instanceconnect::config::Builder::from(&config)
+                    .interceptor(target.clone())
+                    .build(),
+            ),
             date,
+            target,
+            bundle,
+            barred,
             ui,
             shared: shared.clone(),
             account: access.account(region),
@@ -142,6 +179,10 @@ impl Aws {
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
+        // Nothing of this process changes it.
+        if let Some(verdict) = &self.barred {
+            return Err(unanswered::never_sent(verdict, action));
+        }
         let mut told = false;
         self.wait_turn(action, &mut told).await;
         let began = Instant::now();
@@ -158,14 +199,16 @@ impl Aws {
         loop {
             let (failure, again) = match call().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => read(action, &error),
+                Err(error) => read(action, &error, self.bundle.as_ref()),
             };
+            let (failure, again) = self.ask_proxy(failure, again).await;
             unanswered |= failure.unanswered;
             reached |= failure.reached;
             let limit = match reached {
                 true => limit,
                 false => limit.min(REACH_LIMIT),
             };
+            let limit = failure.within.map_or(limit, |within| limit.min(within));
             let failure = Failure {
                 unanswered,
                 ..failure
@@ -196,6 +239,26 @@ impl Aws {
             }
             sleep(pause).await;
             self.wait_turn(action, &mut told).await;
+        }
+    }
+
+    /// Has a proxy that made no tunnel say why, where it does: whether that stays so decides whether the call is made again.
+    async fn ask_proxy(&self, failure: Failure, again: bool) -> (Failure, bool) {
+        if failure.within.is_none() {
+            return (failure, again);
+        }
+        let said = self.target.ask().await;
+        match said.and_then(|(status, said)| unanswered::of_answer(status, &said)) {
+            None => (failure, again),
+            Some(Barrier { verdict, .. }) => {
+                let again = verdict.why.repeats_call();
+                let failure = Failure {
+                    verdict,
+                    within: None,
+                    ..failure
+                };
+                (failure, again)
+            }
         }
     }
 
@@ -235,7 +298,7 @@ impl Aws {
     }
 }
 
-async fn config(access: &Access) -> SdkConfig {
+async fn config(access: &Access, client: Option<SharedHttpClient>) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_LIMIT)
         .operation_attempt_timeout(CALL_LIMIT)
@@ -245,6 +308,9 @@ async fn config(access: &Access) -> SdkConfig {
         .timeout_config(timeouts);
     if let Some(region) = &access.region {
         loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(client) = client {
+        loader = loader.http_client(client);
     }
     let config = loader.load().await;
     let Some(role) = &access.role else {
@@ -261,7 +327,7 @@ async fn config(access: &Access) -> SdkConfig {
 }
 
 /// Reads an error: what it means, and whether the same call may fare better.
-fn read<E>(action: Action, error: &SdkError<E>) -> (Failure, bool)
+fn read<E>(action: Action, error: &SdkError<E>, bundle: Option<&Bundle>) -> (Failure, bool)
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -297,12 +363,29 @@ where
     }
     // hyper's words for all that goes wrong before a request is sent: names, routes, refusals, TLS.
     let reached = !is_or_has(error, "client error (Connect)");
-    let verdict = classify::no_answer(action, &chain(error));
+    let text = chain(error);
+    if let Some(barrier) = Barrier::find(error, &text, bundle) {
+        let again = barrier.repeated.is_some();
+        let failure = Failure {
+            verdict: barrier.verdict,
+            unanswered: reached,
+            action,
+            reached: false,
+            within: barrier.repeated,
+            tags_refused: false,
+        };
+        return (failure, again);
+    }
+    let verdict = match reached {
+        true => classify::no_answer(action, &text),
+        false => unanswered::with_proxies(classify::no_answer(action, &text)),
+    };
     let again = verdict.why.repeats_call();
     let failure = Failure {
         unanswered: again && reached,
         action,
         reached,
+        within: None,
         tags_refused: false,
         verdict,
     };
@@ -317,13 +400,17 @@ fn strange(action: Action, status: u16, body: &[u8]) -> (Failure, bool) {
         "" => format!("HTTP {status} with nothing else in the answer"),
         shown => format!("HTTP {status} with an answer that is not AWS's: {shown}"),
     };
-    let verdict = classify::no_answer(action, &text);
+    let verdict = match Barrier::of_page(status, &text) {
+        Some(barrier) => barrier.verdict,
+        None => classify::no_answer(action, &text),
+    };
     let again = verdict.why.repeats_call();
     let failure = Failure {
         unanswered: true,
         action,
-        // What forbids this host the way out does so for good; a server in trouble may recover.
+        // A server in trouble may recover.
         reached: status >= 500,
+        within: None,
         tags_refused: false,
         verdict,
     };
@@ -342,6 +429,7 @@ fn answered(action: Action, error: &impl ProvideErrorMetadata, broken: bool) -> 
         unanswered: broken && verdict.why == Why::Outage,
         action,
         reached: true,
+        within: None,
         tags_refused: classify::tags_refused(code, message),
         verdict,
     };

@@ -12,7 +12,7 @@ use super::ended;
 use super::instance::{Instance, Phase};
 use super::request::{Dial, InstanceRequest};
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::Verdict;
+use crate::compute::aws::classify::{self, Action, Verdict};
 use crate::compute::watch::Misses;
 use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
@@ -219,8 +219,9 @@ impl ComingUp {
         let limit = humantime::format_duration(self.rung_wait);
         if self.began.elapsed() >= self.rung_wait {
             let cause = format!("the instance still waited to be started (pending) after {limit}");
+            let verdict = classify::no_room(Action::CreateFleet, cause);
             let over = false;
-            self.news.push_back(News::NoRoom { cause, over });
+            self.news.push_back(News::NoRoom { verdict, over });
             self.next_poll = Instant::now() + SPARSE;
         } else if self.told.elapsed() >= STILL {
             self.told = Instant::now();
@@ -243,7 +244,7 @@ impl ComingUp {
         if verdict.why.hands_over() {
             // One that was stopped rather than ended is still there.
             self.news.push_back(News::NoRoom {
-                cause: verdict.cause.clone(),
+                verdict: verdict.clone(),
                 over: false,
             });
             return Ok(());
@@ -388,11 +389,15 @@ mod tests {
         tokio::time::advance(Duration::from_secs(5)).await;
         coming.look_at(&pending).unwrap();
         let news = coming.news.pop_front();
-        let Some(News::NoRoom { cause, over: false }) = news else {
+        let Some(News::NoRoom {
+            verdict,
+            over: false,
+        }) = news
+        else {
             panic!("{news:?}");
         };
         assert_eq!(
-            cause,
+            verdict.cause,
             "the instance still waited to be started (pending) after 5m"
         );
     }

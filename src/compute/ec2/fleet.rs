@@ -6,7 +6,10 @@ use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{CreateFleetError, InstanceType};
 
 use super::request::InstanceRequest;
-use crate::compute::aws::classify::{self, Verdict, Why};
+use crate::compute::aws::classify::{self, Action, Verdict, Why};
+
+/// How many remedies are told of one answer.
+const MOST_REMEDIES: usize = 3;
 
 /// What CreateFleet gave.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ struct Said {
     code: String,
     words: String,
     kind: String,
+    /// The least number of vCPUs that is asked for, whatever the type.
+    least: u64,
     zone: String,
 }
 
@@ -45,9 +50,9 @@ pub(super) fn read(request: &InstanceRequest, answer: &CreateFleetOutput) -> Ans
         .collect();
     match errors.is_empty() {
         false => Answer::Nothing(judge(&errors)),
-        true => Answer::Neither(classify::fleet_error(
-            "",
-            "neither an instance nor an error was named",
+        true => Answer::Neither(classify::no_room(
+            Action::CreateFleet,
+            "neither an instance nor an error was named".to_owned(),
         )),
     }
 }
@@ -73,6 +78,7 @@ impl Said {
                 .map(InstanceType::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            least: u64::from(request.least.cpu.unwrap_or(1)),
             zone: zone.or_else(known).unwrap_or(subnet).to_owned(),
         }
     }
@@ -83,42 +89,72 @@ impl Said {
 fn judge(errors: &[Said]) -> Verdict {
     let each = errors
         .iter()
-        .map(|e| classify::fleet_error(&e.code, &e.words));
+        .map(|e| classify::fleet_error(&e.code, &e.words, &e.kind, e.least));
     let verdicts: Vec<Verdict> = each.collect();
-    let room = verdicts.iter().find(|v| v.why.hands_over());
+    let later = |v: &&Verdict| v.why.hands_over() && v.why.is_worth_waiting();
+    let room = verdicts.iter().find(later);
+    let room = room.or_else(|| verdicts.iter().find(|v| v.why.hands_over()));
     let first = room.unwrap_or(&verdicts[0]);
-    let mut verdict = first.clone();
-    verdict.cause = cause(errors, &verdicts);
-    verdict
+    Verdict {
+        why: first.why,
+        cause: cause(errors, &verdicts),
+        remedy: remedy(first, &verdicts),
+    }
 }
 
-/// Says all errors compactly: each code once, with the types and zones that it was said of. What is more than want of room
+/// Says what helps: of pools with plain want of room and others, what helps the others first.
+fn remedy(first: &Verdict, verdicts: &[Verdict]) -> String {
+    let is_plain = |v: &&Verdict| v.why == Why::NoRoom;
+    let (plain, more): (Vec<&Verdict>, Vec<&Verdict>) = verdicts.iter().partition(is_plain);
+    let mut told: Vec<&str> = Vec::new();
+    // Of pools that are wrong in several ways the first way is enough: nothing else is tried then.
+    let all: Vec<&Verdict> = match first.why.hands_over() {
+        true => more.into_iter().chain(plain).collect(),
+        false => vec![first],
+    };
+    for verdict in all {
+        if told.len() < MOST_REMEDIES && !told.contains(&verdict.remedy.as_str()) {
+            told.push(&verdict.remedy);
+        }
+    }
+    told.join(" ")
+}
+
+/// What several pools have said alike.
+struct Alike {
+    /// By what they are alike.
+    by: String,
+    told: String,
+    places: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Says all errors compactly: each once, with the types and zones that it was said of. What is more than want of room
 /// is told in AWS's words.
 fn cause(errors: &[Said], verdicts: &[Verdict]) -> String {
-    let mut said: Vec<(String, BTreeMap<String, BTreeSet<String>>)> = Vec::new();
+    let mut said: Vec<Alike> = Vec::new();
     for (error, verdict) in errors.iter().zip(verdicts) {
-        let name = match verdict.why {
-            Why::NoRoom | Why::Quota if !error.code.is_empty() => error.code.clone(),
-            _ => verdict.cause.clone(),
-        };
-        let places = match said.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, places)) => places,
-            None => {
-                said.push((name, BTreeMap::new()));
-                let Some((_, places)) = said.last_mut() else {
-                    continue;
-                };
-                places
+        let (by, told) = match verdict.why {
+            Why::NoRoom if !error.code.is_empty() => (error.code.clone(), error.code.clone()),
+            // AWS names the pool in its sentence, or encodes it: one of them says it for all.
+            why if why.hands_over() || why == Why::Denied => {
+                let by = format!("{} {}", error.code, verdict.remedy);
+                (by, verdict.cause.clone())
             }
+            _ => (verdict.cause.clone(), verdict.cause.clone()),
         };
-        places
-            .entry(error.kind.clone())
-            .or_default()
-            .insert(error.zone.clone());
+        let at = said.iter().position(|alike| alike.by == by);
+        let at = at.unwrap_or_else(|| {
+            let places = BTreeMap::new();
+            said.push(Alike { by, told, places });
+            said.len() - 1
+        });
+        let places = &mut said[at].places;
+        let zones = places.entry(error.kind.clone()).or_default();
+        zones.insert(error.zone.clone());
     }
-    let told = said.into_iter().map(|(name, places)| match of(&places) {
-        places if places.is_empty() => name,
-        places => format!("{name} ({places})"),
+    let told = said.into_iter().map(|alike| match of(&alike.places) {
+        places if places.is_empty() => alike.told,
+        places => format!("{} ({places})", alike.told),
     });
     classify::shortened(&told.collect::<Vec<_>>().join("; "))
 }
@@ -157,6 +193,7 @@ mod tests {
             code: code.into(),
             words: format!("words of {code}"),
             kind: kind.into(),
+            least: 1,
             zone: zone.into(),
         }
     }
@@ -175,7 +212,7 @@ mod tests {
         assert_eq!(
             verdict.cause,
             "InsufficientInstanceCapacity (c7i.large, m7i.large in eu-west-1a, eu-west-1b); \
-             Unsupported (m7i.large in eu-west-1c)"
+             words of Unsupported (m7i.large in eu-west-1c)"
         );
     }
 
@@ -199,15 +236,48 @@ mod tests {
     }
 
     #[test]
+    fn one_sentence_is_told_for_all_pools_of_which_aws_says_it_by_name() {
+        let of = |kind: &str, zone: &str| {
+            let words = format!(
+                "Your requested instance type ({kind}) is not supported in your requested Availability Zone ({zone})."
+            );
+            Said {
+                words,
+                ..said("InvalidFleetConfiguration", kind, zone)
+            }
+        };
+        let verdict = judge(&[
+            of("c7i.large", "a"),
+            of("c7i.large", "b"),
+            of("m7i.large", "a"),
+        ]);
+        assert_eq!(
+            verdict.cause,
+            "InvalidFleetConfiguration: Your requested instance type (c7i.large) is not supported in your requested Availability Zone (a). \
+             (c7i.large in a, b; m7i.large in a)"
+        );
+        assert_eq!(verdict.why, Why::Never);
+        // One that may have room later is waited for.
+        let verdict = judge(&[
+            of("c7i.large", "a"),
+            said("VcpuLimitExceeded", "m7i.large", "a"),
+        ]);
+        assert_eq!(verdict.why, Why::Quota);
+        for helps in ["That zone does not have this type", "higher quota"] {
+            assert!(verdict.remedy.contains(helps), "{}", verdict.remedy);
+        }
+    }
+
+    #[test]
     fn what_is_not_known_of_a_pool_is_left_out() {
         let verdict = judge(&[said("VcpuLimitExceeded", "", "")]);
         assert_eq!(
             (verdict.why, verdict.cause.as_str()),
-            (Why::Quota, "VcpuLimitExceeded")
+            (Why::Quota, "words of VcpuLimitExceeded")
         );
         let verdict = judge(&[said("VcpuLimitExceeded", "", "a")]);
-        assert_eq!(verdict.cause, "VcpuLimitExceeded (a)");
+        assert!(verdict.cause.ends_with("VcpuLimitExceeded (a)"));
         let verdict = judge(&[said("VcpuLimitExceeded", "c7i.large", "")]);
-        assert_eq!(verdict.cause, "VcpuLimitExceeded (c7i.large)");
+        assert!(verdict.cause.ends_with("VcpuLimitExceeded (c7i.large)"));
     }
 }

@@ -10,7 +10,7 @@ use super::request::{InstanceRequest, Template};
 use super::template::{Setting, is_parameter};
 use crate::compute::Refused;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{Action, Verdict, Why};
+use crate::compute::aws::classify::{self, Action, Verdict, Why};
 use crate::error::{Error, Kind};
 use crate::state::Store;
 
@@ -31,7 +31,7 @@ pub enum Settled {
     /// The request as it is to be sent.
     Ready(Box<InstanceRequest>),
     /// No subnet has an address left.
-    NoRoom(String),
+    NoRoom(Verdict),
 }
 
 /// Completes a request.
@@ -75,8 +75,10 @@ async fn complete(aws: &Aws, request: InstanceRequest, store: &Store) -> Result<
         request.subnets = pools::choose(&request.subnets, &known);
         if request.subnets.is_empty() {
             let names: Vec<&str> = known.iter().map(|k| k.id.as_str()).collect();
-            let names = names.join(", ");
-            return Ok(Settled::NoRoom(format!("no free address in {names}")));
+            let cause = format!("no free address in {}", names.join(", "));
+            let code = "InsufficientFreeAddressesInSubnet";
+            let full = classify::service_error(Action::CreateFleet, code, "");
+            return Ok(Settled::NoRoom(Verdict { cause, ..full }));
         }
     }
     Ok(Settled::Ready(Box::new(request)))

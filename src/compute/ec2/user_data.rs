@@ -98,7 +98,7 @@ impl UserData<'_> {
             format!("no account on an instance can be named {:?}", self.login),
         )
         .hint(format!(
-            "[ssh] username: a letter or _, then letters, digits, '_', '-' and '.', {LOGIN_LIMIT} in all."
+            "`username` under [ec2] or [ssh]: a letter or _, then letters, digits, '_', '-' and '.', {LOGIN_LIMIT} in all."
         )))
     }
 

@@ -11,7 +11,7 @@ use super::request::TaskRequest;
 use super::task::{Phase, Task};
 use super::{EcsPlace, address, stopped};
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::Verdict;
+use crate::compute::aws::classify::{self, Action, Verdict};
 use crate::compute::watch::Misses;
 use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
@@ -184,8 +184,9 @@ impl ComingUp {
         if waits_for_room && self.began.elapsed() >= self.rung_wait {
             let waited = humantime::format_duration(self.rung_wait);
             let cause = format!("the task still waited for room (PROVISIONING) after {waited}");
+            let verdict = classify::no_room(Action::RunTask, cause);
             let over = false;
-            self.news.push_back(News::NoRoom { cause, over });
+            self.news.push_back(News::NoRoom { verdict, over });
             self.next_poll = Instant::now() + SPARSE;
             return Ok(());
         }
@@ -233,8 +234,8 @@ impl ComingUp {
         }
         let verdict = stopped::stopped(&task, &self.request.container);
         if verdict.why.hands_over() {
-            let (cause, over) = (verdict.cause, task.phase.is_over());
-            self.news.push_back(News::NoRoom { cause, over });
+            let over = task.phase.is_over();
+            self.news.push_back(News::NoRoom { verdict, over });
             return Ok(());
         }
         let what = "the task ended before anybody could log in";

@@ -168,10 +168,9 @@ async fn run_task(
             failure.reason().unwrap_or_default(),
             failure.detail(),
         )),
-        [] => Answer::Neither(classify::failure(
+        [] => Answer::Neither(classify::no_room(
             Action::RunTask,
-            "neither a task nor a failure was named",
-            None,
+            "neither a task nor a failure was named".to_owned(),
         )),
     })
 }

@@ -39,6 +39,8 @@ impl From<file::Fargate> for Fargate {
             container: f.container.unwrap_or_else(|| CONTAINER.to_owned()),
             role_arn: f.role_arn,
             propagate_tags: f.propagate_tags.unwrap_or(false),
+            username: f.username,
+            port: f.port,
         }
     }
 }
@@ -74,6 +76,8 @@ impl From<file::Ec2> for Ec2 {
             docker_socket: e.docker_socket.unwrap_or(false),
             ecr_login: e.ecr_login.unwrap_or_default(),
             services_timeout: e.services_timeout.unwrap_or(SERVICES_TIMEOUT),
+            username: e.username,
+            port: e.port,
         }
     }
 }

@@ -123,6 +123,8 @@ impl Fargate {
             container,
             role_arn,
             propagate_tags,
+            username,
+            port,
         )
     }
 }
@@ -157,6 +159,8 @@ impl Ec2 {
             docker_socket,
             ecr_login,
             services_timeout,
+            username,
+            port,
         )
     }
 }

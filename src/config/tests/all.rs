@@ -53,7 +53,7 @@ fn all_errors_are_told_in_the_order_of_the_file_and_none_that_follows_from_anoth
         ),
         // What several profiles share is told once.
         (
-            "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"a\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\n[[profile]]\nname = \"b\"\nmatch.protected = false\nssh.port = 0",
+            "capacity = [\"fargate\"]\n[fargate]\nsubnets = [\"subnet-a\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\n[[profile]]\nname = \"b\"\nmatch.protected = false\nssh.port = 0",
             &[
                 "1:12: capacity: the rung \"fargate\" needs [fargate] task_definition",
                 "10:12: profile[1].ssh.port",

@@ -39,17 +39,17 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "Keep one of the two lines, 2 or 3.",
         ),
         (
-            "[fargate]\nregion = \"a\"\n[Fargate]\n",
+            "[fargate]\nregion = \"eu-west-1\"\n[Fargate]\n",
             "f.toml:3:2: Fargate: the same is set in line 1 as fargate",
             "",
         ),
         (
-            "[Fargate]\nSubnet = \"a\"\nsubnets = [\"b\"]\n",
+            "[Fargate]\nSubnet = \"subnet-a\"\nsubnets = [\"subnet-b\"]\n",
             "f.toml:3:1: Fargate.subnets: the same is set in line 2 as Fargate.Subnet",
             "",
         ),
         (
-            "[fargate]\nsecurity_groups = [\"b\"]\nSecurityGroup = \"a\"\n",
+            "[fargate]\nsecurity_groups = [\"sg-b\"]\nSecurityGroup = \"sg-a\"\n",
             "f.toml:3:1: fargate.SecurityGroup: the same is set in line 2 as fargate.security_groups",
             "",
         ),
@@ -64,7 +64,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "",
         ),
         (
-            "[[profile]]\nname = \"a\"\n[profile.fargate]\nsubnet = \"a\"\nsubnets = [\"a\"]\n",
+            "[[profile]]\nname = \"a\"\n[profile.fargate]\nsubnet = \"subnet-a\"\nsubnets = [\"subnet-a\"]\n",
             "f.toml:5:1: profile[0].fargate.subnets: the same is set in line 4",
             "",
         ),
@@ -292,7 +292,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "roles = [\"arn:",
         ),
         (
-            "[fargate]\nsecurity_groups = [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\"]",
+            "[fargate]\nsecurity_groups = [\"sg-1\", \"sg-2\", \"sg-3\", \"sg-4\", \"sg-5\", \"sg-6\"]",
             "f.toml:2:19: fargate.security_groups: the list holds 6, and ECS takes at most 5",
             "security_groups = ",
         ),
@@ -308,7 +308,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "For example, under [fargate]: subnets = [",
         ),
         (
-            "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\n[profile.fargate]\nsubnets = [\"a\"]",
+            "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\n[profile.fargate]\nsubnets = [\"subnet-a\"]",
             "f.toml:5:12: profile[0].capacity: the rung \"fargate\" needs [fargate] task_definition",
             "task_definition",
         ),
@@ -355,7 +355,7 @@ fn errors_name_file_line_column_key_and_what_is_right() {
             "needs [fargate] task_definition",
         ),
         (
-            "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"ec2\"]\n[profile.ec2]\nimage-ids = \"ami-0123456789abcdef0\"",
+            "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"subnet-b\"]\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"ec2\"]\n[profile.ec2]\nimage-ids = \"ami-0123456789abcdef0\"",
             "f.toml:10:1: profile[0].ec2.image-ids: there is no such key; did you mean image_id?",
             "the profile's jobs might get more",
         ),
@@ -557,9 +557,9 @@ fn more_than_aws_takes_is_refused() {
 #[test]
 fn a_profile_that_needs_tasks_may_bring_what_they_need() {
     for text in [
-        "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { subnets = [\"a\"], task_definition = \"b\" }",
-        "rung_wait = \"5m\"\nfargate = { subnets = [\"a\"] }\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { task_definition = \"b\" }",
-        "capacity = [\"fargate\"]\nfargate = { Subnet = \"a\", TaskDefinition = \"b\" }\n[[profile]]\nname = \"a\"\nmatch.protected = true",
+        "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { subnets = [\"subnet-a\"], task_definition = \"b\" }",
+        "rung_wait = \"5m\"\nfargate = { subnets = [\"subnet-a\"] }\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity = [\"fargate\"]\nfargate = { task_definition = \"b\" }",
+        "capacity = [\"fargate\"]\nfargate = { Subnet = \"subnet-a\", TaskDefinition = \"b\" }\n[[profile]]\nname = \"a\"\nmatch.protected = true",
     ] {
         assert_eq!(parsed(text).warnings, Vec::<String>::new(), "{text}");
     }

@@ -90,8 +90,12 @@ fn what_a_go_driver_file_lacks_is_told_when_a_task_is_to_be_launched() {
             "has no [fargate] subnets",
             "subnets = [\"subnet-",
         ),
-        ("[fargate]\nregion = \"x\"\nsubnets = [\"a\"]", "", ""),
-        ("[Fargate]\nSubnet = \"a\"", "", ""),
+        (
+            "[fargate]\nregion = \"eu-west-1\"\nsubnets = [\"subnet-a\"]",
+            "",
+            "",
+        ),
+        ("[Fargate]\nSubnet = \"subnet-a\"", "", ""),
     ] {
         let problem = parsed(text).settings.fargate_problem();
         assert_eq!(problem.is_none(), message.is_empty(), "{text}");

@@ -102,8 +102,7 @@ fn each_key_does_in_a_profile_what_it_does_in_the_file() {
             }
             _ => line,
         };
-        let top =
-            "log_level = \"warn\"\nfargate = { task_definition = \"a\", subnets = [\"b\"] }\n";
+        let top = "log_level = \"warn\"\nfargate = { task_definition = \"a\", subnets = [\"subnet-b\"] }\n";
         let top = if table.starts_with(".fargate") || table.starts_with(".Fargate") {
             "log_level = \"warn\"\n"
         } else {
@@ -168,7 +167,7 @@ fn each_profile_is_checked_as_a_whole() {
             "Take \"local\" out of the list.",
         ),
         (
-            "capacity = [\"local\"]\nallow_jobs_on_this_host = true\nfargate = { task_definition = \"a\", subnets = [\"b\"] }\n[limits]\ncapacity = [\"fargate\"]".to_owned(),
+            "capacity = [\"local\"]\nallow_jobs_on_this_host = true\nfargate = { task_definition = \"a\", subnets = [\"subnet-b\"] }\n[limits]\ncapacity = [\"fargate\"]".to_owned(),
             "f.toml:5:12: limits.capacity: jobs cannot choose another rung",
             "",
         ),

@@ -5,6 +5,7 @@ use super::super::keys::closest;
 use super::super::quantity::parse_size;
 use super::super::settings::{Architecture, EcrLogin, Rung};
 use super::super::tags;
+use super::names::{has_id, parse_plain, slip};
 use super::words::{one_of, parse_text};
 use crate::container::image::Reference;
 
@@ -17,6 +18,15 @@ pub(super) fn parse_tag_value(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     match tags::value_problem(&text) {
         Some(problem) => Err(problem),
+        None => Ok(text),
+    }
+}
+
+/// Reads the name that machines carry: what slips in here makes a fleet of its own.
+pub(super) fn parse_fleet(text: &str) -> Result<String, String> {
+    let text = parse_tag_value(text)?;
+    match slip(&text) {
+        Some(slip) => Err(format!("{text:?} is no fleet's name: {slip}")),
         None => Ok(text),
     }
 }
@@ -34,6 +44,10 @@ pub(super) fn parse_container(text: &str) -> Result<String, String> {
 
 pub(super) fn parse_role_arn(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
+    // The name may hold a comma.
+    if let Some(slip) = slip(&text) {
+        return Err(format!("{text:?} is no role's ARN: {slip}"));
+    }
     if !arn::is_role(&text) {
         return Err(format!(
             "{text:?} is no role's ARN: they read arn:aws:iam::ACCOUNT:role/NAME"
@@ -44,6 +58,9 @@ pub(super) fn parse_role_arn(text: &str) -> Result<String, String> {
 
 pub(super) fn parse_arn_pattern(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
+    if let Some(slip) = slip(&text) {
+        return Err(format!("{text:?} fits no role: {slip}"));
+    }
     if !text.starts_with("arn:") {
         return Err(format!(
             "{text:?} fits no role: a role is named by its ARN, so a pattern begins with \"arn:\""
@@ -100,7 +117,7 @@ pub(crate) fn parse_architecture(text: &str) -> Result<Architecture, String> {
 
 /// Reads what a machine's image is named by: an AMI's id, or the name of an SSM parameter that holds one.
 pub(crate) fn parse_machine_image(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
+    let text = parse_plain(text, "machine image")?;
     let of_parameter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');
     let is_parameter = text.len() > 1
         && text.len() <= 1011
@@ -117,7 +134,7 @@ pub(crate) fn parse_machine_image(text: &str) -> Result<String, String> {
 
 /// Reads an instance type.
 pub(crate) fn parse_instance_type(text: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
+    let text = parse_plain(text, "instance type")?;
     let part = |s: &str| {
         !s.is_empty()
             && s.bytes()
@@ -158,30 +175,6 @@ pub(super) fn parse_ecr_login(text: &str) -> Result<EcrLogin, String> {
     one_of(text, "way to log in to ECR", &all, "instance, driver")
 }
 
-pub(super) fn parse_subnet(text: &str) -> Result<String, String> {
-    id(text, "subnet-", "subnet's id")
-}
-
-pub(super) fn parse_security_group(text: &str) -> Result<String, String> {
-    id(text, "sg-", "security group's id")
-}
-
-fn id(text: &str, prefix: &str, what: &str) -> Result<String, String> {
-    let text = parse_text(text)?;
-    if has_id(&text, prefix) {
-        return Ok(text);
-    }
-    Err(format!(
-        "{text:?} is no {what}: they begin with {prefix}, digits and letters follow"
-    ))
-}
-
-fn has_id(text: &str, prefix: &str) -> bool {
-    text.strip_prefix(prefix).is_some_and(|rest| {
-        !rest.is_empty() && rest.len() <= 64 && rest.bytes().all(|b| b.is_ascii_alphanumeric())
-    })
-}
-
 pub(super) fn parse_launch_template(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     let (name, version) = match text.split_once(':') {
@@ -190,6 +183,9 @@ pub(super) fn parse_launch_template(text: &str) -> Result<String, String> {
     };
     let of_name =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '(' | ')' | '.' | '-' | '/' | '_');
+    if let Some(slip) = slip(name) {
+        return Err(format!("{text:?} names no launch template: {slip}"));
+    }
     let named = (3..=128).contains(&name.len()) && name.chars().all(of_name);
     let versioned = version.is_none_or(|v| {
         matches!(v, "$Default" | "$Latest")
@@ -205,6 +201,10 @@ pub(super) fn parse_launch_template(text: &str) -> Result<String, String> {
 
 pub(super) fn parse_instance_profile(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
+    // The name may hold a comma.
+    if let Some(slip) = slip(&text) {
+        return Err(format!("{text:?} is no instance profile: {slip}"));
+    }
     let of_name = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-".contains(c);
     let is_arn = text.starts_with("arn:") && text.contains(":instance-profile/");
     if is_arn || (text.len() <= 128 && text.chars().all(of_name)) {

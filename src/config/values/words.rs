@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::super::keys::closest;
 use super::super::settings::{LogFormat, LogLevel};
+use super::names::{is_unseen, slip};
 
 pub(super) fn parse_text(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
@@ -17,7 +18,7 @@ pub(super) fn parse_text(text: &str) -> Result<String, String> {
 
 /// Reads a pattern of what GitLab names without blanks around it: with them it would fit nothing, and a profile that narrows
 /// would hold for no job.
-pub(super) fn parse_fit(text: &str) -> Result<String, String> {
+fn parse_fit(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     if text.trim() != text {
         return Err(format!("{text:?} fits nothing: there are blanks around it"));
@@ -25,9 +26,18 @@ pub(super) fn parse_fit(text: &str) -> Result<String, String> {
     Ok(text)
 }
 
+/// Reads a pattern of what is named in plain characters alone.
+pub(super) fn parse_plain_fit(text: &str) -> Result<String, String> {
+    let text = parse_text(text)?;
+    match slip(&text) {
+        Some(slip) => Err(format!("{text:?} fits nothing: {slip}")),
+        None => Ok(text),
+    }
+}
+
 /// Reads a pattern of a project's path.
 pub(super) fn parse_project_fit(text: &str) -> Result<String, String> {
-    let text = parse_fit(text)?;
+    let text = parse_plain_fit(text)?;
     if text.starts_with('/') || text.ends_with('/') || text.contains("://") {
         return Err(format!(
             "{text:?} fits no project: their paths read group/project, without a slash before or after and without a host"
@@ -63,6 +73,11 @@ pub(super) fn parse_absolute(text: &str) -> Result<String, String> {
             "{text:?} is no absolute path: it must begin with /"
         ));
     }
+    if text.contains(is_unseen) || text.trim() != text {
+        return Err(format!(
+            "{text:?} holds a character that nobody sees, or blanks around the path"
+        ));
+    }
     Ok(text)
 }
 
@@ -70,6 +85,9 @@ pub(super) fn parse_username(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     if text.contains(char::is_whitespace) {
         return Err(format!("{text:?} is no login name: it holds white space"));
+    }
+    if let Some(slip) = slip(&text) {
+        return Err(format!("{text:?} is no login name: {slip}"));
     }
     Ok(text)
 }

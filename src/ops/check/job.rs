@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 
 use super::json::rungs;
 use super::page::{Page, list, login, time};
-use super::told;
 use crate::cli::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
 use crate::error::{Error, Kind, Result};
-use crate::ops::print;
+use crate::ops::{error_json, print, told};
 use crate::runner::Environment;
 use crate::runner::facts::lacks;
 use crate::runner::payload::Payload;
@@ -33,7 +32,11 @@ pub(super) fn explain(
     as_json: bool,
     ui: Ui,
 ) -> Result<()> {
-    let payload = told(as_json, read(file))?;
+    let payload = told(
+        as_json,
+        read(file),
+        |error| json!({ "error": error_json(error) }),
+    )?;
     let verdicts = profile::verdicts(&loaded.settings, &payload);
     let applied = profile::applied(loaded.settings.clone(), &payload);
     let settings = &applied.settings;
@@ -50,7 +53,8 @@ pub(super) fn explain(
     if as_json {
         print(format!("{:#}\n", job.as_json(&settled)).as_bytes())?;
     } else {
-        for warning in loaded.warnings.iter().chain(&left_out) {
+        let doubt = settled.as_ref().ok().and_then(|s| s.doubt.as_ref());
+        for warning in loaded.warnings.iter().chain(&left_out).chain(doubt) {
             ui.warn(warning);
         }
         print(job.as_text(settled.as_ref().ok()).as_bytes())?;
@@ -173,7 +177,7 @@ impl Explained<'_> {
         if let Some(instance) = &settled.instance {
             instance_lines(page, instance);
         }
-        page.line("login", &login(settings));
+        page.line("login", &login(settings, &settled.rungs));
         for (what, directory) in [
             ("builds", &settings.builds_dir),
             ("cache", &settings.cache_dir),
@@ -225,6 +229,7 @@ impl Explained<'_> {
                 "role": role_json(task.role.as_ref()),
                 "on_fargate": size_json(&task.on_fargate),
                 "elsewhere": size_json(&task.elsewhere),
+                "login": login_json(settings.login_of_tasks()),
             })),
             "instance": settled.instance.as_ref().map(|instance| json!({
                 "image_id": instance.image,
@@ -233,12 +238,17 @@ impl Explained<'_> {
                 "min_memory_bytes": instance.min_memory,
                 "disk_bytes": instance.disk,
                 "role": role_json(instance.role.as_ref()),
+                "login": login_json(settings.login_of_instances()),
             })),
             "ssh": { "username": settings.ssh.username, "port": settings.ssh.port },
             "builds_dir": settings.builds_dir,
             "cache_dir": settings.cache_dir,
         })
     }
+}
+
+fn login_json((username, port): (&str, u16)) -> Value {
+    json!({ "username": username, "port": port })
 }
 
 fn task_lines(page: &mut Page, task: &SettledTask, rungs: &[Rung]) {

@@ -62,6 +62,8 @@ fn settings_json(settings: &Settings) -> Value {
             "container": f.container,
             "role_arn": f.role_arn,
             "propagate_tags": f.propagate_tags,
+            "username": f.username,
+            "port": f.port,
         })),
         "ec2": settings.ec2.as_ref().map(ec2_json),
         "limits": settings.limits.as_ref().map(limits_json),
@@ -95,6 +97,8 @@ fn ec2_json(ec2: &Ec2) -> Value {
         "docker_socket": ec2.docker_socket,
         "ecr_login": ec2.ecr_login.name(),
         "services_timeout_seconds": ec2.services_timeout.as_secs_f64(),
+        "username": ec2.username,
+        "port": ec2.port,
     })
 }
 

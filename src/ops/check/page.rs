@@ -61,10 +61,16 @@ pub(super) fn as_text(loaded: &Loaded) -> String {
     if let Some(fargate) = &settings.fargate {
         page.heading("Fargate and ECS");
         fargate_lines(&mut page, fargate);
+        if fargate.username.is_some() || fargate.port.is_some() {
+            page.line("login", &told(settings.login_of_tasks()));
+        }
     }
     if let Some(ec2) = &settings.ec2 {
         page.heading("EC2");
         ec2_lines(&mut page, ec2);
+        if ec2.username.is_some() || ec2.port.is_some() {
+            page.line("login", &told(settings.login_of_instances()));
+        }
     }
 
     page.heading("How a machine is logged in to");
@@ -95,6 +101,12 @@ pub(super) fn as_text(loaded: &Loaded) -> String {
 
     page.heading("How machines are told from others");
     page.line("fleet", &settings.fleet);
+    if settings.each().any(|s| s.ec2.is_some()) {
+        page.line(
+            "IAM",
+            "the bastion's policy names the fleet: check --iam prints it",
+        );
+    }
     for (key, value) in &settings.tags {
         page.line("tag", &format!("{key} = {value}"));
     }
@@ -282,17 +294,32 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
     }
 }
 
-/// Says how a machine is logged in to. The one of `local` that the driver brings itself is told both by the driver.
-pub(super) fn login(settings: &Settings) -> String {
-    if settings.capacity == [Rung::Local] && settings.local.command.is_empty() {
-        return "GitLab Runner's own user, on a free port".to_owned();
+fn told((user, port): (&str, u16)) -> String {
+    format!("{user} on port {port}")
+}
+
+/// Says how the machines of these rungs are logged in to. The one of `local` that the driver brings itself is told both by the
+/// driver.
+pub(super) fn login(settings: &Settings, rungs: &[Rung]) -> String {
+    if rungs == [Rung::Local] {
+        return match settings.local.command.is_empty() {
+            true => "GitLab Runner's own user, on a free port".to_owned(),
+            false => told((&settings.ssh.username, settings.ssh.port)),
+        };
     }
-    format!("{} on port {}", settings.ssh.username, settings.ssh.port)
+    let tasks = told(settings.login_of_tasks());
+    let instances = told(settings.login_of_instances());
+    let any_instance = rungs.iter().any(Rung::is_instance);
+    match (rungs.iter().any(Rung::is_task), any_instance) {
+        (true, true) if tasks != instances => format!("tasks: {tasks}; instances: {instances}"),
+        (false, true) => instances,
+        _ => tasks,
+    }
 }
 
 fn ssh_lines(page: &mut Page, settings: &Settings) {
     let ssh = &settings.ssh;
-    page.line("as", &login(settings));
+    page.line("as", &login(settings, &settings.capacity));
     page.line(
         "first login",
         &format!(

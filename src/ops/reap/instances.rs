@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::judge::{self, Thing, Verdict, is_of_fleet};
 use super::owned::Owned;
+use super::waits::told;
 use super::{Ended, Reaper, left};
 use crate::compute::aws::Aws;
 use crate::compute::aws::access::Access;
@@ -37,8 +38,14 @@ impl Reaper<'_> {
         let settings = self.settings;
         let fleet = &settings.fleet;
         for access in self.accounts()? {
-            let aws = Aws::new(&access, None, &self.store.shared()).await;
-            let instances = list::of_fleet(&aws, fleet).await;
+            let ui = self.ui;
+            let what = format!("the instances of the fleet {fleet}");
+            let (aws, instances) = told(ui, &what, async {
+                let aws = Aws::new(&access, Some(ui), &self.store.shared()).await;
+                let instances = list::of_fleet(&aws, fleet).await;
+                (aws, instances)
+            })
+            .await;
             self.hear_time(&aws);
             let instances = match instances {
                 Ok(instances) => instances,
@@ -49,7 +56,8 @@ impl Reaper<'_> {
             };
             let mut rest = Vec::new();
             for kind in [Kind::Volume, Kind::SpotRequest, Kind::Template] {
-                match sweep::of_fleet(&aws, kind, fleet).await {
+                let what = format!("what instances of the fleet {fleet} have left");
+                match told(ui, &what, sweep::of_fleet(&aws, kind, fleet)).await {
                     Ok(found) => rest.extend(found),
                     Err(error) => self.unseen(&error),
                 }
@@ -149,8 +157,9 @@ impl Reaper<'_> {
         why: String,
         ending: impl Future<Output = Result<()>>,
     ) {
+        let waited_for = format!("the end of {what}");
         if !self.report.dry_run
-            && let Err(error) = ending.await
+            && let Err(error) = told(self.ui, &waited_for, ending).await
         {
             self.problem(&error);
             return;

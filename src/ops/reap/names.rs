@@ -2,6 +2,7 @@
 //! held here.
 
 use super::Reaper;
+use super::waits::told;
 #[cfg(feature = "ec2")]
 use crate::compute::aws::Aws;
 #[cfg(feature = "ec2")]
@@ -29,7 +30,8 @@ pub(super) struct Names {
 impl Reaper<'_> {
     /// Finds out who this is. To look is no reason to draw a name; whoever has none has started nothing.
     pub(super) async fn find_names(&mut self) -> Names {
-        let host = self.metadata.this_host().await;
+        let what = "the metadata of this host's instance";
+        let host = told(self.ui, what, self.metadata.this_host()).await;
         let bastion = match self.settings.manager {
             Some(_) if !self.report.dry_run => self.store.make_bastion(&host).map(Some),
             _ => self.store.bastion(&host),
@@ -92,8 +94,13 @@ impl Reaper<'_> {
     async fn is_dead(&mut self, holder: &Holder) -> bool {
         #[cfg(feature = "ec2")]
         if let Some(instance) = &holder.instance {
-            let aws = Aws::new(&Access::default(), None, &self.store.shared()).await;
-            match list::phase_of(&aws, instance).await {
+            let what = format!("EC2 to say whether the holder of the name, {instance}, lives");
+            let phase = told(self.ui, &what, async {
+                let shared = self.store.shared();
+                let aws = Aws::new(&Access::default(), Some(self.ui), &shared).await;
+                list::phase_of(&aws, instance).await
+            });
+            match phase.await {
                 Ok(Some(phase)) => return matches!(phase, Phase::Ending | Phase::Over),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "its lease has to stand still"),

@@ -37,7 +37,7 @@ impl Answer {
         // By way of a map: an array would do for a struct as well.
         let answer: Self = serde_json::from_slice::<Map<String, Value>>(stdout)
             .and_then(|object| serde_json::from_value(object.into()))
-            .map_err(|e| format!("the answer of config is not the expected JSON: {e}"))?;
+            .map_err(|e| format!("error while parsing JSON output: {e}"))?;
         match answer.shell.as_deref() {
             None | Some("" | "bash" | "sh") => Ok(answer),
             Some(other) => Err(format!(
@@ -46,17 +46,17 @@ impl Answer {
         }
     }
 
-    /// Returns the line with which the Runner names the driver in the job log.
+    /// Returns the line with which the Runner names the driver in the job log; a version without a name is not told.
     pub(super) fn introduction(&self) -> String {
-        let mut line = "Using Custom executor".to_owned();
-        if let Some(driver) = &self.driver {
-            line.push_str(" with driver");
-            for part in [&driver.name, &driver.version].into_iter().flatten() {
-                line.push(' ');
-                line.push_str(part);
+        let driver = self.driver.as_ref();
+        let name = driver.and_then(|driver| driver.name.as_deref());
+        let version = driver.and_then(|driver| driver.version.as_deref());
+        match (name, version) {
+            (None, _) => "Using Custom executor...".to_owned(),
+            (Some(name), None) => format!("Using Custom executor with driver {name}..."),
+            (Some(name), Some(version)) => {
+                format!("Using Custom executor with driver {name} {version}...")
             }
         }
-        line.push_str("...");
-        line
     }
 }

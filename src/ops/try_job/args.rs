@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueHint;
+
 use super::job::Job;
 use super::script;
 use crate::config::parse_duration;
@@ -18,6 +20,9 @@ Examples:
   gitlab-aws-driver try --script build.sh --env MODE=release --timeout 10m
   gitlab-aws-driver --config driver.toml try --image alpine:3.22 --json -- id
 
+Without --config the job runs on this host, which needs no AWS: an installed configuration,
+which may start machines, is used only where --config names it. The first line says which.
+
 Exit code: the script's own; 124 when the time was over, 125 when the machinery failed,
 130 when cancelled. Ctrl-C cancels as GitLab does; a second one skips to the cleanup.";
 
@@ -29,39 +34,39 @@ Exit code: the script's own; 124 when the time was over, 125 when the machinery 
 )]
 pub struct Args {
     /// The job's `image:`
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", value_hint = ValueHint::Other)]
     pub image: Option<String>,
 
     /// One of the job's `services:`; may be given several times
-    #[arg(long = "service", value_name = "IMAGE")]
+    #[arg(long = "service", value_name = "IMAGE", value_hint = ValueHint::Other)]
     pub services: Vec<String>,
 
     /// A file with the job's script, taken as one block of lines
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub script: Option<PathBuf>,
 
     /// Shell text for the job's `after_script:`
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     pub after_script: Option<String>,
 
     /// Shell text for the job's `hooks:pre_get_sources_script:`
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     pub pre_get_sources_script: Option<String>,
 
     /// How often `get_sources` may be tried, 1 to 10 (GET_SOURCES_ATTEMPTS)
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
     pub stage_attempts: u32,
 
     /// The job's time limit, such as 90s or 1h30m
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_timeout)]
+    #[arg(long, value_name = "TIME", value_hint = ValueHint::Other, default_value = "1h", value_parser = parse_timeout)]
     pub timeout: Duration,
 
     /// A CI/CD variable of the job; may be given several times
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    #[arg(long = "env", value_name = "NAME=VALUE", value_hint = ValueHint::Other, value_parser = parse_variable)]
     pub env: Vec<(String, String)>,
 
     /// Where builds go unless the driver says otherwise (builds_dir in the Runner's own settings)
-    #[arg(long, value_name = "DIR", default_value = "/builds")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, default_value = "/builds")]
     pub builds_dir: PathBuf,
 
     /// Print one JSON object about the job on standard output; the job log goes to standard error

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::JobLog;
+use super::verdict::Exit;
 
 const CHUNK: usize = 64 * 1024;
 
@@ -51,8 +52,8 @@ pub(super) enum Sink {
 /// How a stage ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// `None` where a signal ended it, or where it had to be given up.
-    pub(super) code: Option<i32>,
+    /// With which code or by which signal, as far as it is known.
+    pub(super) exit: Exit,
     /// What was kept of its standard output.
     pub(super) stdout: Vec<u8>,
 }
@@ -102,8 +103,8 @@ impl Running {
 
     /// Waits for the end; may be dropped and called again.
     pub(super) async fn ended(&mut self) -> Ended {
-        (&mut self.task).await.unwrap_or(Ended {
-            code: None,
+        (&mut self.task).await.unwrap_or_else(|e| Ended {
+            exit: Exit::Unknown(e.to_string()),
             stdout: Vec::new(),
         })
     }
@@ -117,8 +118,8 @@ async fn tend(
     mut stops: mpsc::UnboundedReceiver<()>,
     grace: Grace,
 ) -> Ended {
-    let group = child
-        .id()
+    let pid = child.id();
+    let group = pid
         .and_then(|id| i32::try_from(id).ok())
         .and_then(Pid::from_raw);
     let signal = |signal| {
@@ -138,8 +139,8 @@ async fn tend(
     loop {
         tokio::select! {
             (stdout, status) = &mut work => {
-                let code = status.ok().and_then(|status| status.code());
-                return Ended { code, stdout };
+                let exit = status.map_or_else(|e| Exit::Unknown(e.to_string()), Exit::of);
+                return Ended { exit, stdout };
             }
             Some(()) = stops.recv() => {
                 signal(Signal::TERM);
@@ -147,7 +148,7 @@ async fn tend(
             }
             killed = reached(next) => {
                 if killed {
-                    return Ended { code: None, stdout: Vec::new() };
+                    return Ended { exit: Exit::dormant(pid), stdout: Vec::new() };
                 }
                 signal(Signal::KILL);
                 next = Some((Instant::now() + grace.kill, true));

@@ -11,8 +11,11 @@ use super::temp;
 use crate::error::{Error, Kind, Result};
 
 /// The Runner that is played.
-pub(super) const RUNNER_VERSION: &str = "19.4.0";
-const RUNNER_REVISION: &str = "00000000";
+const RUNNER_VERSION: &str = "19.4.0";
+/// The commit that this version was built from: it stands in the first line of every job log.
+const RUNNER_REVISION: &str = "d79f3e7b";
+const RUNNER_NAME: &str = "try";
+const SYSTEM_ID: &str = "s_000000000000";
 const RUNNER_TOKEN: &str = "trytrytry";
 const SERVER: &str = "https://gitlab.invalid";
 const PROJECT: &str = "try";
@@ -292,6 +295,13 @@ impl Job {
             "allow_failure": after,
         })
     }
+}
+
+/// Returns the lines with which the Runner opens a job log.
+pub(super) fn opening() -> String {
+    format!(
+        "Running with gitlab-runner {RUNNER_VERSION} ({RUNNER_REVISION})\n  on {RUNNER_NAME} {RUNNER_TOKEN}, system ID: {SYSTEM_ID}\n"
+    )
 }
 
 fn no_executor_opts() -> Value {

@@ -38,6 +38,7 @@ use tokio::sync::watch;
 
 pub use args::Args;
 
+use crate::config::find_default;
 use crate::error::{Error, Kind, Result};
 use crate::ui::Ui;
 use log::JobLog;
@@ -54,8 +55,31 @@ pub const EXIT_CANCELLED: u8 = 130;
 /// Runs one job through all stages of this same binary and returns the exit code to end with.
 ///
 /// `config` is the settings file that the stages get; without one they get a temporary file that allows
-/// the job on this host. `flags` go before each stage's command. An error means that no stage was started.
+/// the job on this host, and an installed one, which may start machines, is left alone. `flags` go before each stage's
+/// command.
+///
+/// # Errors
+/// Where no stage could be started; with `--json` that was printed as well.
 pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool) -> Result<u8> {
+    let done = play(args, config, flags, no_color);
+    super::told(args.json, done, |error| cannot(error, EXIT_SYSTEM))
+}
+
+/// Returns what `--json` prints where no stage could be started: the object of a job of which nothing was done.
+#[must_use]
+pub fn cannot(error: &Error, code: u8) -> serde_json::Value {
+    serde_json::json!({
+        "job_id": null,
+        "configuration": null,
+        "status": "failed",
+        "exit_code": code,
+        "failure_reason": verdict::Failure::System(String::new()).reason(),
+        "stages": [],
+        "error": super::error_json(error),
+    })
+}
+
+fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool) -> Result<u8> {
     let program = std::env::current_exe()
         .map_err(|e| Error::new(Kind::Launch, "cannot find this program's own file").because(e))?;
     let job = args.job()?;
@@ -64,6 +88,7 @@ pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: b
     let temp = TempDir::create(&std::env::temp_dir(), "gitlab-aws-driver-try-")?;
     let mut plan = Plan {
         program: vec![program.into()],
+        configuration: None,
         forget: inherited_job_variables(),
         job,
         attempts: args.stage_attempts,
@@ -72,13 +97,26 @@ pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: b
         temp: temp.path().to_owned(),
         limits: Limits::default(),
     };
+    let ui = Ui::for_people(no_color);
     let config = match config {
         // Stages have another working directory than this process.
-        Some(file) => std::path::absolute(file).map_err(|e| {
-            Error::new(Kind::Config, "cannot tell the settings file's full path").because(e)
-        })?,
+        Some(file) => {
+            let file = std::path::absolute(file).map_err(|e| {
+                Error::new(Kind::Config, "cannot tell the settings file's full path").because(e)
+            })?;
+            plan.configuration = Some(file.display().to_string());
+            file
+        }
         None => built_in_config(&mut plan)?,
     };
+    let which = plan.configuration.clone();
+    let which = which.unwrap_or_else(|| no_config(find_default()));
+    // Beside the job log, which has a Runner's lines alone; and before it, since it says where the job will run.
+    ui.progress(&crate::error::one_line(&format!(
+        "gitlab-aws-driver {} plays GitLab Runner for job {}. Configuration: {which}",
+        env!("CARGO_PKG_VERSION"),
+        plan.job.id,
+    )));
     plan.program.extend(["--config".into(), config.into()]);
     plan.program.extend(flags);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -104,7 +142,6 @@ pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: b
         }
         Ok(report)
     })?;
-    let ui = Ui::for_people(no_color);
     for line in report.table() {
         ui.progress(&line);
     }
@@ -116,6 +153,18 @@ pub fn run(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: b
         ui.warn(&format!("some temporary files stay: {error}"));
     }
     Ok(report.exit_code())
+}
+
+/// Says that no configuration is used, though one may be installed.
+fn no_config(installed: Option<PathBuf>) -> String {
+    let none = "none, so the job runs on this host (`local`)";
+    match installed {
+        None => none.to_owned(),
+        Some(file) => {
+            let file = file.display();
+            format!("{none}; {file} is used where --config {file} says so")
+        }
+    }
 }
 
 /// Writes the settings of a job on this very host, and makes its directories temporary.

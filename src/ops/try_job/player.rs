@@ -12,13 +12,17 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::child::{Grace, Running, Sink};
-use super::job::{Job, RUNNER_VERSION, Stand};
+use super::job::{self, Job, Stand};
 use super::log::{JobLog, Look};
 use super::report::{Report, StageTime};
 use super::script::Writer;
-use super::stage::{Reach, Stopped};
+use super::stage::Reach;
 use super::temp::{self, TempDir};
-use super::verdict::Failure;
+use super::verdict::{Failure, go_duration, judge};
+
+/// What the Runner says of that older name, in each job of a custom executor.
+const RENAMED: &str = "WARNING: Starting with version 17.0 the 'build_script' stage will be replaced with 'step_script': \
+                       https://gitlab.com/groups/gitlab-org/-/epics/6112";
 
 /// How often `config` and `prepare` are tried.
 const PREPARE_TRIES: u32 = 3;
@@ -61,6 +65,8 @@ impl Default for Limits {
 pub(super) struct Plan {
     /// The driver's program and the arguments that stand before `custom`.
     pub(super) program: Vec<OsString>,
+    /// The configuration that was named, in full; the program's arguments have it as well.
+    pub(super) configuration: Option<String>,
     /// Variables of this process that the stages must not see.
     pub(super) forget: Vec<OsString>,
     pub(super) job: Job,
@@ -98,8 +104,8 @@ impl Scene {
 pub(super) struct Player {
     pub(super) plan: Plan,
     pub(super) log: JobLog,
-    /// The Runner's own log, which the job's does not hold.
-    console: JobLog,
+    /// What a Runner keeps out of the job's log, and what is told to whoever started this.
+    pub(super) console: JobLog,
     pub(super) cancel: watch::Receiver<u32>,
     began: Instant,
     pub(super) deadline: Instant,
@@ -134,12 +140,7 @@ impl Player {
 
     /// Plays the whole job and tells how it went.
     pub(super) async fn play(mut self) -> Report {
-        let opening = format!(
-            "Running job {} with gitlab-aws-driver {} (try), as gitlab-runner {RUNNER_VERSION} would",
-            self.plan.job.id,
-            env!("CARGO_PKG_VERSION"),
-        );
-        self.log.line(Look::Plain, &opening).await;
+        self.log.bytes(job::opening().into_bytes()).await;
         let failure = match self.set_up().await {
             Err(failure) => Some(failure),
             Ok(scene) => {
@@ -151,6 +152,7 @@ impl Player {
         self.closing(failure.as_ref()).await;
         Report {
             job_id: self.plan.job.id,
+            configuration: self.plan.configuration,
             failure,
             stages: self.stages,
             total: self.began.elapsed(),
@@ -160,23 +162,7 @@ impl Player {
     async fn closing(&self, failure: Option<&Failure>) {
         let (look, text) = match failure {
             None => (Look::Good, "Job succeeded".to_owned()),
-            Some(Failure::Script(code)) => {
-                (Look::Error, format!("ERROR: Job failed: exit code {code}"))
-            }
-            Some(Failure::System(why)) => (
-                Look::Error,
-                format!("ERROR: Job failed (system failure): {why}"),
-            ),
-            Some(Failure::Timeout) => {
-                let limit = humantime::format_duration(self.plan.timeout);
-                (
-                    Look::Error,
-                    format!("ERROR: Job failed: execution took longer than {limit}"),
-                )
-            }
-            Some(Failure::Cancelled { .. }) => {
-                (Look::Error, "ERROR: Job failed: canceled".to_owned())
-            }
+            Some(failure) => (Look::Error, failure.last_line(self.plan.timeout)),
         };
         self.log.line(look, &text).await;
     }
@@ -196,19 +182,16 @@ impl Player {
             let Failure::System(why) = &failure else {
                 return Err(failure);
             };
+            let pause = self.plan.limits.prepare_pause;
             self.log
                 .line(Look::Error, &format!("ERROR: Preparation failed: {why}"))
                 .await;
+            // After the last one too, as the Runner does; nothing is waited for then.
+            let again = format!("Will be retried in {} ...", go_duration(pause));
+            self.log.line(Look::Good, &again).await;
             if number == PREPARE_TRIES {
                 return Err(failure);
             }
-            let pause = self.plan.limits.prepare_pause;
-            self.log
-                .line(
-                    Look::Plain,
-                    &format!("Trying again in {}...", humantime::format_duration(pause)),
-                )
-                .await;
             self.pause(pause, Reach::SetUp).await?;
             number += 1;
         }
@@ -246,60 +229,44 @@ impl Player {
 
     /// Plays the sub-stages and returns what the job failed of.
     async fn scripts(&mut self, scene: &Scene) -> Option<Failure> {
-        self.log
-            .line(Look::Heading, "Preparing the environment")
-            .await;
         let script = self.writer(scene).prepare_script();
         if let Err(failure) = self
-            .sub_stage("prepare_script", 1, Reach::Script, None, &script, scene)
+            .sub_stage("prepare_script", 1, Reach::SetUp, None, &script, scene)
             .await
         {
-            // Nothing of the job's own has run, so its script cannot be what failed.
-            let failure = match failure {
-                Failure::Script(code) => {
-                    Failure::System(format!("prepare environment: exit status {code}"))
-                }
-                other => other,
-            };
             self.set_status_if_stopped(&failure);
-            return Some(failure);
+            return Some(failure.of_environment());
         }
-        self.log.line(Look::Heading, "Getting the sources").await;
-        let mut failure = match self.sources(scene).await {
+        let failure = match self.sources(scene).await {
             Err(failure) => {
                 self.set_status_if_stopped(&failure);
                 Some(failure)
             }
             Ok(()) => self.user_scripts(scene).await,
         };
-        if !failure.as_ref().is_some_and(Failure::skips_to_cleanup) {
-            self.log
-                .line(Look::Heading, "Cleaning up the file based variables")
-                .await;
-            let script = self.writer(scene).cleanup_file_variables();
-            let last = self
-                .sub_stage(
-                    "cleanup_file_variables",
-                    1,
-                    Reach::Last,
-                    None,
-                    &script,
-                    scene,
-                )
-                .await;
-            failure = self.worse(failure, last.err());
+        if failure.as_ref().is_some_and(Failure::skips_to_cleanup) {
+            return failure;
         }
-        failure
+        let script = self.writer(scene).cleanup_file_variables();
+        match self
+            .sub_stage(
+                "cleanup_file_variables",
+                1,
+                Reach::Last,
+                None,
+                &script,
+                scene,
+            )
+            .await
+        {
+            Err(stop) if stop.skips_to_cleanup() => self.stopped(stop),
+            // The Runner notes it in its own log, and the job ends as it would have.
+            Err(_) | Ok(()) => failure,
+        }
     }
 
     /// Plays the job's own script and what follows it whatever its end.
     async fn user_scripts(&mut self, scene: &Scene) -> Option<Failure> {
-        self.log
-            .line(
-                Look::Heading,
-                "Running the \"step_script\" stage of the job script",
-            )
-            .await;
         let script = self.writer(scene).build_script();
         let failure = self
             .sub_stage("build_script", 1, Reach::Script, None, &script, scene)
@@ -309,43 +276,34 @@ impl Player {
         if failure.as_ref().is_some_and(Failure::skips_to_cleanup) {
             return failure;
         }
+        if matches!(failure, Some(Failure::Cancelled { .. })) {
+            let text = "WARNING: script canceled externally (UI, API)";
+            self.log.line(Look::Warning, text).await;
+        }
         let Some(script) = self.writer(scene).after_script() else {
             return failure;
         };
-        self.log.line(Look::Heading, "Running after_script").await;
         let limit = Some(self.plan.limits.after_script);
         match self
             .sub_stage("after_script", 1, Reach::Last, limit, &script, scene)
             .await
         {
-            Err(after) if after.skips_to_cleanup() => self.worse(failure, Some(after)),
-            Err(after) => {
-                let why = match after {
-                    Failure::Script(code) => format!("exit code {code}"),
-                    Failure::System(why) => why,
-                    Failure::Timeout | Failure::Cancelled { .. } => "stopped".to_owned(),
-                };
-                self.log
-                    .line(
-                        Look::Warning,
-                        &format!("WARNING: after_script failed, but the job goes on: {why}"),
-                    )
-                    .await;
+            Err(stop) if stop.skips_to_cleanup() => self.stopped(stop),
+            Err(Failure::Script { said, .. } | Failure::System(said)) => {
+                let text = format!(
+                    "WARNING: after_script failed, but job will continue unaffected: {said}"
+                );
+                self.log.line(Look::Warning, &text).await;
                 failure
             }
-            Ok(()) => failure,
+            Err(_) | Ok(()) => failure,
         }
     }
 
-    /// Lets a stop of the whole job outweigh an earlier failure, and any failure outweigh none.
-    fn worse(&mut self, earlier: Option<Failure>, later: Option<Failure>) -> Option<Failure> {
-        match later {
-            Some(later) if later.skips_to_cleanup() => {
-                self.stand.status = later.job_status();
-                Some(later)
-            }
-            later => earlier.or(later),
-        }
+    /// Lets a stop of the whole job outweigh an earlier failure.
+    fn stopped(&mut self, stop: Failure) -> Option<Failure> {
+        self.stand.status = stop.job_status();
+        Some(stop)
     }
 
     /// Before the script has begun, only a stop changes `CI_JOB_STATUS`: a failure leaves it as it is.
@@ -355,16 +313,26 @@ impl Player {
         }
     }
 
-    /// Tries `get_sources` as often as the job says, the working tree cleared once in between.
+    /// Tries `get_sources` as often as the job says. The second attempt begins with clearing the working tree; where that
+    /// fails, it was the attempt.
     async fn sources(&mut self, scene: &Scene) -> Result<(), Failure> {
         let script = self.writer(scene).get_sources();
         let mut pause = self.plan.limits.sources_pause;
         let mut attempt = 1;
         loop {
-            let failure = match self
-                .sub_stage("get_sources", attempt, Reach::Script, None, &script, scene)
-                .await
-            {
+            let cleared = match attempt {
+                2 => self.clear_worktree(scene).await,
+                _ => Ok(()),
+            };
+            let pauses = cleared.is_ok();
+            let done = match cleared {
+                Ok(()) => {
+                    self.sub_stage("get_sources", attempt, Reach::SetUp, None, &script, scene)
+                        .await
+                }
+                failed => failed,
+            };
+            let failure = match done {
                 Ok(()) => return Ok(()),
                 Err(stop @ (Failure::Timeout | Failure::Cancelled { .. })) => return Err(stop),
                 Err(failure) => failure,
@@ -372,24 +340,20 @@ impl Player {
             if attempt >= self.plan.attempts {
                 return Err(failure);
             }
-            let again = format!(
-                "WARNING: trying get_sources again in {}",
-                humantime::format_duration(pause)
-            );
-            self.log.line(Look::Warning, &again).await;
-            self.pause(pause, Reach::Script).await?;
-            pause *= 2;
-            attempt += 1;
-            if attempt == 2 {
-                let script = self.writer(scene).clear_worktree();
-                let cleared = self
-                    .sub_stage("clear_worktree", 1, Reach::Script, None, &script, scene)
-                    .await;
-                if let Err(stop @ (Failure::Timeout | Failure::Cancelled { .. })) = cleared {
-                    return Err(stop);
-                }
+            if pauses {
+                let again = format!("Retrying in {}", go_duration(pause));
+                self.log.line(Look::Good, &again).await;
+                self.pause(pause, Reach::SetUp).await?;
+                pause *= 2;
             }
+            attempt += 1;
         }
+    }
+
+    async fn clear_worktree(&mut self, scene: &Scene) -> Result<(), Failure> {
+        let script = self.writer(scene).clear_worktree();
+        self.sub_stage("clear_worktree", 1, Reach::SetUp, None, &script, scene)
+            .await
     }
 
     /// Calls `cleanup`, whose end changes nothing about the job, and removes the try's directory.
@@ -398,17 +362,21 @@ impl Player {
         call.limit = Some(self.plan.limits.stage);
         call.stdout = Sink::Log(self.console.clone());
         call.stderr = Sink::Log(self.console.clone());
-        let (ended, stopped) = self.stage(call).await;
-        let why = match ended.map(|ended| ended.code) {
-            _ if stopped == Stopped::Limit => Some("it took too long".to_owned()),
-            Ok(Some(0)) => None,
-            Ok(Some(code)) => Some(format!("exit status {code}")),
-            Ok(None) => Some("ended by a signal".to_owned()),
-            Err(e) => Some(e.to_string()),
+        let (ended, _) = self.stage(call).await;
+        let file = scene.build_exit_code_file();
+        let why = match ended {
+            Err(e) => Some(format!("failed to start command: {e}")),
+            Ok(ended) => match judge(&ended.exit, &file) {
+                Some(Failure::Script { said, .. } | Failure::System(said)) => Some(said),
+                _ => None,
+            },
         };
         if let Some(why) = why {
             self.log
-                .line(Look::Warning, &format!("WARNING: Cleanup failed: {why}"))
+                .line(
+                    Look::Warning,
+                    &format!("WARNING: Cleanup script failed: {why}"),
+                )
                 .await;
         }
         if let Err(e) = scene.temp.remove() {
@@ -443,7 +411,7 @@ impl Player {
         }
     }
 
-    /// Writes the script into a directory of its own, as the Runner does, and runs it.
+    /// Opens the sub-stage in the job log, writes its script into a directory of its own, as the Runner does, and runs it.
     async fn sub_stage(
         &mut self,
         name: &'static str,
@@ -453,6 +421,13 @@ impl Player {
         script: &[u8],
         scene: &Scene,
     ) -> Result<(), Failure> {
+        if let Some(stop) = self.stop_before(reach) {
+            return Err(stop);
+        }
+        self.log.line(Look::Heading, &heading(name)).await;
+        if runners_name(name) != name {
+            self.log.line(Look::Warning, RENAMED).await;
+        }
         let file = script_file(scene.temp.path(), script)
             .map_err(|e| Failure::System(format!("cannot write the script of {name}: {e}")))?;
         let mut call = self.call(name, attempt, reach, scene);
@@ -460,6 +435,32 @@ impl Player {
         call.limit = limit;
         self.passed(call).await.map(drop)
     }
+}
+
+/// Returns the Runner's own name for a sub-stage: one comes to custom executors by an older name.
+pub(super) fn runners_name(name: &str) -> &str {
+    match name {
+        "build_script" => "step_script",
+        name => name,
+    }
+}
+
+/// Returns the line with which the Runner opens a sub-stage.
+fn heading(name: &str) -> String {
+    let known = match name {
+        "prepare_script" => "Preparing environment",
+        "get_sources" => "Getting source from Git repository",
+        "clear_worktree" => "Deleting all tracked and untracked files due to source fetch failure",
+        "after_script" => "Running after_script",
+        "cleanup_file_variables" => "Cleaning up project directory and file based variables",
+        step => {
+            return format!(
+                "Executing \"{}\" stage of the job script",
+                runners_name(step)
+            );
+        }
+    };
+    known.to_owned()
 }
 
 fn write_new(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {

@@ -12,14 +12,18 @@ pub(super) struct StageTime {
     pub(super) name: &'static str,
     pub(super) attempt: u32,
     pub(super) took: Duration,
-    /// `None` where a signal ended it, or where it could not be started or ended.
+    /// The process's; `None` where a signal ended it, or where it could not be started or ended.
     pub(super) exit_code: Option<i32>,
+    /// The script's own, where that is what failed.
+    pub(super) script_exit_code: Option<i64>,
 }
 
 /// How the job went.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
     pub(super) job_id: u64,
+    /// The file that the stages got, where one was named.
+    pub(super) configuration: Option<String>,
     pub(super) failure: Option<Failure>,
     pub(super) stages: Vec<StageTime>,
     pub(super) total: Duration,
@@ -28,6 +32,7 @@ pub(super) struct Report {
 #[derive(Serialize)]
 struct Json<'a> {
     job_id: u64,
+    configuration: Option<&'a str>,
     status: &'a str,
     exit_code: u8,
     failure_reason: Option<&'a str>,
@@ -40,6 +45,7 @@ struct JsonStage<'a> {
     attempt: u32,
     seconds: f64,
     exit_code: Option<i32>,
+    script_exit_code: Option<i64>,
 }
 
 impl Report {
@@ -72,7 +78,8 @@ impl Report {
             .iter()
             .zip(&self.stages)
             .map(|(name, stage)| {
-                let note = match stage.exit_code {
+                let code = stage.script_exit_code.or(stage.exit_code.map(i64::from));
+                let note = match code {
                     Some(0) => String::new(),
                     Some(code) => format!("  exit code {code}"),
                     None => "  no exit code".to_owned(),
@@ -98,10 +105,12 @@ impl Report {
                 attempt: stage.attempt,
                 seconds: whole_milliseconds(stage.took),
                 exit_code: stage.exit_code,
+                script_exit_code: stage.script_exit_code,
             })
             .collect();
         let object = Json {
             job_id: self.job_id,
+            configuration: self.configuration.as_deref(),
             status: self.status(),
             exit_code: self.exit_code(),
             failure_reason: self.failure.as_ref().map(Failure::reason),

@@ -39,16 +39,18 @@ impl Writer<'_> {
         if let Some(hook) = &self.job.pre_get_sources {
             text.extend(self.command(hook));
         }
-        text.extend(self.say(b"No repository: an empty project directory"));
+        text.extend(self.say(b"Skipping Git repository setup"));
         text.extend(b"mkdir -p ");
         text.extend(self.project_dir());
         text.push(b'\n');
+        text.extend(self.say(b"Skipping Git checkout"));
+        text.extend(self.say(b"Skipping Git submodules setup"));
         self.whole(&text)
     }
 
     /// Empties the working tree of a repository that could not be brought up to date.
     pub(super) fn clear_worktree(&self) -> Vec<u8> {
-        let mut text = self.say(b"Clearing the working tree");
+        let mut text = self.say(b"Deleting tracked and untracked files...");
         let project = self.project_dir();
         text.extend(b"if [ -d ");
         text.extend(&project);

@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep_until};
 
 use super::child::{Ended, Invocation, Running, Sink};
 use super::log::{JobLog, Look};
-use super::player::{Player, Scene};
+use super::player::{Player, Scene, runners_name};
 use super::report::StageTime;
-use super::verdict::{BUILD_FAILURE, Failure, SYSTEM_FAILURE, judge};
+use super::verdict::{BUILD_FAILURE, Exit, Failure, SYSTEM_FAILURE, judge};
 
 /// How far a stop reaches into a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// `config` and `prepare`: any cancel is a hard one.
+    /// All that comes before the job's script: any cancel is a hard one.
     SetUp,
-    /// The job's sub-stages up to its script: a first cancel ends the stage, a second one the job.
+    /// The job's script: a first cancel ends it, a second one the job.
     Script,
     /// What follows a cancel too: only a second one ends it.
     Last,
@@ -76,14 +76,17 @@ impl Player {
             return Err(failure);
         }
         let (name, exit_code_file) = (call.name, call.scene.build_exit_code_file());
+        let sub_stage = call.args.first().is_some_and(|arg| arg == "run");
         let (ended, stopped) = self.stage(call).await;
-        match stopped {
-            Stopped::Job(failure) => return Err(failure),
-            Stopped::Limit => return Err(Failure::System(format!("{name} took too long"))),
-            Stopped::No => {}
+        if sub_stage && matches!(stopped, Stopped::Limit | Stopped::Job(Failure::Timeout)) {
+            self.log.line(Look::Warning, &out_of_time(name)).await;
         }
-        let ended = ended.map_err(|e| Failure::System(format!("failed to start {name}: {e}")))?;
-        match judge(ended.code, &exit_code_file) {
+        if let Stopped::Job(failure) = stopped {
+            return Err(failure);
+        }
+        let ended = ended.map_err(|e| Failure::System(format!("failed to start command: {e}")))?;
+        // One that was told to end for its own limit is judged by how it ended, as any other.
+        match judge(&ended.exit, &exit_code_file) {
             None => Ok(ended.stdout),
             Some(failure) => Err(failure),
         }
@@ -101,17 +104,27 @@ impl Player {
             forget: &self.plan.forget,
             directory: call.scene.temp.path(),
         };
+        let own_code_file =
+            (call.reach != Reach::Cleanup).then(|| call.scene.build_exit_code_file());
         let began = Instant::now();
         let started = Running::start(invocation, call.stdout, call.stderr, self.plan.limits.grace);
         let (ended, stopped) = match started {
             Err(e) => (Err(e), Stopped::No),
             Ok(running) => self.attend(running, call.reach, call.limit).await,
         };
+        let exit = ended.as_ref().ok().map(|ended| &ended.exit);
+        let failure = exit
+            .zip(own_code_file)
+            .and_then(|(exit, file)| judge(exit, &file));
         self.stages.push(StageTime {
             name: call.name,
             attempt: call.attempt,
             took: began.elapsed(),
-            exit_code: ended.as_ref().ok().and_then(|ended| ended.code),
+            exit_code: exit.and_then(Exit::code),
+            script_exit_code: match failure {
+                Some(Failure::Script { code, .. }) => Some(code),
+                _ => None,
+            },
         });
         (ended, stopped)
     }
@@ -140,7 +153,7 @@ impl Player {
                         (limit, deadline) = (None, None);
                         patience = patience.or(Some(Instant::now() + self.plan.limits.cleanup_wait));
                     }
-                    say_cancelled(&self.log, hard).await;
+                    say_cancelled(&self.console, hard).await;
                 }
                 () = reached(deadline) => {
                     (limit, deadline) = (None, None);
@@ -157,14 +170,17 @@ impl Player {
                 }
                 () = reached(patience) => {
                     self.left_over = Some(running);
-                    return (Ok(Ended { code: None, stdout: Vec::new() }), stopped);
+                    let why = "Timed out waiting for the build to finish";
+                    self.log.line(Look::Warning, &format!("WARNING: {why}")).await;
+                    let exit = Exit::Unknown(why.to_owned());
+                    return (Ok(Ended { exit, stdout: Vec::new() }), stopped);
                 }
             }
         }
     }
 
     /// Returns why a stage must not even be started.
-    fn stop_before(&self, reach: Reach) -> Option<Failure> {
+    pub(super) fn stop_before(&self, reach: Reach) -> Option<Failure> {
         let count = *self.cancel.borrow();
         match reach {
             Reach::Cleanup => None,
@@ -222,13 +238,23 @@ impl Player {
     }
 }
 
-async fn say_cancelled(log: &JobLog, hard: bool) {
+/// Tells whoever cancelled what becomes of it; a Runner says nothing of it in the job log.
+async fn say_cancelled(console: &JobLog, hard: bool) {
     let text = if hard {
-        "WARNING: cancelled: going straight to the cleanup"
+        "Cancelled: going straight to the cleanup"
     } else {
-        "WARNING: cancelled: the script is asked to end; a second cancel skips what follows it"
+        "Cancelled: the script is asked to end; a second cancel skips what follows it"
     };
-    log.line(Look::Warning, text).await;
+    console.line(Look::Warning, text).await;
+}
+
+/// Returns the Runner's line about a sub-stage whose time was over.
+fn out_of_time(name: &str) -> String {
+    format!(
+        "WARNING: {} could not run to completion because the timeout was exceeded. For more control over job and script \
+         timeouts see: https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts",
+        runners_name(name)
+    )
 }
 
 /// Returns how many cancels a stage of that reach does not mind; `None`: any number.

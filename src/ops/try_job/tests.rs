@@ -18,6 +18,7 @@ use super::job::Job;
 use super::log::JobLog;
 use super::player::{Limits, Plan, Player};
 use super::report::Report;
+use super::verdict::Failure;
 
 /// Far more than anything here takes; only a hang gets there.
 const LONG: Duration = Duration::from_secs(60);
@@ -82,6 +83,7 @@ impl Theatre {
         ];
         Plan {
             program: program.into(),
+            configuration: None,
             forget: Vec::new(),
             job: Job::new(script.as_ref().to_vec(), LONG).unwrap(),
             attempts: 1,
@@ -172,6 +174,14 @@ impl Theatre {
         let (call, status) = self.statuses().pop().unwrap();
         assert_eq!(call, "cleanup");
         status
+    }
+}
+
+/// Returns the failure of a script that ended with a code, as the Runner tells it.
+fn script(code: i64) -> Failure {
+    Failure::Script {
+        code,
+        said: format!("exit status {code}"),
     }
 }
 

@@ -11,10 +11,16 @@ use crate::error::{Error, Kind, Result};
 struct Lack {
     why: String,
     hint: String,
+    /// It is not known to be able to, and AWS has the last word.
+    doubtful: bool,
 }
 
-/// Rungs in order, and those left out with the reason.
-type Choice = (Vec<Rung>, Vec<(Rung, String)>);
+/// Rungs in order, those left out with the reason, and why AWS may refuse those that are there.
+pub(super) struct Choice {
+    pub(super) rungs: Vec<Rung>,
+    pub(super) left_out: Vec<(Rung, String)>,
+    pub(super) doubt: Option<String>,
+}
 
 /// Parts the rungs that can from those that cannot.
 ///
@@ -28,7 +34,11 @@ pub(super) fn choose(
     asked: &[Rung],
 ) -> Result<Choice> {
     if settings.style == Style::GoDriver {
-        return Ok((asked.to_vec(), Vec::new()));
+        return Ok(Choice {
+            rungs: asked.to_vec(),
+            left_out: Vec::new(),
+            doubt: None,
+        });
     }
     if let (Some(one), Some(size)) = (
         &wishes.instance_type,
@@ -56,6 +66,16 @@ pub(super) fn choose(
             Some(lack) => lacking.push((rung.clone(), lack)),
         }
     }
+    let mut doubt = None;
+    if rungs.is_empty() {
+        // AWS adds to what there is: where nothing surer is left, it is asked.
+        let (maybe, never) = lacking.into_iter().partition(|(_, lack)| lack.doubtful);
+        lacking = never;
+        for (rung, lack) in maybe {
+            doubt.get_or_insert(lack.why);
+            rungs.push(rung);
+        }
+    }
     if rungs.is_empty() {
         return Err(none_left(&lacking));
     }
@@ -63,7 +83,11 @@ pub(super) fn choose(
         rungs.clear();
     }
     let left_out = lacking.into_iter().map(|(rung, lack)| (rung, lack.why));
-    Ok((rungs, left_out.collect()))
+    Ok(Choice {
+        rungs,
+        left_out: left_out.collect(),
+        doubt,
+    })
 }
 
 fn none_left(lacking: &[(Rung, Lack)]) -> Error {
@@ -147,6 +171,7 @@ impl Given<'_> {
                 ),
                 hint: "For example, under [fargate]: task_definition_arm64 = \"ci-job-arm64\""
                     .to_owned(),
+                doubtful: false,
             }));
         }
         if let Rung::Ecs(_) = rung {
@@ -161,22 +186,21 @@ impl Given<'_> {
         let (wishes, within) = (self.wishes, self.within);
         let first = [&wishes.cpu, &wishes.memory, &wishes.disk];
         let first = first.into_iter().flatten().next()?;
-        let size = match sizes::on_fargate(within.cpu, within.memory, within.disk) {
-            Ok(size) => size,
+        let sized = match sizes::on_fargate(within.cpu, within.memory, within.disk) {
+            Ok(sized) => sized,
             Err(why) => {
-                let wish = match sizes::on_fargate(within.cpu, within.memory, None) {
-                    Ok(_) => wishes.disk.as_ref().unwrap_or(first),
-                    Err(_) => first,
-                };
+                let wish = wishes.disk.as_ref().unwrap_or(first);
                 return Some(Lack {
                     why: format!("{}, and {why}", wish.told()),
                     hint: format!(
                         "Ask for less by {}, or have an administrator add a rung of EC2.",
                         wish.by
                     ),
+                    doubtful: false,
                 });
             }
         };
+        let size = sized.size;
         let limits = self.settings.limits.clone().unwrap_or_default();
         let Limits {
             max_cpu_millis,
@@ -192,6 +216,7 @@ impl Given<'_> {
                 self.sizes_told()
             ),
             hint: format!("Ask for less, or have an administrator raise {key} under [limits]."),
+            doubtful: false,
         };
         if let Some((got, most)) = over(size.cpu_millis(), max_cpu_millis.map(u64::from)) {
             return Some(told(
@@ -206,7 +231,14 @@ impl Given<'_> {
         if let Some((got, most)) = over(size.disk_bytes(), max_disk) {
             return Some(told(shown::size(got), "max_disk", shown::size(most)));
         }
-        None
+        sized.beyond.then(|| Lack {
+            why: format!(
+                "{}, which is more than Fargate is known to have (32 vCPU with 244GiB of memory)",
+                self.sizes_told()
+            ),
+            hint: "Ask for less, or have an administrator add a rung of EC2.".to_owned(),
+            doubtful: true,
+        })
     }
 
     /// Begins a message about more than one size.
@@ -235,6 +267,7 @@ impl Given<'_> {
             return Ok(Some(Lack {
                 why: "the job names no `image:`, and [ec2] container_image names none for such jobs".to_owned(),
                 hint: "Name an image in the job, or have an administrator set container_image under [ec2].".to_owned(),
+                doubtful: false,
             }));
         }
         if let Some(wish) = wishes.image.iter().chain(&wishes.services).next()
@@ -243,6 +276,7 @@ impl Given<'_> {
             return Ok(Some(Lack {
                 why: format!("{}, and jobs on instances run without a container", wish.told()),
                 hint: "Set container = true under [ec2], or send this job to another runner by its tags.".to_owned(),
+                doubtful: false,
             }));
         }
         if let Some(wish) = &wishes.disk
@@ -260,6 +294,7 @@ impl Given<'_> {
             Some(Lack {
                 why: format!("{}, and there is no [ec2] {key}", wish.told()),
                 hint: format!("For example, under [ec2]: {key} = {example}"),
+                doubtful: false,
             })
         };
         if wishes.machine_image.is_none() && ec2.image_id_arm64.is_none() {
@@ -282,5 +317,6 @@ fn plainly(wish: &Wish, why: &str) -> Lack {
             "Remove {} from this job, or send it to another runner by its tags.",
             wish.by
         ),
+        doubtful: false,
     }
 }

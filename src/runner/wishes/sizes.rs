@@ -1,7 +1,7 @@
 //! How large a task may be: what Fargate has, and how that is said to RunTask. Pure.
 //!
 //! What a job asks for is the least that it needs, so that what Fargate does not have in this size is taken one size
-//! larger, as far as `[limits]` lets it.
+//! larger, as far as `[limits]` lets it. AWS adds sizes: what is beyond the table is asked for as it is, and AWS decides.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +23,12 @@ struct Step {
     most: u64,
     /// In MiB.
     by: u64,
+    /// All that there is of it, in MiB, where that is no regular series.
+    only: &'static [u64],
 }
 
 /// What Fargate has (Linux).
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     // 512 MiB, 1 GiB and 2 GiB: see `fit`.
     step(250, 512, 2 * 1024, 512),
     step(500, 1024, 4 * 1024, 1024),
@@ -35,6 +37,10 @@ const STEPS: [Step; 7] = [
     step(4000, 8 * 1024, 30 * 1024, 1024),
     step(8000, 16 * 1024, 60 * 1024, 4 * 1024),
     step(16_000, 32 * 1024, 120 * 1024, 8 * 1024),
+    Step {
+        only: &[60 * 1024, 120 * 1024, 244 * 1024],
+        ..step(32_000, 60 * 1024, 244 * 1024, 1024)
+    },
 ];
 
 const fn step(millis: u32, least: u64, most: u64, by: u64) -> Step {
@@ -43,7 +49,17 @@ const fn step(millis: u32, least: u64, most: u64, by: u64) -> Step {
         least,
         most,
         by,
+        only: &[],
     }
+}
+
+/// A size for Fargate, and whether the table has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sized {
+    /// What RunTask is told.
+    pub size: TaskSize,
+    /// Whether it is larger than all that the table has.
+    pub beyond: bool,
 }
 
 /// What RunTask is told in place of what the task definition says.
@@ -86,21 +102,26 @@ impl TaskSize {
     }
 }
 
-/// Returns the smallest size that Fargate has and that holds all that is asked for, or why it has none. What is not asked
-/// for stays the task definition's.
+/// Returns the smallest size that Fargate has and that holds all that is asked for; where the table has none, what is asked for. What is
+/// not asked for stays the task definition's.
 ///
 /// # Errors
-/// Where Fargate has nothing as large.
+/// Where Fargate has no disk as large.
 pub fn on_fargate(
     cpu_millis: Option<u32>,
     memory: Option<u64>,
     disk: Option<u64>,
-) -> Result<TaskSize, String> {
+) -> Result<Sized, String> {
+    let mut beyond = false;
     let mib = memory.map(|bytes| bytes.div_ceil(MIB));
     let (cpu, memory) = match (cpu_millis, mib) {
         (None, None) => (None, None),
         (cpu, memory) => {
-            let (millis, mib) = smallest(cpu.unwrap_or(0), memory.unwrap_or(0))?;
+            let least = (cpu.unwrap_or(0), memory.unwrap_or(0));
+            let (millis, mib) = smallest(least.0, least.1).unwrap_or_else(|| {
+                beyond = true;
+                least
+            });
             // A size alone has to go with what the task definition says of the other, which only AWS knows.
             (cpu.and(Some(units(millis))), memory.and(Some(mib)))
         }
@@ -114,21 +135,24 @@ pub fn on_fargate(
         Some(gib) if gib <= FARGATE_DISK => None,
         disk => disk,
     };
-    Ok(TaskSize { cpu, memory, disk })
+    let size = TaskSize { cpu, memory, disk };
+    Ok(Sized { size, beyond })
 }
 
-/// Returns vCPU (in thousandths) and memory (in MiB).
-fn smallest(millis: u32, mib: u64) -> Result<(u32, u64), String> {
+/// Returns vCPU (in thousandths) and memory (in MiB), where the table has as much.
+fn smallest(millis: u32, mib: u64) -> Option<(u32, u64)> {
     let large_enough = STEPS.iter().filter(|step| step.millis >= millis);
     large_enough
         .filter_map(|step| Some((step.millis, step.fit(mib)?)))
         .next()
-        .ok_or_else(|| "Fargate has 16 vCPU with 120GiB of memory at most".to_owned())
 }
 
 impl Step {
     /// Returns the smallest memory of this step that is enough.
     fn fit(&self, mib: u64) -> Option<u64> {
+        if !self.only.is_empty() {
+            return self.only.iter().copied().find(|only| *only >= mib);
+        }
         let mut fit = mib.max(self.least).next_multiple_of(self.by);
         // The smallest tasks have no 1.5 GiB.
         if self.millis == 250 && fit > 1024 {
@@ -187,22 +211,37 @@ mod tests {
             (8000, 17 * 1024, Some(size(8192, 20 * 1024))),
             (16_000, 33 * 1024, Some(size(16_384, 40 * 1024))),
             (1, 120 * 1024, Some(size(16_384, 120 * 1024))),
-            (16_001, 1, None),
-            (1, 121 * 1024, None),
+            (16_001, 1, Some(size(32_768, 60 * 1024))),
+            (32_000, 61 * 1024, Some(size(32_768, 120 * 1024))),
+            (1, 121 * 1024, Some(size(32_768, 244 * 1024))),
         ] {
-            let got = on_fargate(Some(millis), Some(mib * MIB), None);
-            assert_eq!(got.ok(), want, "{millis} {mib}");
+            let got = on_fargate(Some(millis), Some(mib * MIB), None).unwrap();
+            assert_eq!(got.size, want.unwrap(), "{millis} {mib}");
+            assert!(!got.beyond, "{millis} {mib}");
         }
-        assert_eq!(on_fargate(None, None, None), Ok(TaskSize::default()));
-        let alone = on_fargate(Some(2000), None, None).unwrap();
-        assert_eq!((alone.cpu, alone.memory), (Some(2048), None));
-        let alone = on_fargate(None, Some(3 * GIB), None).unwrap();
-        assert_eq!((alone.cpu, alone.memory), (None, Some(3072)));
+        let alone = |cpu, memory| on_fargate(cpu, memory, None).unwrap().size;
+        assert_eq!(alone(None, None), TaskSize::default());
+        let two = alone(Some(2000), None);
+        assert_eq!((two.cpu, two.memory), (Some(2048), None));
+        let three = alone(None, Some(3 * GIB));
+        assert_eq!((three.cpu, three.memory), (None, Some(3072)));
+    }
+
+    #[test]
+    fn what_is_beyond_the_table_is_asked_for_as_it_is() {
+        for (millis, mib, want) in [
+            (32_001, 60 * 1024, size(32_770, 60 * 1024)),
+            (64_000, 1, size(65_536, 1)),
+            (1, 245 * 1024, size(2, 245 * 1024)),
+        ] {
+            let got = on_fargate(Some(millis), Some(mib * MIB), None).unwrap();
+            assert_eq!((got.size, got.beyond), (want, true), "{millis} {mib}");
+        }
     }
 
     #[test]
     fn a_disk_has_whole_gib_and_bounds() {
-        let disk = |bytes| on_fargate(None, None, Some(bytes)).map(|size| size.disk);
+        let disk = |bytes| on_fargate(None, None, Some(bytes)).map(|got| got.size.disk);
         assert_eq!(disk(1), Ok(None));
         assert_eq!(disk(20 * GIB), Ok(None));
         assert_eq!(disk(20 * GIB + 1), Ok(Some(21)));
@@ -219,13 +258,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_never_less_than_asked_for_and_always_a_size_of_fargates(millis in 1_u32..20_000, mib in 1_u64..140_000) {
-            let Ok(size) = on_fargate(Some(millis), Some(mib * MIB), None) else {
-                prop_assert!(millis > 16_000 || mib > 120 * 1024);
-                return Ok(());
-            };
-            let (cpu, memory) = (size.cpu.unwrap(), size.memory.unwrap());
+        fn it_is_never_less_than_asked_for_and_always_a_size_of_fargates(millis in 1_u32..40_000, mib in 1_u64..280_000) {
+            let got = on_fargate(Some(millis), Some(mib * MIB), None).unwrap();
+            let (cpu, memory) = (got.size.cpu.unwrap(), got.size.memory.unwrap());
             prop_assert!(cpu * 1000 >= u64::from(millis) * 1024 && memory >= mib);
+            prop_assert_eq!(got.beyond, millis > 32_000 || mib > 244 * 1024);
+            if got.beyond {
+                return Ok(());
+            }
             // As AWS's table reads.
             let gib: Vec<u64> = match cpu {
                 256 => return { prop_assert!([512, 1024, 2048].contains(&memory)); Ok(()) },
@@ -235,6 +275,7 @@ mod tests {
                 4096 => (8..=30).collect(),
                 8192 => (16..=60).step_by(4).collect(),
                 16_384 => (32..=120).step_by(8).collect(),
+                32_768 => vec![60, 120, 244],
                 _ => panic!("{cpu}"),
             };
             prop_assert!(memory % 1024 == 0 && gib.contains(&(memory / 1024)), "{cpu} {memory}");

@@ -11,8 +11,7 @@ mod choices;
 
 const OPEN: &str =
     "[Fargate]\nTaskDefinition = \"ci-job:7\"\nSubnet = \"a\"\nPlatformVersion = \"1.4.0\"";
-const OWN: &str =
-    "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"ci-job:7\"\nsubnets = [\"a\"]\n";
+const OWN: &str = "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"ci-job:7\"\nsubnets = [\"subnet-a\"]\n";
 const ACCOUNT: &str = "arn:aws:ecs:eu-west-1:111122223333:task-definition/";
 const ROLES: &str = "arn:aws:iam::111122223333:role/";
 
@@ -531,7 +530,8 @@ proptest! {
     /// A pattern of families never lets an ARN through, whatever it looks like.
     #[test]
     fn no_pattern_of_families_fits_an_arn(pattern in "[a-z*:/]{1,12}", name in "[a-z]{1,4}(:[0-9])?") {
-        prop_assume!(!pattern.starts_with("arn:"));
+        // What is said to fit nothing is refused when the file is read.
+        prop_assume!(!pattern.starts_with("arn:") && !pattern.ends_with(':'));
         let wish = format!("{ACCOUNT}{name}");
         prop_assert!(!allows("task_definitions", &[&pattern], TASK_DEFINITION, &wish));
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::{Shared, cell, key, now};
+use crate::compute::aws::classify::{Verdict, Why};
 
 /// So many failures open the breaker.
 const TRIPS: usize = 2;
@@ -32,6 +33,10 @@ struct Known {
     failures: Vec<f64>,
     /// What AWS said the last time.
     cause: String,
+    /// What helps.
+    remedy: String,
+    /// Of which kind it was.
+    why: Option<Why>,
     /// Until when it is skipped.
     open_until: Option<f64>,
     /// Until when others wait for the one that asks.
@@ -48,13 +53,13 @@ pub enum Look {
     /// Look again soon: another job asks just now.
     Wait,
     /// Another job was told so just now.
-    Full(String),
+    Full(Verdict),
     /// It is skipped.
     Skip {
         /// Until when.
         until: SystemTime,
         /// What AWS said the last time.
-        cause: String,
+        verdict: Verdict,
     },
 }
 
@@ -79,8 +84,8 @@ impl Shared {
     }
 
     /// Notes that there was no room.
-    pub async fn full(&self, rung: &str, cause: &str) {
-        let note = |known| (full(known, cause, now()), ());
+    pub async fn full(&self, rung: &str, verdict: &Verdict) {
+        let note = |known| (full(known, verdict, now()), ());
         cell::change(&self.rung(rung), note).await;
     }
 
@@ -104,14 +109,14 @@ fn look(known: Known, now: f64, anyway: bool) -> (Known, Look) {
         }
         if !anyway {
             let until = UNIX_EPOCH + Duration::from_secs_f64(until.max(0.0));
-            let cause = known.cause.clone();
-            return (known, Look::Skip { until, cause });
+            let verdict = known.verdict();
+            return (known, Look::Skip { until, verdict });
         }
     }
     let last = known.failures.last().copied();
     if last.is_some_and(|last| now - last < FRESH) {
-        let cause = known.cause.clone();
-        return (known, Look::Full(cause));
+        let verdict = known.verdict();
+        return (known, Look::Full(verdict));
     }
     if known
         .accepted
@@ -136,12 +141,14 @@ fn asked(mut known: Known) -> Known {
     known
 }
 
-fn full(known: Known, cause: &str, now: f64) -> Known {
+fn full(known: Known, verdict: &Verdict, now: f64) -> Known {
     let mut known = asked(known.sane(now));
     known.failures.push(now);
     let excess = known.failures.len().saturating_sub(TRIPS);
     known.failures.drain(..excess);
-    cause.clone_into(&mut known.cause);
+    known.cause.clone_from(&verdict.cause);
+    known.remedy.clone_from(&verdict.remedy);
+    known.why = Some(verdict.why);
     // Of one that is open already it was the one try that decides.
     if known.open_until.is_some() || known.failures.len() >= TRIPS {
         known.open_until = Some(now + OPEN);
@@ -150,6 +157,15 @@ fn full(known: Known, cause: &str, now: f64) -> Known {
 }
 
 impl Known {
+    /// Returns what AWS said the last time.
+    fn verdict(&self) -> Verdict {
+        Verdict {
+            why: self.why.unwrap_or(Why::NoRoom),
+            cause: self.cause.clone(),
+            remedy: self.remedy.clone(),
+        }
+    }
+
     /// Leaves out what is too old, and what lies in the future: the clock was set back, or the file is damaged.
     fn sane(mut self, now: f64) -> Self {
         self.failures
@@ -171,6 +187,18 @@ mod tests {
 
     const T: f64 = 1e9;
 
+    fn no_room(cause: &str) -> Verdict {
+        Verdict {
+            why: Why::Quota,
+            cause: cause.to_owned(),
+            remedy: "Ask for more.".to_owned(),
+        }
+    }
+
+    fn full(known: Known, cause: &str, now: f64) -> Known {
+        super::full(known, &no_room(cause), now)
+    }
+
     fn tripped() -> Known {
         full(full(Known::default(), "a", T), "b", T + 60.0)
     }
@@ -186,10 +214,10 @@ mod tests {
         let late = full(once, "b", T + WINDOW + 1.0);
         assert_eq!(looked(&late, T + WINDOW + 5.0), Look::Try);
         let open = tripped();
-        let Look::Skip { until, cause } = looked(&open, T + 61.0) else {
+        let Look::Skip { until, verdict } = looked(&open, T + 61.0) else {
             panic!("{open:?}");
         };
-        assert_eq!(cause, "b");
+        assert_eq!(verdict, no_room("b"));
         let until = until.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         assert_eq!(until, T + 60.0 + OPEN);
         // One tries, the others do not.
@@ -210,7 +238,7 @@ mod tests {
         assert_eq!(first, Look::Try);
         assert_eq!(look(asking.clone(), T + 70.1, true).1, Look::Wait);
         let told = full(asking.clone(), "c", T + 70.5);
-        assert_eq!(look(told, T + 71.0, true).1, Look::Full("c".into()));
+        assert_eq!(look(told, T + 71.0, true).1, Look::Full(no_room("c")));
         assert_eq!(look(asking, T + 70.0 + ASKING, true).1, Look::Try);
     }
 
@@ -236,7 +264,7 @@ mod tests {
             accepted: Option<f64>,
             now in 0f64..4e9,
         ) {
-            let known = Known { failures, cause: String::new(), open_until, asking_until, accepted };
+            let known = Known { failures, open_until, asking_until, accepted, ..Known::default() };
             let (known, first) = look(known, now, false);
             if let Look::Skip { until, .. } = first {
                 prop_assert!(until <= UNIX_EPOCH + Duration::from_secs_f64(now + OPEN));

@@ -84,6 +84,12 @@ impl Fault {
         Self::new(action, "slow").with("seconds", by.as_secs_f64())
     }
 
+    /// So many calls are executed at once, and answered when the last of them has come.
+    pub(crate) fn gathered(action: &str, count: usize) -> Self {
+        let fault = Self::new(action, "gather").with("count", count);
+        fault.with("times", count)
+    }
+
     /// Meets so many calls.
     #[must_use]
     pub(crate) fn times(self, times: u32) -> Self {

@@ -73,7 +73,7 @@ fn directory() -> PathBuf {
 }
 
 /// Returns the Python with the pinned packages, which lies below the target directory.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let list = directory().join("requirements.txt");
     let list = std::fs::read(list).expect("the list of packages");
     let hash = digest::digest(&digest::SHA256, &list);

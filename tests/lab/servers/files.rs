@@ -13,11 +13,9 @@ use super::super::tools;
 use super::super::write_program;
 use super::Kind;
 use super::Login;
+use super::Nologin;
 use super::ORDINARY_PATH;
 use super::Server;
-
-/// The number of a user who is not root.
-const USER: u32 = 1000;
 
 impl Server {
     /// Lets a user who is not root come as far as its home, which is its own.
@@ -25,7 +23,7 @@ impl Server {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(parent, open).expect("own directory");
         for folder in [&self.home, &self.home.join(".ssh")] {
-            chown(folder, Some(USER), Some(USER)).expect("root may");
+            chown(folder, Some(self.uid()), Some(self.uid())).expect("root may");
         }
     }
 
@@ -44,17 +42,55 @@ impl Server {
                  {user}\
                  sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-                user = user(&|name| format!("{name}:x:{USER}:{USER}:{name}:{home}:{shell}\n")),
+                user = user(&|name| format!(
+                    "{name}:x:{uid}:{uid}:{name}:{home}:{shell}\n",
+                    uid = self.uid()
+                )),
             ),
         );
-        // No password, and not locked either (sshd refuses locked accounts even by key).
-        let passwordless = |name: &str| format!("{name}:*:19000:0:99999:7:::\n");
+        // Mostly no password, and not locked either (sshd refuses locked accounts even by key).
+        let password = self.builder.password;
+        let passwordless = |name: &str| format!("{name}:{password}:19000:0:99999:7:::\n");
         let users = user(&passwordless);
         write("shadow", format!("{}{users}", passwordless("root")));
         // dropbear refuses shells that are not listed.
         write("shells", format!("{shell}\n"));
+        let mut start_up = self.builder.start_up.clone().unwrap_or_default();
         if let Some(noise) = self.builder.noise.as_ref().filter(|_| self.reads_bashrc()) {
-            std::fs::write(self.home.join(".bashrc"), noisy(noise)).expect("a writable directory");
+            start_up += &noisy(noise);
+        }
+        if !start_up.is_empty() {
+            assert!(self.reads_bashrc(), "this login reads no start-up file");
+            std::fs::write(self.home.join(".bashrc"), start_up).expect("a writable directory");
+        }
+        match self.builder.nologin {
+            Some((Nologin::Pam, words)) => {
+                std::fs::write(self.nologin(), words).expect("a writable directory");
+                let file = self.nologin();
+                let service = format!(
+                    "auth required pam_deny.so\n\
+                     account required pam_nologin.so file={}\n\
+                     account required pam_permit.so\n\
+                     session required pam_permit.so\n",
+                    file.display()
+                );
+                write("pam", service);
+            }
+            Some((Nologin::Server, words)) => write("etc-nologin", words.to_owned()),
+            None => {}
+        }
+    }
+
+    /// Returns the commands that bring in the file that keeps all but root out.
+    fn keep_out(&self) -> String {
+        let dir = self.directory.display();
+        match self.builder.nologin {
+            None => String::new(),
+            Some((Nologin::Pam, _)) => format!("mount --bind '{dir}/pam' /etc/pam.d/sshd\n"),
+            // It has to be made, and in no other machine's /etc.
+            Some((Nologin::Server, _)) => format!(
+                "cp -a /etc '{dir}/etc'\nmv '{dir}/etc-nologin' '{dir}/etc/nologin'\nmount --bind '{dir}/etc' /etc\n"
+            ),
         }
     }
 
@@ -128,6 +164,7 @@ impl Server {
         let listen_late = seconds(self.builder.listen_late)
             .map_or_else(String::new, |late| format!("sleep {late}\n"));
         let host_key = self.take_host_key();
+        let keep_out = self.keep_out();
         let asking = match self.builder.instance_connect {
             true => self.ask_for_keys(),
             false => String::new(),
@@ -164,6 +201,7 @@ impl Server {
         } else {
             format!("exec {serve} 2>> '{dir}/log'")
         };
+        let first = &self.builder.first;
         let text = format!(
             r#"#!/bin/sh
 # A job machine of the test lab. Its arguments are the addresses that it serves at.
@@ -184,12 +222,12 @@ done
 if [ -n "${{AWS_EC2_METADATA_SERVICE_ENDPOINT-}}" ]; then
     setenv="$setenv AWS_EC2_METADATA_SERVICE_ENDPOINT=$AWS_EC2_METADATA_SERVICE_ENDPOINT"
 fi
-for file in passwd shadow shells; do
+{keep_out}for file in passwd shadow shells; do
     mount --bind '{dir}'/"$file" /etc/"$file"
 done
 permit=${{SSH_PERMIT_ROOT_LOGIN-}}
 unset SSH_PERMIT_ROOT_LOGIN
-{asking}{disk}authorise() {{
+{asking}{disk}{first}authorise() {{
     [ -n "$SSH_PUBLIC_KEY" ] || return 0
     printf '%s\n' "$SSH_PUBLIC_KEY" > '{home}/.ssh/authorized_keys.new'
     mv '{home}/.ssh/authorized_keys.new' '{home}/.ssh/authorized_keys'
@@ -226,7 +264,10 @@ for folder in{kept}; do
     mkdir -p "$folder"
     mount --bind /mnt/$kept "$folder"
 done
-"#
+mkdir -p /var/tmp/home/.ssh
+mount --bind /var/tmp/home '{home}'
+"#,
+            home = self.home.display(),
         )
     }
 
@@ -324,7 +365,16 @@ END
 
     fn sshd_config(&self) -> String {
         let dir = self.directory.display();
-        let mut text = format!(
+        // Of two lines the first counts.
+        let mut text = String::new();
+        for option in &self.builder.options {
+            writeln!(text, "{option}").expect("a string");
+        }
+        if let Some((Nologin::Pam, _)) = self.builder.nologin {
+            text += "UsePAM yes\n";
+        }
+        write!(
+            text,
             "Port {port}\n\
              HostKey {dir}/host_key\n\
              AuthorizedKeysFile {home}/.ssh/authorized_keys\n\
@@ -342,10 +392,8 @@ END
              LogLevel VERBOSE\n",
             port = self.port(),
             home = self.home.display(),
-        );
-        for option in &self.builder.options {
-            writeln!(text, "{option}").expect("a string");
-        }
+        )
+        .expect("a string");
         text
     }
 }

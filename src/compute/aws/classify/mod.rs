@@ -1,69 +1,42 @@
 //! What AWS's words mean: from errors, failures and stop reasons to our few kinds, each with its cause in
 //! AWS's own words and with what to do about it. Pure.
 //!
-//! All wordings stand in one table (`table.rs`): rows are tried in order and the first that fits decides. AWS
-//! changes its words without notice, so what no row knows is [`Why::Other`], shown in full and never final.
+//! All wordings stand in one table, a file for each kind of answer (`calls`, `pull`, `start`, `stops`, `ec2`, `common`): rows are tried in
+//! order, the most exact first, and the first that fits decides. They go by the structure of an answer (`words`, `denied`), not by
+//! words anywhere in it. AWS changes its words without notice, so what no row knows is [`Why::Other`], shown in full and never final.
 
+mod action;
+mod calls;
+mod common;
+mod denied;
 mod ec2;
+mod pull;
+mod quota;
+mod start;
+mod stops;
 mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_ec2;
+#[cfg(test)]
+mod tests_forms;
+#[cfg(test)]
+mod tests_recorded;
+mod why;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, one_line};
-pub(in crate::compute) use table::Said;
-use table::{Row, TABLE};
+pub use action::Action;
+use denied::{DRIVER, Denial, TASK};
+use table::{Row, Said};
+pub use why::Why;
+use words::{Words, is_code};
 
 /// The longest cause that is shown, in characters: some answers carry a kilobyte of encoded context.
 const MAX_CAUSE: usize = 700;
-
-/// What went wrong, as far as anybody has to act differently on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Why {
-    /// No capacity, no network interface or no address free: another rung, or later.
-    NoRoom,
-    /// A quota of the account is used up: another rung may have its own, and it frees up as tasks end.
-    Quota,
-    /// Too many calls: the same call again, later.
-    Throttled,
-    /// AWS is in trouble, or did not answer: a call may be sent again, with the same token.
-    Outage,
-    /// A role may not do it: the driver's, or (in a stop reason) the task's execution role.
-    Denied,
-    /// The driver's credentials are missing, expired or wrong, or this host's clock is.
-    Credentials,
-    /// The cluster has no default strategy, and nothing else was asked for.
-    NoDefaultProvider,
-    /// The cluster does not have the capacity provider that was asked for.
-    NoSuchProvider,
-    /// The image, or what it starts, is wrong for good.
-    Image,
-    /// The image could not be pulled this time: rate limits, a registry in trouble.
-    Registry,
-    /// Something that the task needs is out of its network's reach.
-    Network,
-    /// Memory ran out under process 1.
-    Memory,
-    /// Spot took it back.
-    Interrupted,
-    /// The host under it went away or was drained.
-    HostGone,
-    /// Somebody (or something) told it to stop.
-    StoppedBySomeone,
-    /// Its process 1, or that of another essential container, ended by itself.
-    Exited,
-    /// What comes and goes is not there: a task, an interface. (A missing cluster is [`Why::Settings`].)
-    NotFound,
-    /// What was asked for does not fit together or does not exist: the settings or the task definition are wrong.
-    Settings,
-    /// The token was used before with other parameters.
-    Conflict,
-    /// Nothing that this version knows.
-    Other,
-}
 
 /// What AWS's answer comes to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,160 +47,6 @@ pub struct Verdict {
     pub cause: String,
     /// What to do about it, as a full sentence.
     pub remedy: String,
-}
-
-/// A call to AWS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// ECS RunTask.
-    RunTask,
-    /// ECS DescribeTasks.
-    DescribeTasks,
-    /// ECS StopTask.
-    StopTask,
-    /// ECS ListTasks.
-    ListTasks,
-    /// STS AssumeRole.
-    AssumeRole,
-    /// EC2 DescribeNetworkInterfaces.
-    DescribeNetworkInterfaces,
-    /// EC2 CreateFleet.
-    CreateFleet,
-    /// EC2 CreateLaunchTemplate.
-    CreateLaunchTemplate,
-    /// EC2 DescribeInstances.
-    DescribeInstances,
-    /// EC2 TerminateInstances.
-    TerminateInstances,
-    /// EC2 DescribeSubnets.
-    DescribeSubnets,
-    /// EC2 DescribeImages.
-    DescribeImages,
-    /// EC2 DescribeLaunchTemplateVersions.
-    DescribeLaunchTemplateVersions,
-    /// EC2 DescribeLaunchTemplates.
-    DescribeLaunchTemplates,
-    /// EC2 DeleteLaunchTemplate.
-    DeleteLaunchTemplate,
-    /// EC2 DescribeSpotInstanceRequests.
-    DescribeSpotInstanceRequests,
-    /// EC2 CancelSpotInstanceRequests.
-    CancelSpotInstanceRequests,
-    /// EC2 DescribeVolumes.
-    DescribeVolumes,
-    /// EC2 DeleteVolume.
-    DeleteVolume,
-    /// ECR GetAuthorizationToken.
-    GetAuthorizationToken,
-    /// EC2 Instance Connect's SendSSHPublicKey.
-    SendSshPublicKey,
-}
-
-impl Action {
-    /// Returns the name that a policy uses.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RunTask => "ecs:RunTask",
-            Self::DescribeTasks => "ecs:DescribeTasks",
-            Self::StopTask => "ecs:StopTask",
-            Self::ListTasks => "ecs:ListTasks",
-            Self::AssumeRole => "sts:AssumeRole",
-            Self::DescribeNetworkInterfaces => "ec2:DescribeNetworkInterfaces",
-            Self::CreateFleet => "ec2:CreateFleet",
-            Self::CreateLaunchTemplate => "ec2:CreateLaunchTemplate",
-            Self::DescribeInstances => "ec2:DescribeInstances",
-            Self::TerminateInstances => "ec2:TerminateInstances",
-            Self::DescribeSubnets => "ec2:DescribeSubnets",
-            Self::DescribeImages => "ec2:DescribeImages",
-            Self::DescribeLaunchTemplateVersions => "ec2:DescribeLaunchTemplateVersions",
-            Self::DescribeLaunchTemplates => "ec2:DescribeLaunchTemplates",
-            Self::DeleteLaunchTemplate => "ec2:DeleteLaunchTemplate",
-            Self::DescribeSpotInstanceRequests => "ec2:DescribeSpotInstanceRequests",
-            Self::CancelSpotInstanceRequests => "ec2:CancelSpotInstanceRequests",
-            Self::DescribeVolumes => "ec2:DescribeVolumes",
-            Self::DeleteVolume => "ec2:DeleteVolume",
-            Self::GetAuthorizationToken => "ecr:GetAuthorizationToken",
-            Self::SendSshPublicKey => "ec2-instance-connect:SendSSHPublicKey",
-        }
-    }
-
-    /// Whether it is about instances: `[ec2]` is what remedies name then.
-    fn is_of_instances(self) -> bool {
-        let name = self.name();
-        let of_ec2 = name.starts_with("ec2:") || name.starts_with("ec2-instance-connect:");
-        of_ec2 && self != Self::DescribeNetworkInterfaces
-    }
-}
-
-impl Why {
-    /// Whether the next rung may do better, for a task that has not come up yet.
-    #[must_use]
-    pub fn hands_over(self) -> bool {
-        matches!(
-            self,
-            Self::NoRoom
-                | Self::Quota
-                | Self::NoSuchProvider
-                | Self::NoDefaultProvider
-                | Self::Interrupted
-                | Self::HostGone
-        )
-    }
-
-    /// Whether a launch on the same rung may do better later, by itself.
-    #[must_use]
-    pub fn is_worth_waiting(self) -> bool {
-        matches!(
-            self,
-            Self::NoRoom
-                | Self::Quota
-                | Self::Throttled
-                | Self::Outage
-                | Self::Registry
-                | Self::Interrupted
-                | Self::HostGone
-        )
-    }
-
-    /// Whether no further try of this job can do better until somebody changes something.
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Denied | Self::Image | Self::Settings)
-    }
-
-    /// Whether the very same call, with the same token, is worth sending again at once (with a pause).
-    #[must_use]
-    pub fn repeats_call(self) -> bool {
-        matches!(self, Self::Throttled | Self::Outage)
-    }
-}
-
-impl Why {
-    /// Says of which kind an error is that AWS's words come to.
-    #[must_use]
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::NoRoom | Self::Quota => Kind::Capacity,
-            Self::Throttled | Self::Outage => Kind::Throttled,
-            Self::Denied => Kind::Denied,
-            Self::Credentials => Kind::Credentials,
-            Self::NoDefaultProvider
-            | Self::NoSuchProvider
-            | Self::Image
-            | Self::Registry
-            | Self::Network
-            | Self::Memory
-            | Self::Interrupted
-            | Self::HostGone
-            | Self::StoppedBySomeone
-            | Self::Exited
-            | Self::NotFound
-            | Self::Settings
-            | Self::Conflict
-            | Self::Other => Kind::Launch,
-        }
-    }
 }
 
 impl Verdict {
@@ -246,53 +65,124 @@ impl Verdict {
 /// Reads an error that a service answered with: its code and message.
 #[must_use]
 pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
+    let denial = Denial::read(message);
+    let denied = denial.and_then(|d| d.action);
+    // Some services tell a denial under a code that says nothing.
+    let is_general = GENERAL.iter().any(|c| is_code(c, code));
+    let read_as = match denied {
+        Some(_) if is_general => "AccessDeniedException",
+        _ => code,
+    };
+    let answer = Answer {
+        said: Said::Call,
+        code: read_as,
+        words: &[Words::read(message).and(denied)],
+        cause: &said(code, message),
+    };
     let names = Names {
         call: action.name(),
+        action: denied.unwrap_or(action.name()),
         container: "",
     };
-    let cause = said(code, message);
-    match action.is_of_instances() {
-        false => judge(Said::Call, code, message, &cause, &names),
-        true => of_instances(Said::Call, code, message, &cause, &names),
+    let remedy = denial.and_then(|d| d.remedy(DRIVER, names.action));
+    let verdict = match remedy {
+        Some(remedy) => answer.verdict(Why::Denied, &remedy, &names),
+        None if action.is_of_instances() => of_instances(&answer, &names),
+        None => answer.judge(&[calls::TABLE, common::TABLE], &names, UNKNOWN),
+    };
+    match verdict.why == Why::Quota && quota::is_exceeded_alone(message, "", 1) {
+        true => never(verdict, action),
+        false => verdict,
     }
 }
 
-/// Reads one of the errors of CreateFleet's answer: what one pool of capacity said, while others were still asked.
-#[must_use]
-pub fn fleet_error(code: &str, message: &str) -> Verdict {
-    let verdict = service_error(Action::CreateFleet, code, message);
-    match verdict.why {
-        // The whole call is not repeated for one pool; another rung, or the next round, is as good.
-        why if why.repeats_call() => Verdict {
-            why: Why::NoRoom,
-            ..verdict
-        },
-        _ => verdict,
+/// Makes a quota one that no waiting helps with.
+fn never(verdict: Verdict, action: Action) -> Verdict {
+    let remedy = match action.is_of_instances() {
+        true => ec2::ALONE.to_owned(),
+        false => verdict.remedy,
+    };
+    Verdict {
+        why: Why::Never,
+        remedy,
+        ..verdict
     }
+}
+
+/// Reads one of the errors of CreateFleet's answer: what one pool of capacity said, while others were still asked. `kind` is the pool's
+/// instance type, where it is known, and `least` the least number of vCPUs that it has.
+#[must_use]
+pub fn fleet_error(code: &str, message: &str, kind: &str, least: u64) -> Verdict {
+    let verdict = service_error(Action::CreateFleet, code, message);
+    let why = match verdict.why {
+        // The whole call is not repeated for one pool; another rung, or the next round, is as good.
+        Why::Outage => {
+            let remedy = "AWS is in trouble (health.aws.amazon.com); retry the job later.";
+            return Verdict {
+                why: Why::Busy,
+                remedy: remedy.to_owned(),
+                ..verdict
+            };
+        }
+        Why::Throttled => Why::Busy,
+        // What a pool may not do is what a launch takes, not what the fleet does.
+        Why::Denied if denied_action(message).is_none() => {
+            return Verdict {
+                remedy: verdict
+                    .remedy
+                    .replace("ec2:CreateFleet", "ec2:RunInstances"),
+                ..verdict
+            };
+        }
+        Why::Quota if quota::is_exceeded_alone(message, kind, least) => {
+            return never(verdict, Action::CreateFleet);
+        }
+        why => why,
+    };
+    Verdict { why, ..verdict }
 }
 
 /// Reads why an instance ended; where it is Spot and AWS itself ended it, it took its capacity back.
 #[must_use]
 pub fn instance_ended(code: &str, cause: &str, spot: bool) -> Verdict {
-    let names = Names {
-        call: Action::DescribeInstances.name(),
-        container: "",
-    };
+    let words = Words::read(cause);
     // A Spot instance that is gone without a reason: whoever else ends one leaves word of it.
     let unsaid = code.is_empty() && !cause.to_lowercase().contains("user initiated");
-    let code = match spot && unsaid {
-        true => "Server.SpotInstanceTermination",
-        false => code,
+    // What the request itself is to blame for is told as AWS's own fault at times, and only the words say better.
+    let code = match words.code_of("Client.") {
+        Some(client) => client.to_owned(),
+        None if spot && unsaid => "Server.SpotInstanceTermination".to_owned(),
+        None => code.to_owned(),
     };
-    judge_by(&[ec2::TABLE], Said::Stop, code, cause, cause, &names)
+    // What has failed is the launch, which was the fleet's.
+    let launch = "ec2:RunInstances";
+    let names = Names {
+        call: launch,
+        action: launch,
+        container: "",
+    };
+    let mut answer = Answer {
+        said: Said::End,
+        code: &code,
+        words: &[words],
+        cause,
+    };
+    let verdict = answer.judge(&[ec2::TABLE], &names, UNKNOWN_END);
+    if verdict.why != Why::Other || !code.starts_with("Client.") {
+        return verdict;
+    }
+    // What the request is to blame for is told in the codes of the calls.
+    answer.said = Said::Call;
+    answer.judge(&[ec2::TABLE], &names, UNKNOWN_END)
 }
 
 /// Reads words about instances: EC2's own table, then what all services say alike.
-fn of_instances(from: Said, code: &str, words: &str, cause: &str, names: &Names<'_>) -> Verdict {
-    let mut verdict = judge_by(&[ec2::TABLE, TABLE], from, code, words, cause, names);
+fn of_instances(answer: &Answer<'_>, names: &Names<'_>) -> Verdict {
+    let mut verdict = answer.judge(&[ec2::TABLE, common::TABLE], names, UNKNOWN);
     verdict.remedy = verdict
         .remedy
         .replace("[fargate]", "[ec2]")
+        .replace("the task definition", "`launch_template`")
         .replace("the ECS console", "the EC2 console");
     verdict
 }
@@ -303,24 +193,86 @@ fn of_instances(from: Said, code: &str, words: &str, cause: &str, names: &Names<
 pub fn no_answer(action: Action, text: &str) -> Verdict {
     let names = Names {
         call: action.name(),
+        action: action.name(),
         container: "",
     };
+    let answer = Answer {
+        said: Said::Nothing,
+        code: "",
+        words: &[Words::read(text)],
+        cause: text,
+    };
     match action.is_of_instances() {
-        false => judge(Said::Nothing, "", text, text, &names),
-        true => of_instances(Said::Nothing, "", text, text, &names),
+        false => answer.judge(&[common::TABLE], &names, UNKNOWN),
+        true => of_instances(&answer, &names),
     }
 }
 
 /// Reads one of RunTask's or DescribeTasks' `failures`.
 #[must_use]
 pub fn failure(action: Action, reason: &str, detail: Option<&str>) -> Verdict {
-    let detail = detail.unwrap_or_default();
+    let cause = said(reason, detail.unwrap_or_default());
     let names = Names {
         call: action.name(),
+        action: action.name(),
         container: "",
     };
-    let cause = said(reason, detail);
-    judge(Said::Failure, reason, &cause, &cause, &names)
+    let answer = Answer {
+        said: Said::Failure,
+        code: reason,
+        words: &[Words::read(&cause)],
+        cause: &cause,
+    };
+    answer.judge(&[calls::TABLE], &names, UNKNOWN)
+}
+
+/// Reads why a task stopped: its code, and the reasons of the task and its containers; `cause` is what is told of them.
+#[must_use]
+pub fn task_stopped(code: &str, reasons: &[&str], cause: &str, container: &str) -> Verdict {
+    let words: Vec<Words> = reasons.iter().map(|reason| Words::read(reason)).collect();
+    let answer = Answer {
+        said: Said::Stop,
+        code,
+        words: &words,
+        cause,
+    };
+    // A reason that somebody gave is not AWS's sentence, whatever it looks like.
+    let mut denials = reasons.iter().filter_map(|reason| Denial::read(reason));
+    let denial = denials.next().filter(|_| code != "UserInitiated");
+    let action = denial.and_then(|d| d.action);
+    let names = Names {
+        call: Action::RunTask.name(),
+        action: action.unwrap_or(Action::RunTask.name()),
+        container,
+    };
+    match denial.and_then(|d| d.remedy(TASK, names.action)) {
+        Some(remedy) => answer.verdict(Why::Denied, &remedy, &names),
+        None => answer.judge(
+            &[
+                stops::OF_OTHERS,
+                pull::TABLE,
+                start::TABLE,
+                stops::BY_ITSELF,
+                calls::TABLE,
+            ],
+            &names,
+            UNKNOWN,
+        ),
+    }
+}
+
+/// Makes a verdict of what AWS has not said: that a rung has no room, as the driver itself has found.
+#[must_use]
+pub fn no_room(action: Action, cause: String) -> Verdict {
+    let remedy = match action.is_of_instances() {
+        true => ec2::NO_ROOM,
+        false => calls::NO_ROOM,
+    };
+    Verdict {
+        why: Why::NoRoom,
+        cause,
+        remedy: remedy.to_owned(),
+    }
 }
 
 /// Whether a failure of DescribeTasks says that the task is not (or not yet) known.
@@ -335,23 +287,18 @@ pub fn tags_refused(code: &str, message: &str) -> bool {
     let denied = service_error(Action::RunTask, code, message).why == Why::Denied;
     (denied && denied_action(message) == Some("ecs:TagResource"))
         // Accounts that never left the short ARNs cannot tag tasks at all.
-        || table::fits("new arn*must be enabled*tag", &message.to_lowercase())
+        || [
+            "the new arn*must be enabled to add tags",
+            "long arn format must be enabled for tagging",
+        ]
+        .iter()
+        .any(|phrase| Words::read(message).says(0, phrase))
 }
 
 /// Returns the action that an AWS message says is not allowed.
 #[must_use]
 pub fn denied_action(message: &str) -> Option<&str> {
-    message.split("perform").skip(1).find_map(|rest| {
-        let word = rest
-            .trim_start_matches(':')
-            .split_whitespace()
-            .next()?
-            .trim_end_matches(['.', ',', ';']);
-        let (service, action) = word.split_once(':')?;
-        let name =
-            |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        (name(service) && name(action)).then_some(word)
-    })
+    Denial::read(message)?.action
 }
 
 /// Returns the tasks that a conflict names: those that the token started before.
@@ -370,53 +317,61 @@ pub fn conflict_tasks(resource_ids: &[String], message: &str) -> Vec<String> {
     tasks
 }
 
+/// Codes under which anything is told.
+const GENERAL: [&str; 4] = ["ClientException", "InvalidParameter*", "Validation*", ""];
+/// What is told of an answer that no row knows.
+const UNKNOWN: &str = "This version does not know this answer; look it up in the ECS console and AWS's documentation, then retry the job.";
+/// The same, of an instance's end.
+const UNKNOWN_END: &str =
+    "See the instance in the EC2 console (its state transition reason), and retry the job.";
+
 /// What remedies name.
-pub(in crate::compute) struct Names<'a> {
+struct Names<'a> {
     /// The call, as a policy names it.
-    pub(in crate::compute) call: &'a str,
+    call: &'a str,
+    /// What is not allowed, or the call.
+    action: &'a str,
     /// The container that jobs run in.
-    pub(in crate::compute) container: &'a str,
+    container: &'a str,
 }
 
-pub(in crate::compute) fn judge(
-    from: Said,
-    code: &str,
-    words: &str,
-    cause: &str,
-    names: &Names<'_>,
-) -> Verdict {
-    judge_by(&[TABLE], from, code, words, cause, names)
+/// An answer, as rows are held against it.
+struct Answer<'a> {
+    said: Said,
+    code: &'a str,
+    /// What was said: a task's reason and its containers' stand apart.
+    words: &'a [Words],
+    /// What is told of it.
+    cause: &'a str,
 }
 
-/// Tries the rows of several tables, one table after the other.
-fn judge_by(
-    tables: &[&[Row]],
-    from: Said,
-    code: &str,
-    words: &str,
-    cause: &str,
-    names: &Names<'_>,
-) -> Verdict {
-    let text = words.to_lowercase();
-    let row = tables
-        .iter()
-        .copied()
-        .flatten()
-        .find(|row| row.from.holds(from) && row.fits(code, &text));
-    let (why, remedy) = row.map_or(
-        (
-            Why::Other,
-            "This version does not know this answer; look it up in the ECS console and AWS's documentation, then retry the job.",
-        ),
-        |row| (row.why, row.remedy),
-    );
-    Verdict {
-        why,
-        cause: shortened(&one_line(cause)),
-        remedy: remedy
-            .replace("{action}", denied_action(words).unwrap_or(names.call))
-            .replace("{call}", names.call)
-            .replace("{container}", names.container),
+impl Answer<'_> {
+    /// Tries the rows of several tables, one table after the other.
+    fn judge(&self, tables: &[&[Row]], names: &Names<'_>, unknown: &str) -> Verdict {
+        let nothing = [Words::default()];
+        let words = match self.words {
+            [] => &nothing,
+            words => words,
+        };
+        let fits = |row: &&Row| words.iter().any(|w| row.fits(self.said, self.code, w));
+        match tables.iter().copied().flatten().find(fits) {
+            Some(row) => {
+                tracing::debug!(cause = self.cause, why = ?row.why, source = row.source, "read what AWS said");
+                self.verdict(row.why, row.remedy, names)
+            }
+            None => self.verdict(Why::Other, unknown, names),
+        }
+    }
+
+    fn verdict(&self, why: Why, remedy: &str, names: &Names<'_>) -> Verdict {
+        Verdict {
+            why,
+            cause: shortened(&one_line(self.cause)),
+            remedy: remedy
+                .replace("{action}", names.action)
+                .replace("{call}", names.call)
+                .replace("{container}", names.container),
+        }
     }
 }
 

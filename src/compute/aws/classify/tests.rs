@@ -43,7 +43,7 @@ fn errors_of_calls() {
         (RunTask, "InvalidParameterException", "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster. Associate the capacity provider with the cluster or specify a valid capacity provider and try again.", Why::NoSuchProvider, "put-cluster-capacity-providers"),
         (RunTask, "InvalidParameterException", "The specified capacity provider was not found. Specify a valid capacity provider and try again.", Why::NoSuchProvider, "capacity"),
         (RunTask, "ClientException", "You’ve reached the limit on the number of vCPUs you can run concurrently", Why::Quota, "vCPU quota"),
-        (RunTask, "ClientException", "The requested CPU configuration is above your limit", Why::Quota, "quota"),
+        (RunTask, "ClientException", "The requested CPU configuration is above your limit", Why::Never, "quota"),
         (RunTask, "LimitExceededException", "The limit for the resource has been exceeded.", Why::Quota, "Service Quotas"),
         // Throttles, some of them wrapped.
         (RunTask, "ThrottlingException", "Rate exceeded", Why::Throttled, "ecs:RunTask"),
@@ -222,7 +222,10 @@ fn what_follows_from_a_kind() {
     use Why::*;
     for why in [
         NoRoom,
+        Short,
         Quota,
+        Never,
+        Busy,
         Throttled,
         Outage,
         Denied,
@@ -252,6 +255,8 @@ fn what_follows_from_a_kind() {
         NoRoom.hands_over() && NoSuchProvider.hands_over() && !NoSuchProvider.is_worth_waiting()
     );
     assert!(!Throttled.hands_over() && !Image.hands_over());
+    assert!(Never.hands_over() && !Never.is_worth_waiting() && !Never.is_final());
+    assert!(Busy.hands_over() && Busy.passes() && !Quota.passes());
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn every_capacity_code_hands_over_as_an_error_of_the_call_and_of_a_pool() {
     ] {
         for verdict in [
             service_error(Action::CreateFleet, code, "words"),
-            fleet_error(code, "words"),
+            fleet_error(code, "words", "m7i.large", 1),
         ] {
             assert!(verdict.why.hands_over(), "{code}: {:?}", verdict.why);
             assert!(verdict.why.is_worth_waiting() && !verdict.why.is_final());
@@ -41,15 +41,23 @@ fn every_capacity_code_hands_over_as_an_error_of_the_call_and_of_a_pool() {
     let call = service_error(Action::CreateFleet, code, "Request limit exceeded.");
     assert_eq!(call.why, Why::Throttled);
     assert!(call.remedy.contains("ec2:CreateFleet"), "{}", call.remedy);
-    assert_eq!(fleet_error(code, "").why, Why::NoRoom);
-    assert_eq!(fleet_error("InternalError", "").why, Why::NoRoom);
+    assert_eq!(fleet_error(code, "", "", 1).why, Why::Busy);
+    assert_eq!(fleet_error("InternalError", "", "", 1).why, Why::Busy);
 }
 
 #[test]
 fn every_code_is_found_in_the_page_for_people() {
     let page = include_str!("../../../../docs/troubleshooting.md");
-    for code in ec2::TABLE.iter().flat_map(|row| row.codes) {
-        assert!(page.contains(&format!("`{code}`")), "{code}");
+    let tables = [
+        ec2::TABLE,
+        calls::TABLE,
+        common::TABLE,
+        stops::OF_OTHERS,
+        stops::BY_ITSELF,
+    ];
+    for code in tables.into_iter().flatten().flat_map(Row::codes) {
+        let shown = code.replace('*', "…");
+        assert!(page.contains(&format!("`{shown}`")), "{shown}");
     }
 }
 

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::task::{Container, Task};
-use crate::compute::aws::classify::{Action, Names, Said, Verdict, Why, judge, said};
+use crate::compute::aws::classify::{Verdict, Why, said, task_stopped};
 use crate::error::one_line;
 
 /// Reads why a task stopped or is stopping; `container` is the one that jobs run in.
@@ -14,15 +14,11 @@ pub fn stopped(task: &Task, container: &str) -> Verdict {
     let code = stop.code.as_deref().unwrap_or_default();
     let reason = stop.reason.as_deref().unwrap_or_default();
     let said_of_it = said(code, reason);
-    let mut words = vec![said_of_it.as_str()];
+    let mut words = vec![reason];
     // A reason that somebody gave is not AWS's; what containers died of then is no news either.
     if code != "UserInitiated" {
         words.extend(stop.containers.iter().filter_map(|c| c.reason.as_deref()));
     }
-    let names = Names {
-        call: Action::RunTask.name(),
-        container,
-    };
     let mut cause = said_of_it.clone();
     for c in &stop.containers {
         if let Some(end) = ended(c, &cause) {
@@ -46,7 +42,7 @@ pub fn stopped(task: &Task, container: &str) -> Verdict {
         Some(_) if said_of_it.is_empty() => "EssentialContainerExited",
         _ => code,
     };
-    let mut verdict = judge(Said::Stop, kind, &words.join(" | "), &cause, &names);
+    let mut verdict = task_stopped(kind, &words, &cause, container);
     if verdict.why == Why::Exited {
         refine_exit(&mut verdict, task, ours, container);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::EXIT_SYSTEM;
 use super::super::verdict::Failure;
-use super::Theatre;
+use super::{Theatre, script};
 
 const WHOLE: [&str; 7] = [
     "config",
@@ -168,13 +168,13 @@ fn a_failing_script_is_followed_by_all_the_rest_and_keeps_its_code() {
         let mut plan = theatre.plan(format!("exit {code}"));
         plan.job.after_script = Some(b"echo after $CI_JOB_STATUS; exit 3".to_vec());
         let played = theatre.play(plan);
-        assert_eq!(played.report.failure, Some(Failure::Script(code)));
+        assert_eq!(played.report.failure, Some(script(code)));
         assert_eq!(i64::from(played.report.exit_code()), code);
         assert!(played.text().contains("\nafter failed\n"));
         assert!(
             played
                 .text()
-                .contains(&format!("ERROR: Job failed: exit code {code}\n"))
+                .contains(&format!("ERROR: Job failed: exit status {code}\n"))
         );
         assert_eq!(
             theatre.calls()[4..],
@@ -193,8 +193,14 @@ fn a_failing_script_is_followed_by_all_the_rest_and_keeps_its_code() {
 fn a_system_failure_of_the_script_is_followed_by_all_the_rest_too() {
     for (code, why) in [
         (2, "exit status 2"),
-        (3, "unknown Custom executor executable exit code 3"),
-        (0, "unknown Custom executor executable exit code -1"),
+        (
+            3,
+            "unknown Custom executor executable exit code 3; executable execution terminated with: exit status 3",
+        ),
+        (
+            0,
+            "unknown Custom executor executable exit code -1; executable execution terminated with: signal: killed",
+        ),
     ] {
         let theatre = Theatre::new();
         theatre.on(
@@ -283,15 +289,23 @@ fn set_up_that_fails_for_good() {
 
 #[test]
 fn prepare_script_that_fails_goes_straight_to_cleanup() {
-    let theatre = Theatre::new();
-    theatre.on("prepare_script", "exit 1");
-    let played = theatre.play(theatre.plan("true"));
-    assert_eq!(
-        theatre.calls(),
-        ["config", "prepare", "prepare_script", "cleanup"]
-    );
-    assert_eq!(played.report.exit_code(), EXIT_SYSTEM);
-    assert_eq!(theatre.last_status(), "running");
+    // As the Runner judges it: by the code, whatever the sub-stage.
+    for (code, kind, exit) in [(1, "", 1), (2, " (system failure)", EXIT_SYSTEM)] {
+        let theatre = Theatre::new();
+        theatre.on("prepare_script", &format!("exit {code}"));
+        let played = theatre.play(theatre.plan("true"));
+        assert_eq!(
+            theatre.calls(),
+            ["config", "prepare", "prepare_script", "cleanup"]
+        );
+        let last = format!(
+            "ERROR: Job failed{kind}: prepare environment: exit status {code}. Check \
+             https://docs.gitlab.com/runner/shells/#shell-profile-loading for more information\n"
+        );
+        assert!(played.text().ends_with(&last), "{}", played.text());
+        assert_eq!(played.report.exit_code(), exit);
+        assert_eq!(theatre.last_status(), "running");
+    }
 }
 
 #[test]
@@ -313,15 +327,90 @@ fn get_sources_is_tried_as_often_as_asked_for() {
         }
         expected.extend(["cleanup_file_variables", "cleanup"]);
         assert_eq!(theatre.calls(), expected);
-        assert_eq!(
-            played.report.failure,
-            (!passes).then_some(Failure::Script(1))
-        );
+        assert_eq!(played.report.failure, (!passes).then_some(script(1)));
         assert_eq!(
             theatre.last_status(),
             if passes { "success" } else { "running" }
         );
     }
+}
+
+#[test]
+fn a_clearing_that_fails_was_the_attempt() {
+    let theatre = Theatre::new();
+    theatre.on("clear_worktree", "exit 1");
+    let mut plan = theatre.plan("true");
+    plan.attempts = 3;
+    plan.job.pre_get_sources = Some(b"exit 7".to_vec());
+    let played = theatre.play(plan);
+    assert_eq!(
+        theatre.calls()[3..],
+        [
+            "get_sources",
+            "clear_worktree",
+            "get_sources",
+            "cleanup_file_variables",
+            "cleanup"
+        ]
+    );
+    assert_eq!(played.report.failure, Some(script(7)));
+    assert_eq!(played.text().matches("Retrying in 20ms\n").count(), 1);
+}
+
+#[test]
+fn what_cleanup_file_variables_fails_of_changes_nothing() {
+    for code in [1, 2] {
+        let theatre = Theatre::new();
+        theatre.on("cleanup_file_variables", &format!("exit {code}"));
+        let played = theatre.play(theatre.plan("true"));
+        assert_eq!(played.report.failure, None, "{}", played.text());
+        assert_eq!(theatre.last_status(), "success");
+    }
+}
+
+/// The whole log, line by line; what the driver and the job say of their own stands out.
+#[test]
+fn a_failing_job_reads_as_the_runners_log_does() {
+    let theatre = Theatre::new();
+    theatre.on(
+        "prepare",
+        r#"[ "$(grep -c prepare "$here/calls")" -ge 2 ] || exit $SYSTEM_FAILURE_EXIT_CODE"#,
+    );
+    let mut plan = theatre.plan("echo said; exit 42");
+    plan.job.after_script = Some(b"exit 3".to_vec());
+    let played = theatre.play(plan);
+    let log = played.text();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.starts_with("Running on "))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "Running with gitlab-runner 19.4.0 (d79f3e7b)",
+            "  on try trytrytry, system ID: s_000000000000",
+            "Preparing the \"custom\" executor",
+            "Using Custom executor with driver fake 1.2...",
+            "ERROR: Preparation failed: exit status 2",
+            "Will be retried in 20ms ...",
+            "Using Custom executor with driver fake 1.2...",
+            "Preparing environment",
+            "Getting source from Git repository",
+            "Skipping Git repository setup",
+            "Skipping Git checkout",
+            "Skipping Git submodules setup",
+            "Executing \"step_script\" stage of the job script",
+            "WARNING: Starting with version 17.0 the 'build_script' stage will be replaced with 'step_script': \
+             https://gitlab.com/groups/gitlab-org/-/epics/6112",
+            "$ echo said; exit 42",
+            "said",
+            "Running after_script",
+            "$ exit 3",
+            "WARNING: after_script failed, but job will continue unaffected: exit status 3",
+            "Cleaning up project directory and file based variables",
+            "ERROR: Job failed: exit status 42",
+        ]
+    );
 }
 
 #[test]
@@ -333,7 +422,7 @@ fn cleanup_changes_nothing_and_speaks_beside_the_log() {
     assert!(
         played
             .text()
-            .contains("WARNING: Cleanup failed: exit status 4\n")
+            .contains("WARNING: Cleanup script failed: unknown Custom executor executable exit code 4; executable execution terminated with: exit status 4\n")
     );
     assert!(!played.text().contains("swept"));
     let console = String::from_utf8_lossy(&played.console).into_owned();
@@ -360,7 +449,7 @@ fn output_is_passed_on_to_its_last_byte_whatever_it_is() {
     .unwrap();
     let played = theatre.play(theatre.plan("true"));
     let mut expected = bytes;
-    expected.extend(b"latePreparing the environment\n");
+    expected.extend(b"latePreparing environment\n");
     let there = memchr::memmem::find(&played.log, &expected);
     assert!(
         there.is_some(),
@@ -403,12 +492,17 @@ fn the_report_names_every_process() {
         .collect();
     assert_eq!(names, WHOLE);
     assert_eq!(json["stages"][4]["exit_code"], 1);
+    assert_eq!(json["stages"][4]["script_exit_code"], 42);
+    assert_eq!(
+        json["stages"][3]["script_exit_code"],
+        serde_json::Value::Null
+    );
     assert_eq!(json["stages"][4]["attempt"], 1);
     assert!(json["stages"][4]["seconds"].is_f64());
     let table = played.report.table();
     assert_eq!(table.len(), WHOLE.len() + 1);
     assert!(
-        table[4].starts_with("build_script  ") && table[4].ends_with(" s  exit code 1"),
+        table[4].starts_with("build_script  ") && table[4].ends_with(" s  exit code 42"),
         "{table:?}"
     );
 }

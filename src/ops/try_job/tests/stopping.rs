@@ -38,11 +38,10 @@ fn a_first_cancel_ends_the_script_and_the_rest_follows() {
         (played.report.exit_code(), played.report.status()),
         (EXIT_CANCELLED, "canceled")
     );
-    assert!(
-        played.text().contains("\nafter canceled\n"),
-        "{}",
-        played.text()
-    );
+    let told = "WARNING: script canceled externally (UI, API)\nRunning after_script\n";
+    for text in [told, "\nafter canceled\n"] {
+        assert!(played.text().contains(text), "{}", played.text());
+    }
     assert_eq!(
         theatre.calls()[4..],
         [
@@ -100,7 +99,7 @@ fn a_cancel_between_two_tries_ends_the_job_at_once() {
     let mut plan = theatre.plan("true");
     plan.limits.prepare_pause = super::LONG;
     let played = theatre.play_with(plan, async |by, mut log, _| {
-        until(&mut log, "Trying again").await;
+        until(&mut log, "Will be retried in ").await;
         cancel(by);
     });
     assert_eq!(theatre.calls(), ["config", "prepare", "cleanup"]);
@@ -118,11 +117,9 @@ fn a_cancel_during_get_sources_skips_the_scripts() {
         until(&mut log, "underway").await;
         cancel(by);
     });
-    assert_eq!(
-        theatre.calls()[3..],
-        ["get_sources", "cleanup_file_variables", "cleanup"]
-    );
-    assert_eq!(theatre.last_status(), "canceled");
+    // Until the script begins a cancel is one of the whole job.
+    assert_eq!(theatre.calls()[3..], ["get_sources", "cleanup"]);
+    assert_eq!(theatre.last_status(), "failed");
 }
 
 #[test]
@@ -175,10 +172,13 @@ fn the_end_of_the_jobs_time_skips_to_the_cleanup() {
     assert_eq!(played.report.exit_code(), EXIT_TIMEOUT);
     assert_eq!(theatre.calls()[4..], ["build_script", "cleanup"]);
     assert_eq!(theatre.last_status(), "failed");
+    assert!(played.text().contains(
+        "WARNING: step_script could not run to completion because the timeout was exceeded. "
+    ));
     assert!(
         played
             .text()
-            .contains("ERROR: Job failed: execution took longer than 15s\n")
+            .contains("ERROR: Job failed: execution took longer than 15s seconds\n")
     );
 }
 
@@ -194,6 +194,9 @@ fn after_script_has_a_time_of_its_own_and_does_not_fail_the_job() {
     // Its own note may be missing: it has hardly begun.
     let names: Vec<_> = played.report.stages[5..].iter().map(|s| s.name).collect();
     assert_eq!(names, ["after_script", "cleanup_file_variables", "cleanup"]);
+    let told =
+        "WARNING: after_script could not run to completion because the timeout was exceeded. ";
+    assert!(played.text().contains(told), "{}", played.text());
 }
 
 #[test]

@@ -4,7 +4,8 @@ use clap::Parser;
 
 use super::super::answer::Answer;
 use super::super::args::Args;
-use super::super::verdict::{Failure, judge};
+use super::super::verdict::{Exit, Failure, go_duration, judge};
+use super::script;
 use crate::error::Kind;
 
 #[derive(Parser)]
@@ -113,7 +114,7 @@ fn the_exit_code_file_is_read_as_the_runner_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("build_exit_code");
     // Without a file the build code stands for the script's.
-    assert_eq!(judge(Some(1), &file), Some(Failure::Script(1)));
+    assert_eq!(judge(&Exit::Code(1), &file), Some(script(1)));
     for (content, code) in [
         ("42", Some(42)),
         ("42\n", Some(42)),
@@ -130,15 +131,22 @@ fn the_exit_code_file_is_read_as_the_runner_reads_it() {
     ] {
         std::fs::write(&file, content).unwrap();
         let expected = code.map_or_else(
-            || Failure::System("unknown Custom executor executable exit code 2".into()),
-            Failure::Script,
+            || {
+                let why = "unknown Custom executor executable exit code 2; executable execution terminated with: exit status 1";
+                Failure::System(why.into())
+            },
+            |code| Failure::Script {
+                code,
+                // As it stands there, its sign included.
+                said: format!("exit status {}", content.lines().next().unwrap()),
+            },
         );
-        assert_eq!(judge(Some(1), &file), Some(expected), "{content:?}");
+        assert_eq!(judge(&Exit::Code(1), &file), Some(expected), "{content:?}");
     }
     // It is looked at for the build code alone.
-    assert_eq!(judge(Some(0), &file), None);
+    assert_eq!(judge(&Exit::Code(0), &file), None);
     assert_eq!(
-        judge(Some(2), &file),
+        judge(&Exit::Code(2), &file),
         Some(Failure::System("exit status 2".into()))
     );
 }
@@ -146,6 +154,75 @@ fn the_exit_code_file_is_read_as_the_runner_reads_it() {
 #[test]
 fn a_code_that_no_process_can_have_still_reads_as_failure() {
     for (code, exit) in [(42, 42), (255, 255), (0, 1), (256, 1), (-1, 1)] {
-        assert_eq!(Failure::Script(code).exit_code(), exit);
+        assert_eq!(script(code).exit_code(), exit);
+    }
+}
+
+#[test]
+fn an_end_is_told_in_the_runners_words() {
+    let file = std::path::Path::new("/nonexistent");
+    let said = |exit: Exit| match judge(&exit, file) {
+        Some(Failure::System(said)) => said,
+        other => panic!("{exit:?}: {other:?}"),
+    };
+    let unknown = "unknown Custom executor executable exit code";
+    let by = "executable execution terminated with";
+    for (exit, words) in [
+        (Exit::Code(2), "exit status 2".to_owned()),
+        (Exit::Code(9), format!("{unknown} 9; {by}: exit status 9")),
+        (
+            Exit::Signal(9, false),
+            format!("{unknown} -1; {by}: signal: killed"),
+        ),
+        (
+            Exit::Signal(6, true),
+            format!("{unknown} -1; {by}: signal: aborted (core dumped)"),
+        ),
+        (
+            Exit::dormant(Some(5)),
+            "failed to kill process PID=5, likely process is dormant".to_owned(),
+        ),
+    ] {
+        assert_eq!(said(exit), words);
+    }
+}
+
+#[test]
+fn durations_are_written_as_go_does() {
+    for (ms, text) in [
+        (20, "20ms"),
+        (3_000, "3s"),
+        (90_000, "1m30s"),
+        (3_600_000, "1h0m0s"),
+        (93_784_000, "26h3m4s"),
+    ] {
+        assert_eq!(go_duration(std::time::Duration::from_millis(ms)), text);
+    }
+}
+
+/// Whoever pastes a line of a job log into a search finds it on the page, with its cause.
+#[test]
+fn the_runners_lines_are_explained() {
+    let page = include_str!("../../../../docs/troubleshooting.md");
+    let file = std::path::Path::new("/nonexistent");
+    let hour = std::time::Duration::from_secs(3600);
+    let system = judge(&Exit::Code(2), file).unwrap();
+    for line in [
+        Failure::Timeout.last_line(hour),
+        Failure::Cancelled { hard: true }.last_line(hour),
+        system.last_line(hour),
+        system.clone().of_environment().last_line(hour),
+        "Will be retried in 3s ...".to_owned(),
+        "WARNING: Cleanup script failed: exit status 2".to_owned(),
+    ] {
+        assert!(page.contains(&format!("`{line}`")), "{line}");
+    }
+    for words in [
+        "git: command not found`",
+        "`Missing gitlab-runner. Uploading artifacts is disabled.`",
+        "`fatal: detected dubious ownership in repository at '…'`",
+        "`unknown Custom executor executable exit code N; executable execution terminated with: …`",
+    ] {
+        assert!(page.contains(words), "{words}");
     }
 }

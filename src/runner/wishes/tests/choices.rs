@@ -234,7 +234,7 @@ fn what_is_out_of_bounds_is_refused_by_the_bounds_name() {
 
 #[test]
 fn fargates_next_size_has_to_be_within_the_limits_too() {
-    let only = "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"b\"]\n[limits]\nmax_disk = \"1TiB\"\n";
+    let only = "capacity = [\"fargate\"]\n[fargate]\ntask_definition = \"a\"\nsubnets = [\"subnet-b\"]\n[limits]\nmax_disk = \"1TiB\"\n";
     for (limits, variables, told) in [
         (
             "max_cpu = \"3\"\nmax_memory = \"9GiB\"",
@@ -247,11 +247,6 @@ fn fargates_next_size_has_to_be_within_the_limits_too() {
             "\"4\" by AWS_DRIVER_CPU and \"2GiB\" by AWS_DRIVER_MEMORY, for which the next size of Fargate has 8GiB",
         ),
         (
-            "max_cpu = \"32\"",
-            &[(CPU, "17")],
-            "Fargate has 16 vCPU with 120GiB of memory at most",
-        ),
-        (
             "",
             &[(DISK, "201GiB")],
             "a task on Fargate has 200GiB at most",
@@ -261,6 +256,33 @@ fn fargates_next_size_has_to_be_within_the_limits_too() {
         assert!(error.to_string().contains(told), "{error}\n{told}");
         assert_eq!(error.kind(), Kind::Limit);
     }
+}
+
+#[test]
+fn a_size_beyond_fargates_table_is_anothers_turn_or_aws_is_asked() {
+    let task = "[fargate]\ntask_definition = \"a\"\nsubnets = [\"subnet-1\"]\n[limits]\nmax_cpu = \"64\"\nmax_memory = \"512GiB\"\n";
+    let instance = "[ec2]\nimage_id = \"ami-0123456789abcdef0\"\ninstance_types = [\"c7i.16xlarge\"]\nsubnets = [\"subnet-1\"]\n";
+    for asked in [
+        &[(CPU, "64"), (MEMORY, "128GiB")][..],
+        &[(CPU, "1"), (MEMORY, "300GiB")],
+    ] {
+        let alone = asked_of(&format!("capacity = [\"fargate\"]\n{task}"), asked).unwrap();
+        assert_eq!(alone.rungs, [Rung::Fargate]);
+        let doubt = alone.doubt.expect("a doubt");
+        assert!(
+            doubt.contains("more than Fargate is known to have"),
+            "{doubt}"
+        );
+        let both = format!("capacity = [\"fargate\", \"ec2\"]\n{instance}{task}");
+        let both = asked_of(&both, asked).unwrap();
+        assert_eq!((both.rungs, both.doubt), (vec![Rung::Ec2], None));
+        assert_eq!(both.left_out.len(), 1);
+    }
+    let known = [(CPU, "32"), (MEMORY, "244GiB")];
+    let known = asked_of(&format!("capacity = [\"fargate\"]\n{task}"), &known).unwrap();
+    assert_eq!(known.doubt, None);
+    let size = known.task.expect("a task").on_fargate;
+    assert_eq!((size.cpu, size.memory), (Some(32_768), Some(249_856)));
 }
 
 #[test]

@@ -15,6 +15,7 @@ KINDS = {
     "close_after",
     "delay",
     "slow",
+    "gather",
 }
 
 

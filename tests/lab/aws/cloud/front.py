@@ -95,6 +95,8 @@ class Front:
         answer = perform()
         if kind == "slow":
             time.sleep(seconds)
+        while kind == "gather" and fault.hits < fault.details["count"]:
+            time.sleep(0.02)
         return None if kind == "close_after" else answer
 
     def perform(self, environ, body, caller, region, service, action, parameters, entry, fault):

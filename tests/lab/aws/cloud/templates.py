@@ -191,7 +191,7 @@ def resolve(account, caller, image):
     owner = "" if name.startswith("/aws/") else account.id
     iam.check(caller, "ec2", "ssm:GetParameters", f"arn:aws:ssm:{account.region}:{owner}:parameter/{name.lstrip('/')}")
     if name not in account.estate.parameters:
-        raise AwsError("InvalidAMIID.Malformed", f"Unable to resolve the SSM parameter {name}: ParameterNotFound")
+        raise AwsError("SsmInvalidParameter", f"The following aliases are invalid: {name}")
     return account.estate.parameters[name]
 
 

@@ -1,0 +1,94 @@
+//! What AWS names under `[fargate]`, by the rules that hold under `[ec2]`. The Go driver took anything there, so in its files it
+//! is odd what in others is wrong.
+
+use std::time::Duration;
+
+use super::super::file::Keys;
+use super::super::settings::{Rung, Style};
+use super::super::values::{
+    parse_cluster, parse_platform_version, parse_region, parse_security_group, parse_subnet,
+    parse_task_definition,
+};
+use super::{Check, Found};
+
+type Parse = fn(&str) -> Result<String, String>;
+
+impl Check<'_> {
+    /// Checks each name under `[fargate]`.
+    pub(super) fn names(self, keys: &Keys, style: Style, found: &mut Found) {
+        let Some(fargate) = &keys.fargate else { return };
+        let one: [(&str, &Option<String>, Parse); 7] = [
+            ("region", &fargate.region, parse_region),
+            ("cluster", &fargate.cluster, parse_cluster),
+            (
+                "task_definition",
+                &fargate.task_definition,
+                parse_task_definition,
+            ),
+            (
+                "task_definition_arm64",
+                &fargate.task_definition_arm64,
+                parse_task_definition,
+            ),
+            (
+                "platform_version",
+                &fargate.platform_version,
+                parse_platform_version,
+            ),
+            ("subnet", &fargate.subnet, parse_subnet),
+            (
+                "securitygroup",
+                &fargate.securitygroup,
+                parse_security_group,
+            ),
+        ];
+        let many: [(&str, &Option<Vec<String>>, Parse); 2] = [
+            ("subnets", &fargate.subnets, parse_subnet),
+            (
+                "security_groups",
+                &fargate.security_groups,
+                parse_security_group,
+            ),
+        ];
+        let one = one
+            .iter()
+            .map(|(key, value, parse)| (*key, value.as_slice(), *parse));
+        let many = many
+            .iter()
+            .map(|(key, values, parse)| (*key, values.as_deref().unwrap_or_default(), *parse));
+        for (key, values, parse) in one.chain(many) {
+            let path = format!("fargate.{key}");
+            for cause in values.iter().filter_map(|value| parse(value).err()) {
+                match style {
+                    Style::New => found.wrong(self.problem(&path, &cause)),
+                    Style::GoDriver => {
+                        let shown = self.spot(&path).map_or(path.as_str(), |spot| &spot.shown);
+                        found.odd(self.at_line(&path, &format!("{shown}: {cause}")));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses a wait for one rung that the wait for all cuts short: no rung after the first would ever be tried.
+    pub(super) fn waits(self, keys: &Keys, all: Duration, found: &mut Found) {
+        let broken = self
+            .paths("capacity_wait")
+            .any(|path| self.spots.is_broken(&path));
+        let alone = keys.capacity.as_deref() == Some(&[Rung::Local]);
+        if let Some(one) = keys.rung_wait
+            && one > all
+            && !broken
+            && !alone
+        {
+            let time = |wait| humantime::format_duration(wait).to_string();
+            let cause = format!(
+                "{} for one rung is more than the {} that capacity_wait leaves for all of them",
+                time(one),
+                time(all)
+            );
+            let problem = self.plain_problem("rung_wait", &cause);
+            found.wrong(problem.hint("Shorten rung_wait, or raise capacity_wait."));
+        }
+    }
+}

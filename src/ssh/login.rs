@@ -1,0 +1,190 @@
+//! One login over a byte stream: the key exchange, the host key, the job's key.
+
+use std::sync::{Arc, Mutex};
+
+use russh::MethodKind;
+use russh::client::{self, AuthResult, Handle};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKey};
+use tokio::time::timeout;
+
+use super::bounded::Bounded;
+use super::ceiling::Ceiling;
+use super::client::{Client, Shown, config};
+use super::failure::{Failure, LOGIN_TIMEOUT, Unauthorised, methods};
+use super::keys::{self, JobKey, Pair};
+use super::prompt::Prompt;
+use super::rsa::{self, Hash, NotSigned, RsaKey};
+use super::session::Session;
+use crate::compute::Endpoint;
+
+/// Why there is no session, and what the server said to it.
+pub(super) struct Refusal {
+    pub(super) why: Failure,
+    pub(super) words: String,
+}
+
+impl From<Failure> for Refusal {
+    fn from(why: Failure) -> Self {
+        let words = String::new();
+        Self { why, words }
+    }
+}
+
+/// Logs in over a stream, to a server that has to show this host key, or any on first contact.
+pub(super) async fn log_in(
+    endpoint: &Endpoint,
+    key: &JobKey,
+    expected: Option<&PublicKey>,
+    stream: Prompt,
+    ceiling: &Ceiling,
+) -> Result<Session, Refusal> {
+    let (stream, hold) = Bounded::new(stream, ceiling);
+    let shown = Arc::new(Mutex::new(Shown::default()));
+    let login = Login {
+        endpoint,
+        key,
+        expected,
+        shown: Arc::clone(&shown),
+    };
+    let done = match timeout(LOGIN_TIMEOUT, login.run(stream)).await {
+        Ok(done) => done,
+        Err(_) => Err(Failure::Silent),
+    };
+    let shown = shown.lock().map(|mut shown| std::mem::take(&mut *shown));
+    let shown = shown.unwrap_or_default();
+    match done {
+        Err(why) => Err(Refusal {
+            why,
+            words: shown.words,
+        }),
+        Ok(handle) => {
+            let line = shown.host_key.as_ref().map(keys::line).transpose();
+            Ok(Session::new(handle, line.map_err(Failure::Local)?, hold))
+        }
+    }
+}
+
+struct Login<'a> {
+    endpoint: &'a Endpoint,
+    key: &'a JobKey,
+    expected: Option<&'a PublicKey>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+impl Login<'_> {
+    async fn run(self, stream: Bounded<Prompt>) -> Result<Handle<Client>, Failure> {
+        let client = Client::new(self.expected.cloned(), Arc::clone(&self.shown));
+        let mut handle = client::connect_stream(config(self.expected), stream, client)
+            .await
+            .map_err(|e| self.classify(e))?;
+        match self.authenticate(&mut handle).await? {
+            AuthResult::Success => Ok(handle),
+            AuthResult::Failure {
+                remaining_methods,
+                partial_success,
+            } => {
+                // Also where the connection ended before there was an answer: how, the session tells.
+                if remaining_methods.is_empty() && !partial_success {
+                    return Err(match handle.await {
+                        Err(russh::Error::NoAuthMethod) => self.unauthorised(),
+                        Err(error) => Failure::Closed(Some(error)),
+                        Ok(()) => Failure::Closed(None),
+                    });
+                }
+                // Said goodbye to, the server does not count an unfinished login on top of the refused key.
+                drop(
+                    handle
+                        .disconnect(russh::Disconnect::ByApplication, "", "en")
+                        .await,
+                );
+                let ways = || methods(&remaining_methods);
+                Err(match partial_success {
+                    true => Failure::MoreSteps(ways()),
+                    false if remaining_methods.contains(&MethodKind::PublicKey) => {
+                        self.unauthorised()
+                    }
+                    false => Failure::NoKeys(ways()),
+                })
+            }
+        }
+    }
+
+    async fn authenticate(&self, handle: &mut Handle<Client>) -> Result<AuthResult, Failure> {
+        let user = &*self.endpoint.user;
+        let closed = |error| Failure::Closed(Some(error));
+        let key = match &self.key.0 {
+            Pair::Rsa(key) => key,
+            Pair::Ed25519(key) => {
+                let key = PrivateKeyWithHashAlg::new(Arc::clone(key), None);
+                #[expect(clippy::disallowed_methods, reason = "it is an ed25519 key")]
+                let done = handle.authenticate_publickey(user, key).await;
+                return done.map_err(closed);
+            }
+        };
+        let said = handle.best_supported_rsa_hash().await.map_err(closed)?;
+        let [first, second] = Hash::to_try(said);
+        match self.sign(handle, key, first).await? {
+            AuthResult::Failure {
+                remaining_methods,
+                partial_success: false,
+            } if remaining_methods.contains(&MethodKind::PublicKey) => {
+                self.sign(handle, key, second).await
+            }
+            done => Ok(done),
+        }
+    }
+
+    async fn sign(
+        &self,
+        handle: &mut Handle<Client>,
+        key: &RsaKey,
+        hash: Hash,
+    ) -> Result<AuthResult, Failure> {
+        let mut signer = rsa::Login { key, hash };
+        let (user, public, hash) = (&*self.endpoint.user, key.public().clone(), hash.alg());
+        let done = handle.authenticate_publickey_with(user, public, Some(hash), &mut signer);
+        done.await.map_err(|error| match error {
+            NotSigned::Lost => Failure::Closed(None),
+            NotSigned::Refused => self.unauthorised(),
+        })
+    }
+
+    fn unauthorised(&self) -> Failure {
+        let is_without = |shown: &Shown| shown.no_curve25519;
+        let fips = self.shown.lock().is_ok_and(|shown| is_without(&shown));
+        Failure::Unauthorised(match (self.key.is_rsa(), fips) {
+            (true, _) => Unauthorised::Rsa,
+            (false, true) => Unauthorised::Ed25519OfFips,
+            (false, false) => Unauthorised::Ed25519,
+        })
+    }
+
+    fn classify(&self, error: russh::Error) -> Failure {
+        match error {
+            russh::Error::UnknownKey => self.unknown_key(),
+            russh::Error::NoCommonAlgo { kind, ours, theirs } => {
+                Failure::incompatible(kind, &ours, &theirs)
+            }
+            russh::Error::WrongServerSig => Failure::Unproven,
+            russh::Error::Version => Failure::Version,
+            other => Failure::Closed(Some(other)),
+        }
+    }
+
+    /// Returns why a host key was refused.
+    fn unknown_key(&self) -> Failure {
+        let shown = self.shown.lock().ok();
+        let Some(shown) = &shown else {
+            return Failure::Closed(None);
+        };
+        match (&shown.host_key, self.expected) {
+            (Some(found), Some(expected)) if found.key_data() != expected.key_data() => {
+                Failure::HostKey {
+                    found: keys::fingerprint(found),
+                    expected: keys::fingerprint(expected),
+                }
+            }
+            _ => shown.weak.map_or(Failure::Closed(None), Failure::WeakKey),
+        }
+    }
+}
