@@ -18,8 +18,8 @@ const WARNINGS: [&str; 2] = [
     "WARNING: this machine cannot be ended from inside (the login may not end process 1; root may); `reap` ends it \
      after its deadline",
     "WARNING: scripts do not get the container's environment (variables of the image and of the task, credentials of \
-     its role): process 1 shows it to root only; remedy: have the image's SSH server let in root, and set `[ssh] \
-     username`",
+     its role): process 1 shows it to root only; remedy: have the image's SSH server let in root, and set `username` \
+     under [fargate] or [ssh]",
 ];
 
 fn warnings(output: &Output) -> Vec<String> {
