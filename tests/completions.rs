@@ -50,6 +50,7 @@ const LINES: &[Line] = &[
     ("--log-format te", &["text", "text-simple"], &["json"]),
     // What stands before the command takes nothing away from it.
     ("--debug ch", &["check"], &["reap"]),
+    ("--debug=true ch", &["check"], &["reap"]),
     ("--config x.toml check --st", &["--strict"], &["--json"]),
     ("--log-level=warn reap --d", &["--dry-run"], &["--json"]),
     ("help ", &["check", "custom"], &[]),

@@ -264,6 +264,29 @@ fn a_script_from_a_file() {
 }
 
 #[test]
+fn json_that_cannot_be_written_is_told_and_changes_no_result() {
+    let desk = Desk::new();
+    let text = "\"$0\" try --json -- sh -c 'exit 3' >/dev/full";
+    let output = Call {
+        name: "try > /dev/full".to_owned(),
+        program: "sh".into(),
+        args: ["-c", text, env!("CARGO_BIN_EXE_gitlab-aws-driver")]
+            .map(Into::into)
+            .into(),
+        env: desk.environment.clone(),
+        directory: desk.directory.path().to_owned(),
+        ..Call::default()
+    }
+    .spawn()
+    .wait(PATIENCE)
+    .assert_code(3);
+    assert!(
+        output.contains("ERROR: cannot write to standard output: No space left"),
+        "{output}"
+    );
+}
+
+#[test]
 fn one_json_object() {
     for (script, code, status) in [("true", 0, "success"), ("exit 42", 42, "failed")] {
         let output = Desk::new().run(&["--json", "--", "sh", "-c", script]);

@@ -27,7 +27,7 @@ pub fn is_region(text: &str) -> bool {
 }
 
 /// Returns the region of a zone, by the zone's name (`eu-west-1a`, `us-west-2-lax-1a`, `us-east-1-wl1-bos-wlz-1`) or id
-/// (`euw1-az2`); nothing where the text is no zone.
+/// (`euw1-az2`, `use1-wl1-bos-wlz1`); nothing where the text is no zone.
 #[must_use]
 pub fn region(zone: &str) -> Option<String> {
     by_name(zone).or_else(|| by_id(zone))
@@ -51,7 +51,9 @@ fn by_name(zone: &str) -> Option<String> {
 fn by_id(zone: &str) -> Option<String> {
     let (short, rest) = zone.split_once('-')?;
     let last = rest.rsplit('-').next()?;
-    let number = last.strip_prefix("az")?;
+    let number = last
+        .strip_prefix("az")
+        .or_else(|| last.strip_prefix("wlz"))?;
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -97,6 +99,7 @@ mod tests {
             ("apne1-az4", "ap-northeast-1"),
             ("usgw1-az1", "us-gov-west-1"),
             ("usw2-lax1-az1", "us-west-2"),
+            ("use1-wl1-bos-wlz1", "us-east-1"),
         ] {
             assert_eq!(region(zone).as_deref(), Some(of), "{zone}");
             assert!(!is_region(zone), "{zone}");

@@ -172,7 +172,7 @@ fn a_file_gets_what_its_rungs_use_and_no_more() {
 fn a_policy_names_this_files_places_and_no_others() {
     let text = "capacity = [\"fargate\", \"ec2\"]\nfleet = \"ci-west\"\n[fargate]\nregion = \"cn-north-1\"\ncluster = \"builds\"\n\
                 task_definition = \"job:7\"\nsubnets = [\"subnet-1\"]\n[ec2]\nregion = \"cn-north-1\"\nimage_id = \"ami-1\"\n\
-                instance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]\n[[profile]]\nname = \"other\"\n\
+                instance_types = [\"c7i.large\"]\nsubnets = [\"subnet-1\"]\ninstance_profile = \"ci\"\n[[profile]]\nname = \"other\"\n\
                 match.protected = true\n[profile.fargate]\nregion = \"cn-northwest-1\"\ncluster = \"more\"\n";
     let output = check_text(text, &["--iam"]).assert_success();
     let printed = printed(&output);
@@ -197,6 +197,14 @@ fn a_policy_names_this_files_places_and_no_others() {
             "arn:aws-cn:ecs:cn-northwest-1:*:task/more/*"
         ])
     );
+    // EC2 has another name there, ECS has not.
+    let passed =
+        |name: &str| printed[name]["Condition"]["StringEquals"]["iam:PassedToService"].clone();
+    assert_eq!(
+        passed("PassTheInstanceRole"),
+        json!(["ec2.amazonaws.com", "ec2.amazonaws.com.cn"])
+    );
+    assert_eq!(passed("PassRolesToTasks"), "ecs-tasks.amazonaws.com");
     for name in ["LaunchWithTheFleetsTag", "EndWhatCarriesTheFleetsTag"] {
         let condition = printed[name]["Condition"].to_string();
         assert!(condition.contains("\"ci-west\""), "{condition}");
@@ -217,6 +225,34 @@ fn a_policy_names_this_files_places_and_no_others() {
     // `check` says where to get it.
     let output = check_text(text, &[]).assert_success();
     assert!(output.contains("check --iam"), "{output}");
+}
+
+#[test]
+fn the_partition_is_that_of_the_region_or_of_what_is_named() {
+    let file = |lines: &str| {
+        format!(
+            "capacity = [\"ec2\"]\n[ec2]\n{lines}\nimage_id = \"ami-1\"\ninstance_types = [\"c7i.large\"]\n\
+             subnets = [\"subnet-1\"]\n"
+        )
+    };
+    let profile = "arn:aws-us-gov:iam::111122223333:instance-profile/ci";
+    for (lines, partition) in [
+        ("region = \"eu-isoe-west-1\"", "aws-iso-e"),
+        ("region = \"us-isof-south-1\"", "aws-iso-f"),
+        ("region = \"us-iso-east-1\"", "aws-iso"),
+        ("region = \"eusc-de-east-1\"", "aws-eusc"),
+        ("region = \"mx-central-1\"", "aws"),
+        (&*format!("instance_profile = \"{profile}\""), "aws-us-gov"),
+    ] {
+        let output = check_text(&file(lines), &["--iam"]).assert_success();
+        for statement in printed(&output).values() {
+            for resource in statement["Resource"].as_array().unwrap() {
+                let resource = resource.as_str().unwrap();
+                let right = resource.starts_with(&format!("arn:{partition}:"));
+                assert!(right || resource == "*", "{lines}: {resource}");
+            }
+        }
+    }
 }
 
 /// Has the account's user do what the driver prints for the runner's own file, and no more.

@@ -76,6 +76,25 @@ fn the_profile_names_a_bundle_where_the_environment_names_none() {
         "(ca_bundle of the AWS profile default) takes the place of this host's own CAs",
     );
     refused_again(&runner, &output);
+    // No shell has put the home directory in. Links, other certificates, comments and Windows' ends of lines are all the same.
+    let bundle = |ca: &Path| std::fs::read_to_string(ca).unwrap().replace('\n', "\r\n");
+    let both = format!(
+        "# {}\r\nthe other\r\n\r\n{}",
+        bundle(&wrong),
+        bundle(&right)
+    );
+    std::fs::write(folder.path().join("both.pem"), both).unwrap();
+    std::os::unix::fs::symlink("both.pem", folder.path().join("link.pem")).unwrap();
+    std::fs::write(&profiles, "[default]\nca_bundle = ~/link.pem\n").unwrap();
+    let at_home = of_profile("default").environment("HOME", Some(folder.path().to_str().unwrap()));
+    let runner = at_home.build();
+    runner.start();
+    runner.assert_runs_and_ends();
+    std::fs::write(
+        &profiles,
+        format!("[default]\nca_bundle = {}\n", wrong.display()),
+    )
+    .unwrap();
     // The variable stands above the profile.
     let runner = believing(of_profile("default"), &right).build();
     runner.start();

@@ -93,7 +93,7 @@ impl Name {
         if let Some(path) = proxy::sdk_setting(VARIABLE) {
             return Some(Self {
                 said_by: VARIABLE.to_owned(),
-                path: path.into(),
+                path: expanded(&path),
             });
         }
         // Files that cannot be read are the SDK's to tell of, where it looks for credentials in them.
@@ -102,7 +102,7 @@ impl Name {
         let path = profiles.get(KEY).filter(|path| !path.is_empty())?;
         Some(Self {
             said_by: format!("{KEY} of the AWS profile {}", profiles.selected_profile()),
-            path: path.into(),
+            path: expanded(path),
         })
     }
 
@@ -128,6 +128,15 @@ impl Name {
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.path.display(), self.said_by)
+    }
+}
+
+/// Puts the home directory in the place of a leading `~`: no shell has seen what a file or a unit says.
+fn expanded(path: &str) -> PathBuf {
+    let rest = path.strip_prefix("~/");
+    match rest.zip(proxy::sdk_setting("HOME")) {
+        Some((rest, home)) => Path::new(&home).join(rest),
+        None => path.into(),
     }
 }
 

@@ -290,6 +290,9 @@ impl Writer<'_> {
                         let regions = places.iter().map(|place| place.region.clone());
                         unique(regions.collect::<Option<Vec<_>>>().into_iter().flatten())
                     }
+                    "iam:PassedToService" => unique(written.iter().flat_map(|service| {
+                        places.iter().flat_map(|place| place.principals(service))
+                    })),
                     _ if written == [FLEET] => vec![self.fleet.to_owned()],
                     "ecs:cluster" => unique(places.iter().map(Place::cluster_arn)),
                     _ => written,

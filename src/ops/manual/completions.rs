@@ -14,6 +14,7 @@ pub(super) fn text(program: Command, shell: Shell) -> String {
     match shell {
         Shell::Bash => bash(program, &name),
         Shell::Fish => fish(program, &name),
+        Shell::Zsh => zsh(program, &name),
         _ => generated(&mut program, shell, &name),
     }
 }
@@ -70,6 +71,19 @@ fn bash(mut program: Command, name: &str) -> String {
         &format!(" -o default {plain}\n"),
         &format!(" -o default {name}\n"),
     )
+}
+
+/// Has zsh know that `--debug` may have a value behind an equals sign.
+fn zsh(mut program: Command, name: &str) -> String {
+    let text = generated(&mut program, Shell::Zsh, name);
+    let line = |line: &str| match line.strip_prefix("'--debug[") {
+        Some(rest) => {
+            let rest = rest.replace("]' \\", "]::BOOL:(true false)' \\");
+            format!("'--debug=-[{rest}\n")
+        }
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 /// Puts right what fish's generator gets wrong, and adds what it leaves out.

@@ -30,7 +30,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +40,7 @@ pub use args::Args;
 
 use crate::config::find_default;
 use crate::error::{Error, Kind, Result};
+use crate::ops;
 use crate::ui::Ui;
 use log::JobLog;
 use player::{Limits, Plan, Player};
@@ -146,8 +147,10 @@ fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool
         ui.progress(&line);
     }
     if args.json {
-        // A reader that went away is no reason to end otherwise than the job did.
-        drop(writeln!(io::stdout().lock(), "{}", report.json()));
+        // One that cannot be written is no reason to end otherwise than the job did.
+        if let Err(error) = ops::print(format!("{}\n", report.json()).as_bytes()) {
+            ui.error(&error);
+        }
     }
     if let Err(error) = temp.remove() {
         ui.warn(&format!("some temporary files stay: {error}"));

@@ -10,12 +10,13 @@ const REGION: &str = ":eu-west-1:";
 /// The account of the examples.
 const ACCOUNT: &str = "111122223333";
 /// The partitions that are not AWS's first one, by what their regions begin with.
-const PARTITIONS: [(&str, &str); 6] = [
+const PARTITIONS: [(&str, &str); 7] = [
     ("cn-", "aws-cn"),
     ("us-gov-", "aws-us-gov"),
     ("us-isob-", "aws-iso-b"),
     ("us-isof-", "aws-iso-f"),
     ("us-iso-", "aws-iso"),
+    ("eu-isoe-", "aws-iso-e"),
     ("eusc-", "aws-eusc"),
 ];
 
@@ -52,7 +53,8 @@ impl Place {
             .or_else(|| definition.and_then(account_of))
             .or_else(|| role.and_then(account_of));
         let region = by_arn.map(|(region, ..)| region.to_owned());
-        let mut place = Self::new(region.or_else(|| fargate.region.clone()), account);
+        let region = region.or_else(|| fargate.region.clone());
+        let mut place = Self::new(region, account, &[Some(cluster), definition, role]);
         place.cluster = by_arn.map_or(cluster, |(.., name)| name).to_owned();
         let patterns = settings.limits.as_ref().map(|l| l.task_definitions.clone());
         // Without [limits] a job may choose any.
@@ -82,7 +84,7 @@ impl Place {
             .and_then(account_of)
             .or_else(|| role.and_then(account_of))
             .or(beside);
-        let mut place = Self::new(ec2.region.clone(), account);
+        let mut place = Self::new(ec2.region.clone(), account, &[profile, role]);
         place.instance_roles = profile
             .map(|profile| place.role(role_name(profile)))
             .into_iter()
@@ -106,15 +108,17 @@ impl Place {
         place
     }
 
-    fn new(region: Option<String>, account: Option<String>) -> Self {
+    /// Returns the place of a region and an account. Among the names there may be ARNs, which say the partition.
+    fn new(region: Option<String>, account: Option<String>, names: &[Option<&str>]) -> Self {
         let begins = |region: &str| {
             PARTITIONS
                 .iter()
                 .find(|(begin, _)| region.starts_with(begin))
         };
-        let partition = region.as_deref().and_then(begins);
+        let of_region = region.as_deref().and_then(begins).map(|(_, name)| *name);
+        let named = names.iter().flatten().find_map(|name| partition_of(name));
         Self {
-            partition: partition.map_or("aws", |(_, name)| name).to_owned(),
+            partition: named.or(of_region).unwrap_or("aws").to_owned(),
             region,
             account: account.unwrap_or_else(|| "*".to_owned()),
             ..Self::default()
@@ -129,6 +133,16 @@ impl Place {
             .replace(REGION, &region)
             .replace(ACCOUNT, &self.account)
             .replace(":task/ci/", &format!(":task/{}/", self.cluster))
+    }
+
+    /// Returns the names by which a service takes on roles there, by the one that it has elsewhere.
+    pub(super) fn principals(&self, service: &str) -> Vec<String> {
+        let elsewhere = service.to_owned();
+        // In China EC2 has a name of its own; ECS has not.
+        match self.partition == "aws-cn" && service.starts_with("ec2.") {
+            true => vec![elsewhere, format!("{service}.cn")],
+            false => vec![elsewhere],
+        }
     }
 
     /// Returns the ARN of its cluster.
@@ -148,7 +162,7 @@ impl Place {
             let Some((account, region, path)) = of_ecr(image) else {
                 continue;
             };
-            let mut place = Self::new(Some(region.to_owned()), Some(account.to_owned()));
+            let mut place = Self::new(Some(region.to_owned()), Some(account.to_owned()), &[]);
             place.repositories = vec![place.repository(path)];
             found.push(place);
         }
@@ -204,6 +218,12 @@ impl Place {
     fn repository(&self, path: &str) -> String {
         self.arn("ecr", &format!("repository/{}", path.replace("**", "*")))
     }
+}
+
+/// Returns the partition that an ARN names.
+fn partition_of(text: &str) -> Option<&str> {
+    let (partition, _) = text.strip_prefix("arn:")?.split_once(':')?;
+    partition.starts_with("aws").then_some(partition)
 }
 
 /// Whether a pattern fits all that a name stands for, whatever its revision.
