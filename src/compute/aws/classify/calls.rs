@@ -45,6 +45,8 @@ pub(super) const TABLE: &[Row] = &[
         .says(&["the requested cpu configuration is above your limit", "the requested memory configuration is above your limit", "the requested*configuration is above your limit"]),
     row(From::Launch, Why::Quota, QUOTA, "tc-14, tc-15, tc-16; ECS guide: API failure reasons")
         .says(&["you*ve reached the limit on", "you have reached the limit on", "you*ve reached your", "you have reached your"]),
+    row(From::Launch, Why::Quota, "The cluster holds as many waiting tasks as ECS allows: let the capacity provider scale further (its Auto Scaling group's maximum), run fewer jobs at once, or add another rung to `capacity`.", "ECS guide: Service quotas, tasks in the PROVISIONING state per cluster")
+        .says(&["tasks provisioning capacity limit exceeded"]),
     row(From::Launch, Why::NoRoom, NO_ROOM, "tc-19; ECS guide: API error messages")
         .says(&["capacity is unavailable", "fargate*capacity is unavailable", "fargate*capacity is not available", "capacity is not available", "capacity unavailable", "insufficient capacity", "insufficient instance capacity", "no spot capacity", "we currently do not have sufficient*capacity"])
         .names(&["Insufficient*Capacity", "UnfulfillableCapacity", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow"]),
@@ -99,7 +101,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Settings, CLUSTER, RUN_TASK)
         .says(&["cluster not found", "the referenced cluster was", "the specified cluster was not found"]),
     row(From::Call, Why::Settings, DEFINITION, RUN_TASK)
-        .says(&["taskdefinition not found", "task definition not found", "unable to describe task definition", "task definition does not exist", "unable to find task definition"]),
+        .says(&["taskdefinition not found", "task definition not found", "unable to describe task definition", "task definition does not exist", "unable to find task definition", "invalid revision number"]),
     row(From::Call, Why::Settings, "That revision was deregistered: name the family alone in `task_definition` under [fargate], which takes the newest active revision.", RUN_TASK)
         .says(&["taskdefinition is inactive", "task definition is inactive", "taskdefinition*inactive", "task definition*inactive"]),
     row(From::Call, Why::Settings, "Name the job's container in the task definition `ci-coordinator`, or set `container` under [fargate] to its name.", RUN_TASK)
@@ -114,7 +116,7 @@ pub(super) const TABLE: &[Row] = &[
         .says(&["fargate requires", "fargate only supports", "fargate does not support", "fargate compatible task definitions", "when networkmode=awsvpc"]),
     row(From::Call, Why::Settings, "Correct `volumes` and `mountPoints` in the task definition.", RUN_TASK)
         .says(&["volume configuration", "the volume"]),
-    row(From::Launch, Why::Settings, "Correct the size of the task's disk: `ephemeralStorage` in the task definition, or what the job asks for by AWS_DRIVER_DISK; Fargate has 21 to 200 GiB.", "tc-12")
+    row(From::Call, Why::Settings, "Correct the size of the task's disk: `ephemeralStorage` in the task definition, or what the job asks for by AWS_DRIVER_DISK; Fargate has 21 to 200 GiB.", "tc-12")
         .says(&["ephemeral storage", "ephemeralstorage", "the ephemeral storage"]),
     row(From::Call, Why::Outage, "AWS is in trouble (health.aws.amazon.com); the call was sent again for some minutes; retry the job later.", "EC2's errors within ECS's")
         .within(&[&["error retrieving"]]).names(&["Internal*", "Unavailable", "ServiceUnavailable"]),
@@ -124,10 +126,10 @@ pub(super) const TABLE: &[Row] = &[
         .within(&[&["error retrieving"]]).names(&["UnauthorizedOperation", "AccessDenied*"]).says(&["you are not authorized to perform"]),
     row(From::Call, Why::Settings, ONE_VPC, "tc-11")
         .says(&["security group*vpc", "the security group*vpc", "subnet*vpc", "subnets*vpc", "the subnet*vpc", "security group*different networks", "the security group*different networks"]),
-    row(From::Call, Why::Settings, "Correct `security_groups` under [fargate]: one of them does not exist in this account and region.", RUN_TASK)
-        .says(&["error retrieving security group", "security group*does not exist", "the security group*does not exist", "security group*not found"]).names(&["InvalidGroup*", "InvalidSecurityGroup*"]),
-    row(From::Call, Why::Settings, "Correct `subnets` under [fargate]: one of them does not exist in this account and region.", RUN_TASK)
-        .says(&["error retrieving subnet", "subnet*does not exist", "the subnet*does not exist", "subnet*not found"]).names(&["InvalidSubnet*"]),
+    row(From::Call, Why::Settings, "Correct `security_groups` under [fargate]: one of them does not exist in this account and region, or there are more than AWS takes (5).", RUN_TASK)
+        .says(&["error retrieving security group", "security group*does not exist", "the security group*does not exist", "security group*not found", "securitygroups can have at most"]).names(&["InvalidGroup*", "InvalidSecurityGroup*"]),
+    row(From::Call, Why::Settings, "Correct `subnets` under [fargate]: one of them does not exist in this account and region, or there are more than AWS takes (16).", RUN_TASK)
+        .says(&["error retrieving subnet", "subnet*does not exist", "the subnet*does not exist", "subnet*not found", "subnets can have at most"]).names(&["InvalidSubnet*"]),
     row(From::Call, Why::Settings, "Only Fargate gives public addresses: set `enable_public_ip = false` under [fargate] for this rung (by a [[profile]], say), or dial private addresses.", RUN_TASK)
         .says(&["assign public ip", "assignpublicip"]),
     row(From::Call, Why::Settings, PLATFORM, RUN_TASK)
@@ -159,13 +161,15 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Stop, Why::NoRoom, "The task got no network interface in time; more subnets in other zones (`subnets` under [fargate]) and fewer jobs starting at once help, otherwise it passes.", "ts-02, ts-04, ts-59, ts-60; ECS guide: Stopped task error messages")
         .says(&["timeout waiting for network interface", "network interface", "rate limit exceeded while preparing network interface", "unable to attach network interface"]),
     row(From::Stop, Why::Busy, "AWS did not get it done this once; retry the job, and tell AWS support if this goes on.", "ts-01, ts-03")
-        .says(&["timeout waiting for", "timed out", "failed to configure eni", "failed to setup", "netplugin failed", "rate limit exceeded while", "rate exceeded"]).names(&["*Throttl*", "RequestLimitExceeded"]),
+        .says(&["timeout waiting for", "timed out", "failed to configure eni", "failed to setup", "netplugin failed", "rate limit exceeded while", "rate exceeded"]).names(&["*Throttl*", "RequestLimitExceeded", "Internal*", "Unavailable", "ServiceUnavailable*"]),
     row(From::Stop, Why::Settings, "An organisation's tag policy refuses the tags of the task's network interface; let the [tags] table and the task definition's tags follow it.", "ts-61")
-        .within(&[EC2_ERROR]).names(&["TagPolicy*"]).says(&["the tag policy", "tag policy"]),
+        .names(&["TagPolicy*"]),
     row(From::Stop, Why::Denied, "ECS may not make the task's network interface: the service-linked role AWSServiceRoleForECS is missing or a service control policy denies it ec2:CreateNetworkInterface.", STOPPED)
         .within(&[EC2_ERROR]).names(&["UnauthorizedOperation", "AccessDenied*"]),
     row(From::Stop, Why::Settings, "Correct `subnets` and `security_groups` under [fargate]: one of them is not there any more.", STOPPED)
-        .within(&[EC2_ERROR]).names(&["InvalidSubnet*", "InvalidGroup*", "InvalidSecurityGroup*", "*.NotFound", "*.Malformed"]),
+        .within(&[EC2_ERROR]).names(&["InvalidSubnet*", "InvalidGroup*", "InvalidSecurityGroup*", "InvalidVpc*"]),
+    row(From::Stop, Why::Settings, "Name fewer `security_groups` under [fargate]: the task's network interface takes no more (5, unless the account's quota says otherwise).", "EC2 API: Error codes")
+        .within(&[EC2_ERROR]).names(&["SecurityGroupsPer*"]),
     row(From::Stop, Why::Quota, "Ask AWS for a higher quota of network interfaces or addresses in this region (Service Quotas, VPC), or run fewer jobs at once.", STOPPED)
         .within(&[EC2_ERROR]).names(&["*LimitExceeded"]),
     row(From::Stop, Why::NoRoom, "EC2 did not give the task its network interface this time; retry the job later, and look at the subnets under [fargate] if this goes on.", STOPPED)

@@ -68,12 +68,14 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Nothing, Why::Outage, "This host does not reach AWS for {call}: check its route, DNS, proxy and security group (port 443), and that `region` under [fargate] exists.", "AWS SDK for Rust: SdkError without an answer"),
 
     // Quotas, in the codes of AWS's newer services.
-    row(From::Call, Why::Quota, "A quota of this account is used up (Service Quotas, ECS and Fargate): ask AWS for more, or run fewer jobs at once.", "ECS API: common errors")
+    row(From::Call, Why::Quota, "A quota of this account is used up (Service Quotas): ask AWS for more, or run fewer jobs at once.", "ECS API: common errors")
         .code(&["LimitExceededException", "ServiceQuotaExceededException", "*LimitExceeded"]),
     row(From::Call, Why::Settings, "STS is off for this region in the account: turn it on, or correct `region` under [fargate].", STS)
         .code(&["RegionDisabledException"]),
     row(From::Call, Why::Settings, "Send fewer or shorter session tags: take variables out of SESSION_VARS.", STS)
         .code(&["MalformedPolicyDocument*", "PackedPolicyTooLarge*"]),
+    row(From::Call, Why::Settings, "Correct ROLE_ARN or `role_arn`, and what the role is assumed with: it has to let sessions last as long as the driver asks for (its maximum session duration), and SESSION_VARS may only hold what STS takes as tags.", STS)
+        .code(&["ValidationError"]),
     // What is left of these is always about what was sent.
     row(From::Call, Why::Settings, "Compare what AWS says with the [fargate] table and the task definition.", API)
         .code(&["InvalidParameter*", "Validation*", "SerializationException", "MissingParameter", "InvalidAction", "UnknownOperationException", "MalformedHttpRequestException", "RequestEntityTooLargeException"]),

@@ -64,6 +64,8 @@ pub(super) const TABLE: &[Row] = &[
         .code(&["InsufficientVolumeCapacity"]),
     row(From::Call, Why::NoRoom, NO_ROOM, "fe-01, fe-02, fe-37; EC2 API: Error codes")
         .code(&["Insufficient*Capacity*", "InsufficientCapacity*", "UnfulfillableCapacity", "ReservationCapacityExceeded"]),
+    row(From::Call, Why::NoRoom, NO_ROOM, "fe-01, fe-37, without their code")
+        .says(&["we currently do not have sufficient*capacity", "there is no spot capacity available", "there is not enough capacity", "insufficient capacity", "insufficient instance capacity"]),
     // What only the image's seller has.
     row(From::Call, Why::Denied, "Subscribe the account to the image's product on AWS Marketplace (the page that the cause names), or take another `image_id` under [ec2].", "fe-14")
         .says(&["in order to use this aws marketplace product", "you are not authorized to use the requested product", "you are not subscribed to this product"]).names(&["Marketplace*"]),
@@ -146,7 +148,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Settings, "Correct `security_groups` under [ec2]: one of them does not exist in this account and region.", CODES)
         .code(&["InvalidGroup*", "InvalidSecurityGroup*"]),
     row(From::Call, Why::Settings, "Correct `security_groups` under [ec2]: one of them does not exist in this account and region.", CODES)
-        .says(&["invalid security group", "the security group*does not exist"]),
+        .says(&["invalid security group", "the security group*does not exist", "specified security group", "the specified security group*"]),
     row(From::Call, Why::Settings, "Correct `key_name` under [ec2], or leave it out: jobs bring keys of their own.", "fe-40; EC2 API: Error codes")
         .code(&["InvalidKeyPair*", "InvalidKey.*"]),
     row(From::Call, Why::Settings, "The instance profile of `instance_profile` under [ec2] has no role in it: put one in (aws iam add-role-to-instance-profile), or name another.", "fe-18")

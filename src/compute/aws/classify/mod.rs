@@ -18,6 +18,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_causes;
+#[cfg(test)]
 mod tests_ec2;
 #[cfg(test)]
 mod tests_forms;
@@ -73,11 +75,13 @@ pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
         Some(_) if is_general => "AccessDeniedException",
         _ => code,
     };
+    let words = Words::read(message).and(denied);
+    let cause = said(code, message);
     let answer = Answer {
         said: Said::Call,
         code: read_as,
-        words: &[Words::read(message).and(denied)],
-        cause: &said(code, message),
+        words: std::slice::from_ref(&words),
+        cause: &cause,
     };
     let names = Names {
         call: action.name(),
@@ -87,8 +91,17 @@ pub fn service_error(action: Action, code: &str, message: &str) -> Verdict {
     let remedy = denial.and_then(|d| d.remedy(DRIVER, names.action));
     let verdict = match remedy {
         Some(remedy) => answer.verdict(Why::Denied, &remedy, &names),
-        None if action.is_of_instances() => of_instances(&answer, &names),
-        None => answer.judge(&[calls::TABLE, common::TABLE], &names, UNKNOWN),
+        None => answer.of_call(action, &names),
+    };
+    // A code that nobody knows, or none: one that stands in the words says more.
+    let inner = || {
+        let codes = words.codes().map(|code| Answer { code, ..answer });
+        let mut read = codes.map(|inner| inner.of_call(action, &names));
+        read.find(|verdict| verdict.why != Why::Other)
+    };
+    let verdict = match verdict.why {
+        Why::Other => inner().unwrap_or(verdict),
+        _ => verdict,
     };
     match verdict.why == Why::Quota && quota::is_exceeded_alone(message, "", 1) {
         true => never(verdict, action),
@@ -147,12 +160,17 @@ pub fn fleet_error(code: &str, message: &str, kind: &str, least: u64) -> Verdict
 pub fn instance_ended(code: &str, cause: &str, spot: bool) -> Verdict {
     let words = Words::read(cause);
     // A Spot instance that is gone without a reason: whoever else ends one leaves word of it.
-    let unsaid = code.is_empty() && !cause.to_lowercase().contains("user initiated");
+    let unsaid = code.is_empty()
+        && words.code_of("Server.").is_none()
+        && !cause.to_lowercase().contains("user initiated");
     // What the request itself is to blame for is told as AWS's own fault at times, and only the words say better.
     let code = match words.code_of("Client.") {
         Some(client) => client.to_owned(),
         None if spot && unsaid => "Server.SpotInstanceTermination".to_owned(),
-        None => code.to_owned(),
+        None => match words.code_of("Server.").filter(|_| code.is_empty()) {
+            Some(server) => server.to_owned(),
+            None => code.to_owned(),
+        },
     };
     // What has failed is the launch, which was the fleet's.
     let launch = "ec2:RunInstances";
@@ -176,15 +194,30 @@ pub fn instance_ended(code: &str, cause: &str, spot: bool) -> Verdict {
     answer.judge(&[ec2::TABLE], &names, UNKNOWN_END)
 }
 
-/// Reads words about instances: EC2's own table, then what all services say alike.
-fn of_instances(answer: &Answer<'_>, names: &Names<'_>) -> Verdict {
-    let mut verdict = answer.judge(&[ec2::TABLE, common::TABLE], names, UNKNOWN);
-    verdict.remedy = verdict
-        .remedy
+/// Has a remedy name the table of the configuration that a call is about.
+fn named_for(action: Action, verdict: Verdict) -> Verdict {
+    let remedy = match action {
+        // Roles are assumed for both.
+        Action::AssumeRole => verdict
+            .remedy
+            .replace(
+                "the [fargate] table and the task definition",
+                "ROLE_ARN or `role_arn`, and SESSION_VARS",
+            )
+            .replace(" under [fargate]", ""),
+        // It is instances that log in to a registry with what the driver gets.
+        Action::GetAuthorizationToken => in_ec2s_words(&verdict.remedy),
+        _ if action.is_of_instances() => in_ec2s_words(&verdict.remedy),
+        _ => verdict.remedy,
+    };
+    Verdict { remedy, ..verdict }
+}
+
+fn in_ec2s_words(remedy: &str) -> String {
+    remedy
         .replace("[fargate]", "[ec2]")
         .replace("the task definition", "`launch_template`")
-        .replace("the ECS console", "the EC2 console");
-    verdict
+        .replace("the ECS console", "the EC2 console")
 }
 
 /// Reads a call without a service's answer: no connection, a time limit, an answer that is none. Errors of
@@ -202,10 +235,11 @@ pub fn no_answer(action: Action, text: &str) -> Verdict {
         words: &[Words::read(text)],
         cause: text,
     };
-    match action.is_of_instances() {
+    let verdict = match action.is_of_instances() {
         false => answer.judge(&[common::TABLE], &names, UNKNOWN),
-        true => of_instances(&answer, &names),
-    }
+        true => answer.judge(&[ec2::TABLE, common::TABLE], &names, UNKNOWN),
+    };
+    named_for(action, verdict)
 }
 
 /// Reads one of RunTask's or DescribeTasks' `failures`.
@@ -223,7 +257,19 @@ pub fn failure(action: Action, reason: &str, detail: Option<&str>) -> Verdict {
         words: &[Words::read(&cause)],
         cause: &cause,
     };
-    answer.judge(&[calls::TABLE], &names, UNKNOWN)
+    let verdict = answer.judge(&[calls::TABLE], &names, UNKNOWN);
+    if verdict.why != Why::Other {
+        return verdict;
+    }
+    // It may be told in the words of an error. The call itself was answered, so it is not repeated.
+    let verdict = service_error(action, "", &cause);
+    match verdict.why {
+        Why::Throttled | Why::Outage => Verdict {
+            why: Why::Busy,
+            ..verdict
+        },
+        _ => verdict,
+    }
 }
 
 /// Reads why a task stopped: its code, and the reasons of the task and its containers; `cause` is what is told of them.
@@ -336,6 +382,7 @@ struct Names<'a> {
 }
 
 /// An answer, as rows are held against it.
+#[derive(Clone, Copy)]
 struct Answer<'a> {
     said: Said,
     code: &'a str,
@@ -346,6 +393,15 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
+    /// Reads an error of a call: about instances by EC2's own table, then by what all services say alike.
+    fn of_call(&self, action: Action, names: &Names<'_>) -> Verdict {
+        let own = match action.is_of_instances() {
+            true => ec2::TABLE,
+            false => calls::TABLE,
+        };
+        named_for(action, self.judge(&[own, common::TABLE], names, UNKNOWN))
+    }
+
     /// Tries the rows of several tables, one table after the other.
     fn judge(&self, tables: &[&[Row]], names: &Names<'_>, unknown: &str) -> Verdict {
         let nothing = [Words::default()];

@@ -7,8 +7,8 @@ use super::table::{From, Row, UNREACHED, row};
 const PAGE: &str = "ECS guide: CannotPullContainer task errors";
 const REGISTRY_API: &str = "OCI distribution specification: error codes";
 
-/// The error's name: CannotPullContainerError, CannotPullECRContainerError.
-const PULL: &[&str] = &["cannotpull*error"];
+/// The error's name: CannotPullContainerError, CannotPullECRContainerError, CannotPullImageManifestError.
+const PULL: &[&str] = &["cannotpull*"];
 
 const AGAIN: &str = "The registry did not give the image this time; retry the job, and look at the registry's own status if this goes on.";
 const LIMITED: &str = "The registry limits pulls: log in to it by `repositoryCredentials` in the task definition, or pull through ECR (pull-through cache, public.ecr.aws).";
@@ -23,24 +23,24 @@ pub(super) const TABLE: &[Row] = &[
         .within(&[PULL]).status(429, 429).says(&["toomanyrequests", "too many requests", "you have reached your*pull rate limit", "you have reached your*rate limit", "rate exceeded", "pull rate limit"])
         .names(&["*Throttl*", "TooManyRequests*", "UpstreamTooManyRequests"]),
     row(From::Stop, Why::Outage, "The host under the task failed; retry the job, and tell AWS support if this goes on.", "docker: devicemapper, its own storage")
-        .within(&[PULL]).says(&["devicemapper", "devmapper"]),
+        .within(&[PULL]).says(&["devicemapper", "devmapper", "input/output error", "read-only file system"]),
     row(From::Stop, Why::Registry, AGAIN, "ECR: tokens of twelve hours")
         .within(&[PULL]).says(&["your authorization token has expired"]),
     row(From::Stop, Why::Settings, SPACE, "ts-17; ECS guide: CannotPullContainer task errors")
         .within(&[PULL]).says(&["no space left on device", "not enough space", "disk quota exceeded"]),
     // Cut off before it says why; what fails to be written is a full disk.
     row(From::Stop, Why::Settings, SPACE, "ts-16")
-        .within(&[PULL, &["failed to extract layer", "failed to register layer", "failed to copy"]]).says(&["write"]),
+        .within(&[PULL, &["failed to extract layer", "failed to register layer", "failed to copy"]]).says(&["write /"]),
     row(From::Stop, Why::Image, "The image was built for another processor: push it for the task definition's `runtimePlatform` (docker buildx build --platform linux/amd64,linux/arm64), or change that.", "ts-20; ECS guide: CannotPullContainer task errors")
         .within(&[PULL]).says(&["image manifest does not contain descriptor matching platform", "failed to find a descriptor for platform", "no match for platform", "no matching manifest for", "image operating system*cannot be used",
-            "descriptor matching platform", "operating system is not supported", "the image*platform"]),
+            "descriptor matching platform", "operating system is not supported", "the image*platform", "a windows version*is incompatible with"]),
     row(From::Stop, Why::Network, REACH, "Go: package net/http")
         .within(&[PULL]).says(&["tls handshake timeout"]),
     row(From::Stop, Why::Settings, "The registry's certificate is not one that the task's host trusts: give the registry a certificate of a public CA (with its whole chain), or take the image from another registry.", "ts-13, ts-14")
-        .within(&[PULL]).says(&["x509", "tls", "remote error", "certificate", "server gave http response to https client"]),
+        .within(&[PULL]).says(&["x509", "failed to verify certificate", "certificate", "bad certificate", "unknown certificate", "expired certificate", "handshake failure", "protocol version not supported", "no application protocol", "first record does not look like a tls handshake", "server gave http response to https client"]),
     row(From::Stop, Why::Image, REBUILD, "ts-12")
         .within(&[PULL]).says(&["number of layers and diffids don't match", "mismatched image rootfs and manifest layers", "unsupported media type", "unexpected media type", "unsupported manifest", "unsupported schema version", "not implemented", "docker image format v1",
-            "media type", "manifest invalid", "archive/tar", "invalid tar header", "max depth exceeded", "invalid image", "unrecognized image format", "encountered unknown type"]),
+            "media type", "manifest invalid", "archive/tar", "invalid tar header", "no processor for", "failed to get stream processor", "max depth exceeded", "invalid image", "unrecognized image format", "encountered unknown type"]),
     // A registry that breaks down says so by its status, whatever was asked for.
     row(From::Stop, Why::Registry, AGAIN, "ts-24, ts-27, ts-28")
         .within(&[PULL]).status(500, 599).names(&["Internal*Error*", "InternalFailure", "ServerException", "ServiceUnavailable*", "UpstreamUnavailable*"]),

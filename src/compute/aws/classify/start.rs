@@ -26,6 +26,8 @@ const LOGS: &[&str] = &[
     "failed to initialize logging driver",
     "failed to create cloudwatch log",
     "failed to initialize logger",
+    "unable to generate firelens config",
+    "unable to create firelens config",
 ];
 const FILES: &[&str] = &["failed to download env files"];
 const SECRETS: &[&str] = &[
@@ -53,12 +55,13 @@ const EXECUTION: &str = "Allow the task definition's *execution* role (not the d
 pub(super) const TABLE: &[Row] = &[
     // Where the far side is only busy or broken, whatever it was asked for.
     row(From::Stop, Why::Busy, AGAIN, "ts-29")
-        .within(&[INIT]).names(&["*Throttl*", "TooManyRequests*", "RequestLimitExceeded", "InternalService*", "InternalServer*", "InternalFailure", "InternalError", "ServiceUnavailable*"]).says(&["rate exceeded"]).status(500, 599),
+        .within(&[INIT]).names(&["*Throttl*", "TooManyRequests*", "RequestLimitExceeded", "InternalService*", "InternalServer*", "InternalFailure", "InternalError", "ServiceUnavailable*", "ServerException",
+            "KMSInternal*", "DependencyTimeout*", "SlowDown", "RequestTimeout*", "OperationAborted*", "ResourceAlreadyExists*", "ConflictException"]).says(&["rate exceeded", "panic"]).status(500, 599),
     row(From::Stop, Why::Busy, AGAIN, "ts-03")
         .within(&[INIT]).says(&["failed to configure eni", "failed to setup", "netplugin failed"]),
 
     row(From::Stop, Why::Outage, HOST, "containerd: errors of its own connections")
-        .within(&[START, &["failed to create new container runtime task", "oci runtime create failed"]]).says(&["context deadline exceeded", "context canceled", "ttrpc", "failed to start shim"]),
+        .within(&[START, &["failed to create new container runtime task", "oci runtime create failed"]]).says(&["context deadline exceeded", "context canceled", "ttrpc", "failed to start shim", "failed to mount rootfs component", "unable to join session keyring", "join session keyring", "error loading seccomp filter into kernel"]),
 
     // A file system over the network.
     row(From::Stop, Why::Settings, "Correct the `rootDirectory` of the EFS volume in the task definition, or make that directory in the file system: EFS has no such path.", "ts-39")
@@ -76,7 +79,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Stop, Why::Denied, EXECUTION, INIT_PAGE)
         .within(&[START, LOGS]).names(&["AccessDenied*", "UnauthorizedOperation", "NoCredentialProviders", "CredentialsEndpointError"]).says(&["access denied", "user", "not authorized to perform"]),
     row(From::Stop, Why::Settings, "Correct `logConfiguration` in the task definition: FireLens (`awsfirelens`) and the fluentd driver need a container with `firelensConfiguration` and options for {container}.", "ts-43")
-        .within(&[START, LOGS]).says(&["failed to get*log driver arguments", "logging driver specified", "failed to create fluentd", "fluentd"]),
+        .within(&[START, LOGS]).says(&["failed to get*log driver arguments", "logging driver specified", "failed to create fluentd", "fluentd", "unable to apply log options", "unable to download s3 config"]),
     row(From::Stop, Why::Settings, "Create the log group that `logConfiguration` in the task definition names, or set `awslogs-create-group` and allow its execution role logs:CreateLogGroup.", "ts-65; ECS guide: ResourceInitializationError errors")
         .within(&[START, LOGS]).names(&["ResourceNotFoundException"]).says(&["the specified log group does not exist", "the task cannot find the amazon cloudwatch log group"]),
     row(From::Stop, Why::Settings, "Correct `logConfiguration` in the task definition: its log group, region or options are not what the log driver takes.", INIT_PAGE)
@@ -106,17 +109,26 @@ pub(super) const TABLE: &[Row] = &[
         .says(&["retrieved secret from*did not contain json key", "invalid ssm parameters", "invalid parameters", "secrets manager can't find", "the task can't find the secret", "the task cannot find the secret", "the task can't find the parameter", "the task cannot find the parameter"]),
     // AWS's client has tried some times and says no more: nobody answered.
     row(From::Stop, Why::Network, REACH, "ts-34; ECS guide: ResourceInitializationError errors")
-        .within(&[INIT, &["unable to pull secrets or registry auth", "the task cannot pull registry auth", "unable to retrieve ecr registry auth"]]),
+        .within(&[INIT, &["unable to pull secrets or registry auth", "the task cannot pull registry auth", "unable to retrieve ecr registry auth"]])
+        .last(&["service call has been retried", "execution resource retrieval failed", "unable to retrieve", "unable to get", "unable to pull secrets or registry auth", "failed to fetch secret", "pull command failed", "the task cannot pull"]),
 
     // The runtime, and what the container is to be.
     row(From::Stop, Why::Image, "What the image starts is for another processor, or a script without `#!` line: build it for the task definition's `runtimePlatform`.", "ts-21")
         .says(&["exec format error"]),
     row(From::Stop, Why::Settings, "Raise `memory` of {container} in the task definition: it is less than the runtime itself needs to start.", "ts-46")
-        .within(&[START]).says(&["container init was oom-killed", "oom-killed", "minimum memory limit", "memory limit too low"]),
+        .within(&[START]).says(&["container init was oom-killed", "oom-killed", "minimum memory limit", "memory limit too low", "the paging file is too small"]),
     row(From::Stop, Why::Settings, "Correct `ulimits` of {container} in the task definition: the host does not let a container have as much.", "ts-51")
         .within(&[START]).says(&["error setting rlimit", "setting rlimits", "setrlimit"]),
     row(From::Stop, Why::Settings, USER, "ts-49, ts-50")
         .within(&[START]).says(&["unable to find user", "unable to find group", "linux spec user", "no matching entries in passwd file", "no matching entries in group file", "open*/etc/passwd", "open*/etc/group", "no users found"]),
+    row(From::Stop, Why::Settings, "Correct `workingDirectory` of {container} in the task definition, or the image's WORKDIR: the image has no such directory, or its user may not enter it.", "runc: init, working directory")
+        .within(&[START]).says(&["chdir to cwd", "mkdir*working directory", "the working directory"]),
+    row(From::Stop, Why::Image, "The image was built for another operating system (Windows release or processor): push it for the task definition's `runtimePlatform`.", "docker for Windows: hcsshim")
+        .within(&[START]).says(&["the container operating system does not match the host operating system"]),
+    row(From::Stop, Why::Settings, "{container} asks for a GPU (`resourceRequirements` in the task definition) and the instance has no driver for it: take ECS's GPU image for the capacity provider's instances, or leave the GPU out.", "docker: device requests")
+        .within(&[START]).says(&["could not select device driver"]),
+    row(From::Stop, Why::Exited, "{container} got no GPU of its instance: see that the instance has ECS's GPU image and its driver works (nvidia-smi), or replace it.", "NVIDIA container toolkit: nvidia-container-cli")
+        .within(&[START]).says(&["nvidia-container-cli", "auto-detected mode as*nvidia-container-cli"]),
     row(From::Stop, Why::Image, ENTRYPOINT, "ts-47, ts-48; ECS guide: CannotStartContainerError, CannotCreateContainerError")
         .within(&[START, &["exec", "exec*"]]).says(&["no such file or directory", "permission denied", "executable file not found", "is a directory", "not a directory", "stat"]),
     row(From::Stop, Why::Image, ENTRYPOINT, "docker: errors of container create")
@@ -127,10 +139,12 @@ pub(super) const TABLE: &[Row] = &[
         .within(&[START]).says(&["error while creating mount source path", "error mounting", "invalid mount", "duplicate mount point", "bind source path does not exist", "failed to mount", "invalid volume", "error while mounting volume"]),
     row(From::Stop, Why::Settings, "Correct `linuxParameters` of {container} in the task definition: the host has no such device.", "ECS guide: Task definition parameters, devices")
         .within(&[START]).says(&["error gathering device information"]),
+    row(From::Stop, Why::Outage, HOST, "docker: errors of volume plug-ins")
+        .within(&[&["cannotcreatevolumeerror"]]).says(&["context deadline exceeded", "timed out", "timeout", "i/o timeout", "connection refused", "connect: connection refused", "request canceled", "could not transition"]),
     row(From::Stop, Why::Settings, VOLUMES, "ts-41; ECS guide: Stopped task error messages")
         .within(&[&["cannotcreatevolumeerror"]]),
     row(From::Stop, Why::Outage, HOST, "ts-08")
-        .within(&[START]).says(&["devicemapper", "devmapper", "thin pool", "containerd: connection error", "cannot connect to the docker daemon", "grpc", "unavailable"]),
+        .within(&[START]).says(&["devicemapper", "devmapper", "thin pool", "containerd: connection error", "cannot connect to the docker daemon", "grpc", "unavailable", "conflict"]),
     row(From::Stop, Why::Outage, HOST, "ts-06, ts-07, ts-63; ECS guide: Stopped task error messages")
         .within(&[&["containerruntimetimeouterror", "containerruntimeerror", "dockertimeouterror", "dockerstateerror", "cannotinspectcontainererror", "cannotdescribecontainererror", "cannotstopcontainererror", "internalerror"]]),
     row(From::Stop, Why::Exited, "Run the image of {container} with the task definition's command and limits by hand (`docker run`) and see what it says; it may want more `memory`.", START_PAGE)

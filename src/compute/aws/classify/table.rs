@@ -62,6 +62,7 @@ pub(super) struct Row {
     phrases: &'static [&'static str],
     names: &'static [&'static str],
     statuses: Option<(u16, u16)>,
+    last: &'static [&'static str],
     pub(super) why: Why,
     pub(super) remedy: &'static str,
     /// Where the wording is from.
@@ -77,6 +78,7 @@ pub(super) const fn row(from: From, why: Why, remedy: &'static str, source: &'st
         phrases: &[],
         names: &[],
         statuses: None,
+        last: &[],
         why,
         remedy,
         source,
@@ -112,10 +114,18 @@ impl Row {
         }
     }
 
+    /// Nothing may be said behind a part that begins so.
+    pub(super) const fn last(self, last: &'static [&'static str]) -> Self {
+        Self { last, ..self }
+    }
+
     /// Whether the row fits an answer that came from there.
     pub(super) fn fits(&self, said: Said, code: &str, words: &Words) -> bool {
         let of_code = self.codes.is_empty() || self.codes.iter().any(|c| is_code(c, code));
         if !(self.from.holds(said) && of_code) {
+            return false;
+        }
+        if !(self.last.is_empty() || self.last.iter().any(|p| words.ends_in(p))) {
             return false;
         }
         let Some(inside) = words.path(self.path) else {

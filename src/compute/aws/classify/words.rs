@@ -36,7 +36,8 @@ pub(super) struct Words {
 impl Words {
     /// Takes an answer apart.
     pub(super) fn read(text: &str) -> Self {
-        let text = crate::error::one_line(text);
+        // Some of AWS's sentences have a typographer's apostrophe.
+        let text = crate::error::one_line(text).replace(['’', '‘'], "'");
         let end = text.trim_end_matches(['"', '\'', ')']);
         let cut = end.ends_with("...") || end.ends_with('…') || text.chars().count() >= CUT_FROM;
         let mut words = Self {
@@ -89,6 +90,30 @@ impl Words {
     /// Whether that code of AWS's stands among the parts. `*` stands for anything.
     pub(super) fn names(&self, pattern: &str) -> bool {
         self.codes.iter().any(|code| is_code(pattern, code))
+            || self.stump().is_some_and(|stump| {
+                let (begin, _) = pattern.split_once('*').unwrap_or((pattern, ""));
+                begin.to_lowercase().starts_with(stump)
+            })
+    }
+
+    /// Whether nothing is said behind a part that begins so, but for what is too short to tell.
+    pub(super) fn ends_in(&self, phrase: &str) -> bool {
+        let Some(last) = self.parts.len().checked_sub(1) else {
+            return false;
+        };
+        let short = self.cut && self.stump().is_none();
+        self.part_begins(last, phrase) || (short && last > 0 && self.part_begins(last - 1, phrase))
+    }
+
+    /// Returns AWS's codes among the parts.
+    pub(super) fn codes(&self) -> impl Iterator<Item = &str> {
+        self.codes.iter().map(String::as_str)
+    }
+
+    /// Returns the last part where it may have been cut off and is long enough to be known again.
+    fn stump(&self) -> Option<&str> {
+        let last = self.parts.last().filter(|_| self.cut)?;
+        (last.len() >= SHORTEST_STUMP).then_some(last.as_str())
     }
 
     /// Whether an answer of HTTP with such a status stands among the parts.
@@ -100,8 +125,8 @@ impl Words {
         let Some(part) = self.parts.get(at) else {
             return false;
         };
-        let stump = self.cut && at + 1 == self.parts.len() && part.len() >= SHORTEST_STUMP;
-        begins(part, phrase) || (stump && phrase.starts_with(part.as_str()))
+        let stump = self.stump().filter(|_| at + 1 == self.parts.len());
+        begins(part, phrase) || stump.is_some_and(|stump| phrase.starts_with(stump))
     }
 }
 
