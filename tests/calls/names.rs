@@ -165,7 +165,7 @@ fn a_wait_for_one_rung_cannot_be_longer_than_that_for_all() {
     refused(
         "rung_wait = \"5m\"\n[[profile]]\nname = \"a\"\nmatch.protected = true\ncapacity_wait = \"4m\"\n",
         "rung_wait",
-        cause,
+        "4m that capacity_wait (line 5) leaves for all",
     );
     for right in [
         "capacity_wait = \"1m\"\n",

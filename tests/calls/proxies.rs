@@ -107,6 +107,28 @@ fn a_proxys_page_that_refuses_is_told_at_once() {
 }
 
 #[test]
+fn whoever_gives_credentials_is_waited_for_as_aws_is() {
+    let account = Arc::new(Account::new());
+    let port = Port::reserve();
+    let role = account.role("ci-job", None);
+    let sts = format!("http://127.0.0.1:{}", port.number());
+    let runner = Runner::builder()
+        .on_account(&account)
+        .config_tables(&format!("[limits]\nroles = [\"{role}\"]\n"))
+        .variable("ROLE_ARN", &role)
+        .environment("AWS_ENDPOINT_URL_STS", Some(&sts))
+        .build();
+    runner.config().assert_success();
+    let prepare = runner.spawn_prepare();
+    let told =
+        b"Waiting for AWS to take ecs:RunTask: an error occurred while loading credentials: ";
+    prepare.wait_output(told, Duration::from_secs(30));
+    forward(port.number(), endpoint(&account));
+    prepare.wait(crate::lab::PATIENCE).assert_success();
+    runner.assert_runs_and_ends();
+}
+
+#[test]
 fn what_may_pass_by_itself_is_still_waited_out() {
     let account = Arc::new(Account::new());
     let port = Port::reserve();

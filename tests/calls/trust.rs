@@ -76,12 +76,12 @@ fn the_profile_names_a_bundle_where_the_environment_names_none() {
         "(ca_bundle of the AWS profile default) takes the place of this host's own CAs",
     );
     refused_again(&runner, &output);
-    // No shell has put the home directory in. Links, other certificates, comments and Windows' ends of lines are all the same.
+    // No shell has put the home directory in. Links, other certificates, comments and what Windows adds are all the same.
     let bundle = |ca: &Path| std::fs::read_to_string(ca).unwrap().replace('\n', "\r\n");
     let both = format!(
-        "# {}\r\nthe other\r\n\r\n{}",
-        bundle(&wrong),
-        bundle(&right)
+        "\u{feff}{}\r\n# The other.\r\n\r\n{}",
+        bundle(&right),
+        bundle(&wrong)
     );
     std::fs::write(folder.path().join("both.pem"), both).unwrap();
     std::os::unix::fs::symlink("both.pem", folder.path().join("link.pem")).unwrap();

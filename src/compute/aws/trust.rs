@@ -153,6 +153,8 @@ fn unread(path: &Path, error: &io::Error) -> String {
 /// Reads the certificates of a bundle. One that is none for TLS is passed over as long as another is left: distributions' own
 /// bundles hold such.
 fn certificates(bytes: &[u8]) -> Result<String, String> {
+    // Editors on Windows put it there; the first certificate would be none with it.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let (mut pem, mut odd, mut roots) = (String::new(), None, RootCertStore::empty());
     for certificate in CertificateDer::pem_slice_iter(bytes) {
         let certificate = certificate.map_err(|e| format!("its PEM is broken: {e}"))?;

@@ -82,8 +82,13 @@ impl Check<'_> {
             && !alone
         {
             let time = |wait| humantime::format_duration(wait).to_string();
+            // It may stand far away: in a profile, say, where the other stands above all of them.
+            let spot = self.spot("capacity_wait");
+            let line = spot.map_or_else(String::new, |spot| {
+                format!(" (line {})", self.place.line(spot.key.start))
+            });
             let cause = format!(
-                "{} for one rung is more than the {} that capacity_wait leaves for all of them",
+                "{} for one rung is more than the {} that capacity_wait{line} leaves for all of them",
                 time(one),
                 time(all)
             );

@@ -13,6 +13,10 @@ const CLOCK: &str =
     "Set this host's clock (chronyc tracking): AWS refuses requests that are five minutes off.";
 const VALID: &str = "Give the driver valid credentials of the right partition (an instance profile on the bastion is best; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY otherwise), \
      and check this host's clock.";
+const GIVE: &str = "Give the driver credentials: an instance profile on the bastion is best; with environment variables or a profile, set them for the Runner's own process.";
+const UNGIVEN: &str = "This host does not reach what gives the driver its credentials (STS for a role, or what the AWS profile names): check its route, DNS, proxy and \
+     security group (port 443) for that as well.";
+const PROVIDERS: &str = "AWS SDK for Rust: aws-config's credential providers";
 const TROUBLE: &str = "AWS is in trouble (health.aws.amazon.com); the call was sent again for some minutes; retry the job later.";
 const ACCOUNT: &str = "AWS has not opened this account for it, or has closed it: the account's own mail says more, else AWS support.";
 
@@ -55,8 +59,14 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Credentials, VALID, "fe-34; Common errors of AWS's query and JSON APIs")
         .code(&["UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidSignatureException", "SignatureDoesNotMatch", "AuthFailure", "MissingAuthenticationToken*",
             "IncompleteSignature*"]),
-    row(From::Nothing, Why::Credentials, "Give the driver credentials: an instance profile on the bastion is best; with environment variables or a profile, set them for the Runner's own process.", "AWS SDK for Rust: aws-config's credential providers")
-        .says(&["*credential", "*credentials", "no providers in chain", "*sso token", "*sso session", "*imds"]),
+    row(From::Nothing, Why::Credentials, GIVE, PROVIDERS)
+        .says(&["*imds"]),
+    // Whoever gives them is no further away than AWS is, and comes back as AWS does.
+    row(From::Nothing, Why::Outage, UNGIVEN, PROVIDERS)
+        .within(&[&["an error occurred while loading credentials"]])
+        .says(&["client error (connect", "client error (sendrequest", "*timeout", "request has timed out"]),
+    row(From::Nothing, Why::Credentials, GIVE, PROVIDERS)
+        .says(&["*credential", "*credentials", "no providers in chain", "*sso token", "*sso session"]),
     row(From::Nothing, Why::Settings, "Set `region` under [fargate] (or AWS_REGION for the Runner's process).", "AWS SDK for Rust: endpoint resolution")
         .says(&["*region must be set", "*no region", "*missing region", "*missing signing region", "*invalid region", "*missingregion"]),
 

@@ -160,6 +160,19 @@ fn no_answer_is_an_outage_unless_it_is_about_credentials() {
             "the credential provider was not enabled: no providers in chain provided credentials",
             Why::Credentials,
         ),
+        (
+            "an error occurred while loading credentials: io error: client error (Connect): tcp connect error: Connection refused (os error 111)",
+            Why::Outage,
+        ),
+        (
+            "an error occurred while loading credentials: failed to load IMDS session token: dispatch failure: io error: client error (Connect): \
+             tcp connect error: Connection refused (os error 111)",
+            Why::Credentials,
+        ),
+        (
+            "an error occurred while loading credentials: Error retrieving credentials: external process exited with code exit status: 1",
+            Why::Credentials,
+        ),
         ("Invalid Configuration: Missing Region", Why::Settings),
     ] {
         let v = no_answer(Action::RunTask, text);
