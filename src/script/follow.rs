@@ -370,9 +370,8 @@ impl Following<'_, '_> {
             };
             match event {
                 Event::Out(data) => {
-                    if !progress.opened {
+                    if !life.is_open() {
                         keep_tail(&mut progress.greeting, &data);
-                        progress.heed_astray(life)?;
                     }
                     stdout.push(&data);
                 }
@@ -448,6 +447,8 @@ impl Following<'_, '_> {
                     Item::Frame(Frame::Forgotten) => return Ok(Connection::Lost(Loss::Ended)),
                 }
             }
+            // Only now: what came may have gone on with what the script printed.
+            progress.heed_astray(life)?;
         }
     }
 }

@@ -4,11 +4,12 @@
 //! that comes, a job's script included: this line has it say so, and end. A start-up file that reads leaves another line in its
 //! place, which the login's shell sees.
 
-/// The line.
-pub const LINE: &str = "echo gad-astray >&2; exit 97 #gad\n";
+/// The line, for shells of any kind: interactive zsh knows no comment behind a command, csh has another `>&2`, and before it may
+/// stand a prompt.
+pub const LINE: &str = "printf '\\ngad-astray\\n'; exit 97; #gad\n";
 /// What a command begins with: takes the line, and ends where it is gone, since the rest would be cut.
 pub const TAKE: &str =
-    "read -r g; case $g in *'#gad') ;; *) echo gad-astray >&2; exit 97 ;; esac; ";
+    "read -r g; case $g in *'#gad');; *) echo '\ngad-astray' >&2; exit 97;; esac; ";
 /// What is said then, on a line of its own.
 const ASTRAY: &str = "gad-astray";
 
@@ -30,7 +31,7 @@ mod tests {
             assert!(is_astray(output.as_bytes(), b"") && is_astray(b"", output.as_bytes()));
         }
         // As a shell shows it that echoes what it runs.
-        for output in ["", "+ echo gad-astray", TAKE, LINE] {
+        for output in ["", "+ printf '\\ngad-astray\\n'", TAKE, LINE] {
             assert!(!is_astray(output.as_bytes(), output.as_bytes()), "{output}");
         }
     }

@@ -33,12 +33,15 @@ fn ends(runner: &Runner) {
 }
 
 /// Start-up files that swallow what is sent to the command, the job's script included.
-const SWALLOWING: [&str; 4] = [
+const SWALLOWING: [&str; 6] = [
     "exec bash",
     "exec zsh",
+    // It has a prompt, and knows no comment behind a command.
+    "exec zsh -i",
     // Not in its place, but before it.
     "sh",
     "read -r answer",
+    "printf 'Which environment? ' >&2; read -r answer",
 ];
 /// Those on which there is silence. The second takes all that ever comes.
 const WAITING: [&str; 2] = ["sleep 1000", "cat >/dev/null"];
@@ -65,7 +68,7 @@ fn a_script_is_not_run_by_a_shell_that_a_start_up_file_starts_and_the_file_is_na
 
 #[test]
 fn prepare_names_a_start_up_file_that_starts_another_shell() {
-    for start_up in ["exec bash", "exec zsh", "sh"] {
+    for start_up in ["exec bash", "exec zsh -i", "sh"] {
         eprintln!("{start_up}");
         let runner = Place::Task.job().machine(machine(start_up)).build();
         runner.config().assert_success();
