@@ -200,6 +200,39 @@ fn a_server_that_penalises_failed_logins_is_waited_for() {
     }
 }
 
+/// Where a machine without a process left would have been given up: it says nothing.
+#[test]
+fn a_server_that_penalises_before_a_script_is_waited_for() {
+    if PLACE.leaves_out() {
+        return;
+    }
+    let runner = behind_proxy(ServerBuilder::new(Kind::OpenSsh, Login::Bash)).build();
+    runner.start();
+    let proxy = runner.proxy();
+    let before = proxy.counts().turned_away;
+    proxy.door(Door::TurnAway);
+    let run = runner.spawn_run("build_script", "echo here; exit 42");
+    // At 0, 0.2, 0.6, 1.4, 3 and 6.2 s, at 12 s, and at once again.
+    proxy.wait("eight knocks", PATIENCE, |counts| {
+        counts.turned_away >= before + 8
+    });
+    proxy.door(Door::Open);
+    let output = run.wait(PATIENCE).assert_code(1);
+    assert_eq!(output.stdout_text(), "here\n", "{output}");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+
+    // What it says is told.
+    let runner = behind_proxy(ServerBuilder::new(Kind::OpenSsh, Login::Bash));
+    let runner = runner.connect_timeout("1s").build();
+    runner.proxy().door(Door::TurnAway);
+    runner.config().assert_success();
+    let output = runner.prepare();
+    assert_system_failure(&runner, output, "it says: Not allowed at this time");
+    runner.cleanup().assert_success();
+    runner.assert_nothing_left();
+}
+
 #[test]
 fn a_door_that_closes_at_first_is_knocked_on_again() {
     let runner = behind_proxy(ServerBuilder::new(Kind::OpenSsh, Login::Dash)).build();

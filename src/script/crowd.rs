@@ -78,7 +78,7 @@ impl Crowd {
     }
 }
 
-/// Tells whether the last of several attempts was accepted and closed.
+/// Tells whether the last of several attempts was accepted and closed without a word: who says why not has a process for it.
 fn is_closed(error: &Error) -> bool {
     let failure = error.source().and_then(|source| source.downcast_ref());
     matches!(failure, Some(Failure::Closed(_)))

@@ -86,8 +86,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         while let Some(greeting) = &mut this.greeting {
             let mut space = [0; 512];
             let mut piece = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut this.stream).poll_read(cx, &mut piece))?;
+            let came = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut piece));
             let piece = piece.filled();
+            if piece.is_empty()
+                && let Some(words) = greeting.last()
+            {
+                let kind = io::ErrorKind::ConnectionAborted;
+                return Poll::Ready(Err(io::Error::new(kind, words)));
+            }
+            came?;
             let passed = greeting.pass(piece);
             if let Some(at) = passed.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))? {
                 this.greeting = None;
@@ -221,5 +228,25 @@ mod tests {
             error.to_string().contains("before its SSH version"),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_server_says_that_turns_away_before_its_version_is_kept() {
+        for (said, last) in [
+            (
+                "Hello\nNot allowed at this time\r\n",
+                Some("Not allowed at this time"),
+            ),
+            ("Exceeded MaxStartups", Some("Exceeded MaxStartups")),
+            ("\r\n", None),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            theirs.write_all(said.as_bytes()).await.unwrap();
+            drop(theirs);
+            let (mut bounded, _hold) = Bounded::new(ours, &Ceiling::of(u64::MAX));
+            let done = bounded.read(&mut [0; 16]).await;
+            let words = done.map_err(|error| error.to_string()).err();
+            assert_eq!(words.as_deref(), last, "{said}");
+        }
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn hear(&mut self, words: &str) {
+    pub(super) fn hear(&mut self, words: &str) {
         let room = WORDS.saturating_sub(self.words.chars().count());
         if !self.words.is_empty() {
             self.words.push(' ');

@@ -2,15 +2,19 @@
 //!
 //! russh gives up after 20 of them, or one of 255 bytes. OpenSSH reads over as many as are taken here.
 
+use crate::error::one_line;
+
 /// How many lines there may be.
 const LINES: usize = 1_024;
 /// How long each of them may be.
 const LENGTH: usize = 8 << 10;
+/// How much of the last is kept: there a server says why it has no version for this client ("Not allowed at this time").
+const KEPT: usize = 256;
 
 /// What the version's own line begins with.
 pub(super) const VERSION: &[u8] = b"SSH-";
 
-/// Reads over the lines before the version; keeps none of them.
+/// Reads over the lines before the version; keeps the beginning of the last.
 #[derive(Debug, Default)]
 pub(super) struct Greeting {
     lines: usize,
@@ -18,7 +22,13 @@ pub(super) struct Greeting {
     length: usize,
     /// How many bytes of [`VERSION`] it began with; `None` once it is another line.
     other: bool,
+    last: Vec<u8>,
 }
+
+/// It closed the connection before its version, and said this.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct TurnedAway(pub(super) String);
 
 /// It goes on for longer than any server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +49,12 @@ impl Greeting {
                 }
                 continue;
             }
+            if self.length == 0 {
+                self.last.clear();
+            }
+            if self.length < KEPT {
+                self.last.push(*byte);
+            }
             self.other |= VERSION.get(self.length) != Some(byte);
             self.length += 1;
             if !self.other && self.length == VERSION.len() {
@@ -49,6 +65,12 @@ impl Greeting {
             }
         }
         Ok(None)
+    }
+
+    /// Returns what was said last, if anything, where no version has come.
+    pub(super) fn last(&self) -> Option<TurnedAway> {
+        let words = one_line(&String::from_utf8_lossy(&self.last));
+        (!words.is_empty()).then_some(TurnedAway(words))
     }
 }
 

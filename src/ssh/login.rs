@@ -11,6 +11,7 @@ use super::bounded::Bounded;
 use super::ceiling::Ceiling;
 use super::client::{Client, Shown, config};
 use super::failure::{Failure, LOGIN_TIMEOUT, Unauthorised, methods};
+use super::greeting::TurnedAway;
 use super::keys::{self, JobKey, Pair};
 use super::prompt::Prompt;
 use super::rsa::{self, Hash, NotSigned, RsaKey};
@@ -167,8 +168,23 @@ impl Login<'_> {
             }
             russh::Error::WrongServerSig => Failure::Unproven,
             russh::Error::Version => Failure::Version,
-            other => Failure::Closed(Some(other)),
+            other => Failure::Closed(self.unless_turned_away(other)),
         }
+    }
+
+    /// Notes what the server said in place of its version; returns any other error.
+    fn unless_turned_away(&self, error: russh::Error) -> Option<russh::Error> {
+        let russh::Error::IO(io) = &error else {
+            return Some(error);
+        };
+        let source = io.get_ref().and_then(|source| source.downcast_ref());
+        let Some(TurnedAway(words)) = source else {
+            return Some(error);
+        };
+        if let Ok(mut shown) = self.shown.lock() {
+            shown.hear(words);
+        }
+        None
     }
 
     /// Returns why a host key was refused.

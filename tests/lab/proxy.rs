@@ -62,6 +62,8 @@ pub(crate) enum Door {
     Refuse,
     /// They are accepted and closed at once.
     Close,
+    /// As OpenSSH does with an address that it penalises: the same, and it is said.
+    TurnAway,
     /// They are accepted, and that is all.
     Silent,
 }

@@ -156,6 +156,7 @@ fn admit(shared: &Shared) -> (u64, Option<Ipv4Addr>, u16, Admission) {
     state.counts.connections += 1;
     let penalised = state.penalty.as_ref().is_some_and(Penalty::applies);
     let admission = match state.door {
+        Door::TurnAway => Admission::Close(Penalty::MESSAGE),
         Door::Open if penalised => Admission::Close(Penalty::MESSAGE),
         Door::Open => Admission::Forward(state.next_faults.pop_front().flatten()),
         Door::Silent => Admission::Silent,
