@@ -18,9 +18,10 @@ pub const READY: &str = "gad-ready ";
 pub const MARK: &[u8] = b"\x1egad-begin\n";
 
 /// What keeps the job's own container alive: it waits for children that are not its own too, so that they leave no
-/// zombies. Without a sleep it would spin.
+/// zombies. Without a sleep it would spin. It sleeps once for all: a shell that finds no process left for another one ends, and the
+/// container with it.
 const IDLE: &str = "command -v sleep >/dev/null || exit 127; echo \"gad-ready $$\"; trap 'exit 0' TERM; \
-                    while :; do sleep 3600 & wait $!; done";
+                    while :; do sleep 2147483647 & wait $!; done";
 
 /// What [`look`] prints, parted by bars: the image's id, its exposed ports, its names with digests.
 const LOOK: &str = "{{.Id}}|{{json .Config.ExposedPorts}}|{{join .RepoDigests \" \"}}";

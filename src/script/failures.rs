@@ -70,12 +70,14 @@ pub(super) fn no_space(what: &str, detail: &str) -> Error {
 }
 
 /// How shells and servers say that they cannot start a process: dash, bash and busybox, and by its own name whoever could
-/// not become another program.
-const CROWDED: [&str; 4] = [
+/// not become another program; runc, whose own threads count against the container's limit.
+const CROWDED: [&str; 6] = [
     "annot fork",
     "an't fork",
     "fork: ",
     "esource temporarily unavailable",
+    "read init-p: connection reset",
+    "newosproc",
 ];
 
 /// Tells whether a machine says that it can start no process.
@@ -192,6 +194,8 @@ mod tests {
             "bash: fork: Cannot allocate memory",
             "/bin/bash: Resource temporarily unavailable",
             "OCI runtime exec failed: fork/exec /proc/self/fd/6: resource temporarily unavailable",
+            "OCI runtime exec failed: exec failed: unable to start container process: read init-p: connection reset by peer: unknown",
+            "fatal error: newosproc",
         ] {
             assert!(is_crowded(said.as_bytes()), "{said}");
         }
