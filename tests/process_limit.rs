@@ -5,11 +5,14 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::lab::PATIENCE;
 use crate::lab::runner::Runner;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
+use crate::lab::stage::Stage;
 use crate::lab::tools;
 use crate::lab::traces::long;
 use crate::lab::traces::until;
@@ -167,6 +170,71 @@ echo ends
 exit 9
 ";
 
+/// The same, and then says more than one segment of the spool holds, and more than are kept once they were received.
+fn loud_bomb() -> String {
+    let loud = "x=xxxxxxxxxxxxxxxx i=0
+while [ $i -lt 12 ]; do x=$x$x i=$((i + 1)); done
+while [ $i -lt 652 ]; do printf %s \"$x\"; i=$((i + 1)); done
+echo ends";
+    BOMB.replace("echo ends", loud)
+}
+
+/// A script that has used it up.
+fn burst(runner: &Runner, bomb: &str) -> Stage {
+    runner.start();
+    let home = runner.server().home();
+    std::fs::write(home.join("bomb"), bomb).unwrap();
+    let script = format!(
+        "echo begins; mkfifo {home}/go; exec {dash} {home}/bomb 2>/dev/null <>{home}/go",
+        dash = tools::program("dash").display(),
+        home = home.display(),
+    );
+    let running = runner.spawn_run("build_script", script);
+    running.wait_output(b"full\n", PATIENCE);
+    running
+}
+
+/// However much it says: what was received cannot be removed just then.
+#[test]
+fn a_loud_script_that_uses_it_up_has_its_own_result() {
+    at_once([Shell::Dash, Shell::Busybox], |shell| {
+        let folder = crate::lab::temp_dir();
+        let runner = limited(Kind::OpenSsh, shell, folder.path());
+        let running = burst(&runner, &loud_bomb());
+        std::fs::write(runner.server().home().join("go"), "\n").unwrap();
+        let output = running.wait(PATIENCE);
+        let length = output.stdout.len();
+        assert_eq!(
+            output.code(),
+            Some(70),
+            "{shell:?}: {length} bytes, {}",
+            output.stderr_text()
+        );
+        assert_eq!(
+            length,
+            "begins\nfull\nends\n".len() + (640 << 16),
+            "{shell:?}"
+        );
+        assert_eq!(runner.exit_file().as_deref(), Some(&b"9"[..]), "{shell:?}");
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_script_that_uses_it_up_can_be_cancelled() {
+    at_once([Shell::Dash, Shell::Bash, Shell::Busybox], |shell| {
+        let folder = crate::lab::temp_dir();
+        let runner = limited(Kind::OpenSsh, shell, folder.path());
+        let running = burst(&runner, BOMB);
+        running.signal(Signal::TERM);
+        let output = running.wait(PATIENCE).assert_code(70);
+        assert_eq!(output.stdout, b"begins\nfull\n", "{shell:?}: {output}");
+        runner.cleanup().assert_success();
+        runner.assert_nothing_left();
+    });
+}
+
 /// The script's result is its own: the far side has all that it needs before the script begins.
 #[test]
 fn a_script_that_uses_it_up_has_its_own_result() {
@@ -174,17 +242,8 @@ fn a_script_that_uses_it_up_has_its_own_result() {
     at_once(shells, |shell| {
         let folder = crate::lab::temp_dir();
         let runner = limited(Kind::OpenSsh, shell, folder.path());
-        runner.start();
-        let home = runner.server().home();
-        std::fs::write(home.join("bomb"), BOMB).unwrap();
-        let script = format!(
-            "echo begins; mkfifo {home}/go; exec {dash} {home}/bomb 2>/dev/null <>{home}/go",
-            dash = tools::program("dash").display(),
-            home = home.display(),
-        );
-        let running = runner.spawn_run("build_script", script);
-        running.wait_output(b"full\n", PATIENCE);
-        std::fs::write(home.join("go"), "\n").unwrap();
+        let running = burst(&runner, BOMB);
+        std::fs::write(runner.server().home().join("go"), "\n").unwrap();
         let output = running.wait(PATIENCE).assert_code(70);
         assert_eq!(
             output.stdout, b"begins\nfull\nends\n",

@@ -144,14 +144,20 @@ session() {
 	done
 }
 
-# Ends the script's session: TERM, $1 seconds, KILL; names what is left after five seconds more. By the clock: on a busy
+# Asks the script's session to end.
+ask() {
+	g=
+	session
+	# shellcheck disable=SC2086
+	kill $l
+}
+
+# Ends the script's session: $1 seconds, KILL; names what is left after five seconds more. By the clock: on a busy
 # machine a look at all processes takes long.
 stop() {
 	g=
 	session
 	[ -n "$g" ] || return 0
-	# shellcheck disable=SC2086
-	[ "$1" -eq 0 ] || kill $l
 	now
 	o=$((w + $1))
 	while [ -n "$l" ]; do
@@ -336,13 +342,15 @@ control() {
 			echo "$a" >"$d/ack"
 			# What the receipt before this one covered is surely behind the follower.
 			for u in "$d"/n.*; do
-				read -r t <"$u" && [ "$t" -le "${b:-0}" ] && rm -f "$u" "$d/o.${u##*/n.}"
+				# shellcheck disable=SC2016
+				read -r t <"$u" && [ "$t" -le "${b:-0}" ] && command eval 'rm -f "$u" "$d/o.${u##*/n.}"'
 			done
 			# After the receipt is noted: whoever begins to wait for more of its segment now looks there.
 			read -r p q <"$d/tail" && [ "$q" -ge 0 ] && [ "$q" -lt "$a" ] && kill "$p"
 			;;
 		cancel)
-			# Without a process for it there is no time for it either.
+			# Before all that needs a process: bash waits for one, as long as the follower lives. Without one there is no time.
+			ask
 			if command eval 'stop 10 &'; then j=$!; else stop 0; fi
 			;;
 		kill)
@@ -371,22 +379,23 @@ take() {
 	umask 077
 	mkdir -p "$b" || return 1
 	if [ ! -O "$b" ] || [ -h "$b" ]; then echo "not ours" && return 1; fi
-	mkdir -p "$d" && cd "$d" && { [ -p p ] || mkfifo p; } || return 1
+	mkdir -p "$d" && cd "$d" && { [ -p p ] || mkfifo p || [ -p p ]; } || return 1
 	for i in o.0 ack dd tail ctl r mem n "$w.e"; do true >>"$i" || return 1; done
-	{ [ -s ok ] || echo gone >ok; } && head -c $((z + 131072)) /dev/zero >"$w" && rm n
+	{ [ -s ok ] || echo gone >ok; } && head -c $((z + 131072)) /dev/zero >"$w" && rm -f n
 }
 
-# Takes that back.
+# Takes that back. Where another start has begun the script meanwhile this one ends: the driver comes again, and follows.
 undo() {
-	[ -s "$d/sup" ] || rm -rf "$d"
 	rm -f "$w" "$w.e"
+	[ ! -s "$d/sup" ] || exit 1
+	rm -rf "$d"
 	rmdir "$b" 2>/dev/null
 }
 
-# The script cannot be kept, for reason $1.
+# The script cannot be kept, for reason $1, or what e ends with.
 fail() {
 	undo
-	frame "fail $1"
+	frame "fail ${1:-$b: ${e##*: }}"
 	exit 1
 }
 
@@ -444,10 +453,10 @@ supervise() {
 	wait
 }
 
-if [ ! -r /proc/self/stat ]; then
+[ -r /proc/self/stat ] || {
 	frame 'lacks /proc'
 	exit 1
-fi
+}
 d=
 for b in /var/tmp /tmp "$HOME"; do
 	[ -d "$b/.gad-$k/$n" ] && d=$b/.gad-$k/$n && break
@@ -459,10 +468,10 @@ start)
 	z=$((O + ${7:-0})) s=$O O=0
 	if [ ! -s "$d/sup" ]; then
 		h=$d
-		# A script whose driver was killed must not run on beside the next one.
+		# A script whose driver was killed must not run on beside the next one; this one may have begun meanwhile.
 		for d in /var/tmp/.gad-"$k"/*/sup /tmp/.gad-"$k"/*/sup "$HOME/.gad-$k"/*/sup; do
 			d=${d%/sup} b=${d%/*}
-			[ ! -s "$d/sup" ] || [ ! -O "$b" ] || [ -h "$b" ] || { stop 2 && forget; } 2>/dev/null
+			[ "${d##*/}" = "$n" ] || [ ! -s "$d/sup" ] || [ ! -O "$b" ] || [ -h "$b" ] || { ask; stop 2 && forget; } 2>/dev/null
 		done
 		# Eight for all that is done here at once, eight for the script: with fewer it would fail of it.
 		room 16 || exit 2
@@ -481,14 +490,14 @@ start)
 			e="$e, $c: ${a##*: }"
 		done
 		[ -z "$e" ] || fail "${e#, }"
-		e=$(exec head -c "$z" 2>&1 >"$w") || fail "$b: ${e##*: }"
+		e=$(exec head -c "$z" 2>&1 >"$w") || fail
 		# Cut off on its way: the driver sends it again, and may be at it.
-		if [ "$(wc -c <"$w")" -ne "$z" ]; then
+		[ "$(wc -c <"$w")" -eq "$z" ] || {
 			rm -f "$w" "$w.e"
 			exit 1
-		fi
+		}
 		# Taken apart here, since a head may read more from a pipe than it was told to; dd cuts the file off.
-		[ -z "$7" ] || { e=$(exec tail -c "$7" "$w" 2>&1 >"$w.e") && e=$(exec dd if=/dev/null of="$w" bs=1 seek="$s" 2>&1); } || fail "$b: ${e##*: }"
+		[ -z "$7" ] || { e=$(exec tail -c "$7" "$w" 2>&1 >"$w.e") && e=$(exec dd if=/dev/null of="$w" bs=1 seek="$s" 2>&1); } || fail
 		if command -v setsid >/dev/null 2>&1; then
 			# Twice: the second is a session leader, so it forks. No "&": dash and busybox would leave SIGINT ignored
 			# for ever. The supervisor closes this stdout when it has begun.
@@ -504,7 +513,7 @@ start)
 		case $e in
 		'') ;;
 		*won) rm -f "$w" "$w.e" ;;
-		*) fail "$b: ${e##*: }" ;;
+		*) fail ;;
 		esac
 	else
 		# Sent again, though the first took effect: none of it is an order.
@@ -513,10 +522,10 @@ start)
 	control
 	;;
 follow)
-	if [ ! -s "$d/sup" ]; then
+	[ -s "$d/sup" ] || {
 		frame gone
 		exit 1
-	fi
+	}
 	control
 	;;
 sup)

@@ -1,7 +1,9 @@
-//! A script begins while the one before is still being forgotten: its stage was over before the word got through.
+//! A script begins while the one before is still being forgotten: its stage was over before the word got through. Or while an
+//! earlier start of it, whose connection was lost, is about to begin it.
 
 use std::io::Read as _;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Child;
@@ -19,11 +21,15 @@ const SCRIPT: &[u8] = b"echo done; exit 3\n";
 
 /// Begins the script on a far side of its own.
 fn begin(spool: &str, shell: &Path) -> Child {
+    start(&Nonce::draw(spool).unwrap(), shell)
+}
+
+fn start(nonce: &Nonce, shell: &Path) -> Child {
     let verb = Verb::Start {
         script: SCRIPT.len() as u64,
         prelude: 0,
     };
-    let command = Nonce::draw(spool).unwrap().command(verb, None);
+    let command = nonce.command(verb, None);
     let path = std::env::var("PATH").unwrap();
     let child = Command::new("sh")
         .arg("-c")
@@ -84,6 +90,86 @@ fn a_script_begins_while_another_is_being_forgotten() {
             drop(orders);
             before.wait().unwrap();
             after.wait().unwrap();
+        }
+    }
+}
+
+/// Where there is no room: another start has found some meanwhile, and begun.
+const HEAD: &str = "#!/bin/sh\necho 1 1 >sup; echo 'No space left on device' >&2; exit 1\n";
+
+#[test]
+fn a_start_that_another_has_outrun_neither_ends_its_script_nor_begins_it_again() {
+    if PLACE.leaves_out() {
+        return;
+    }
+    for name in ["dash", "bash", "busybox"] {
+        let directory = tempfile::tempdir().unwrap();
+        symlink(Path::new("/bin").join(name), directory.path().join("sh")).unwrap();
+        let head = directory.path().join("head");
+        std::fs::write(&head, HEAD).unwrap();
+        std::fs::set_permissions(&head, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let key = Nonce::draw("").unwrap();
+        let places = ["/var/tmp", "/tmp"].map(|place| format!("{place}/.gad-{}", key.as_str()));
+
+        // It finds out as it makes its own place.
+        let nonce = Nonce::draw(key.as_str()).unwrap();
+        let mut outrun = start(&nonce, directory.path());
+        let said = wait_for(" end ", &mut outrun).unwrap_err();
+        assert!(
+            !said.contains(" fail ") && !said.contains(" open "),
+            "{name}: {said:?}"
+        );
+        assert_eq!(outrun.wait().unwrap().code(), Some(1), "{name}");
+        let spool = |place: &str, nonce: &Nonce| Path::new(place).join(nonce.as_str());
+        assert!(spool(&places[0], &nonce).join("sup").exists(), "{name}");
+        assert!(!spool(&places[1], &nonce).exists(), "{name}");
+
+        // It has found the place where the other began first, and not the one where it has begun.
+        let nonce = Nonce::draw(key.as_str()).unwrap();
+        let [first, other] = places.each_ref().map(|place| spool(place, &nonce));
+        for path in [&first, &other] {
+            std::fs::create_dir_all(path).unwrap();
+        }
+        std::fs::write(other.join("sup"), "1 1\n").unwrap();
+        start(&nonce, directory.path()).wait().unwrap();
+        assert!(other.join("sup").exists(), "{name}");
+        for place in &places {
+            std::fs::remove_dir_all(place).unwrap();
+        }
+    }
+}
+
+/// The connection was lost right behind the script, and the driver is back at once.
+#[test]
+fn two_starts_of_one_script_do_not_fail_for_each_other() {
+    if PLACE.leaves_out() {
+        return;
+    }
+    for name in ["dash", "bash", "busybox"] {
+        let directory = tempfile::tempdir().unwrap();
+        let shell = Path::new("/bin").join(name);
+        symlink(shell, directory.path().join("sh")).unwrap();
+        let key = Nonce::draw("").unwrap();
+        for round in 0..12 {
+            let nonce = Nonce::draw(key.as_str()).unwrap();
+            let mut both = [(); 2].map(|()| start(&nonce, directory.path()));
+            // One of them follows in the end; the other is ended by it, or ends.
+            let seen = both.each_mut().map(|child| wait_for(" end 3 ", child));
+            let failed = |said: &Result<(), String>| {
+                said.as_ref().is_err_and(|said| said.contains(" fail "))
+            };
+            assert!(
+                seen.iter().any(Result::is_ok),
+                "{name}, round {round}: {seen:?}"
+            );
+            assert!(!seen.iter().any(failed), "{name}, round {round}: {seen:?}");
+            for child in &mut both {
+                let mut orders = child.stdin.take().unwrap();
+                orders.write_all(b"drop\n").unwrap_or_default();
+            }
+            for child in &mut both {
+                child.wait().unwrap();
+            }
         }
     }
 }
