@@ -84,6 +84,13 @@ impl Said {
     }
 }
 
+impl Said {
+    /// Whether the code alone says that there is no room, whatever the words.
+    fn is_told_by_its_code(&self) -> bool {
+        classify::fleet_error(&self.code, "", &self.kind, self.least).why == Why::NoRoom
+    }
+}
+
 /// Makes one verdict of all. Where any pool merely had no room, the rung has none: what is wrong with another is told,
 /// and the same request may be met later.
 fn judge(errors: &[Said]) -> Verdict {
@@ -134,7 +141,7 @@ fn cause(errors: &[Said], verdicts: &[Verdict]) -> String {
     let mut said: Vec<Alike> = Vec::new();
     for (error, verdict) in errors.iter().zip(verdicts) {
         let (by, told) = match verdict.why {
-            Why::NoRoom if !error.code.is_empty() => (error.code.clone(), error.code.clone()),
+            Why::NoRoom if error.is_told_by_its_code() => (error.code.clone(), error.code.clone()),
             // AWS names the pool in its sentence, or encodes it: one of them says it for all.
             why if why.hands_over() || why == Why::Denied => {
                 let by = format!("{} {}", error.code, verdict.remedy);
@@ -213,6 +220,19 @@ mod tests {
             verdict.cause,
             "InsufficientInstanceCapacity (c7i.large, m7i.large in eu-west-1a, eu-west-1b); \
              words of Unsupported (m7i.large in eu-west-1c)"
+        );
+    }
+
+    #[test]
+    fn want_of_room_that_the_code_does_not_say_is_told_in_words() {
+        let words = "We currently do not have sufficient c7i.large capacity";
+        let verdict = judge(&[Said {
+            words: words.into(),
+            ..said("BrandNew", "c7i.large", "a")
+        }]);
+        assert_eq!(
+            (verdict.why, verdict.cause),
+            (Why::NoRoom, format!("BrandNew: {words} (c7i.large in a)"))
         );
     }
 

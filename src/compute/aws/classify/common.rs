@@ -26,7 +26,7 @@ pub(super) const TABLE: &[Row] = &[
     row(From::Call, Why::Throttled, THROTTLED, API)
         .code(&["*Throttl*", "TooManyRequests*", "RequestLimitExceeded", "RequestResourceCountExceeded", "SlowDown", "*RateExceeded", "PriorRequestNotComplete", "ConcurrentTagAccess"]),
     row(From::Call, Why::Throttled, THROTTLED, "tc-07, fe-29")
-        .says(&["rate exceeded", "request limit exceeded", "too many requests"]).names(&["RequestLimitExceeded", "*Throttl*", "TooManyRequests*"]),
+        .says(&["rate exceeded", "request rate exceeded", "request limit exceeded", "too many requests"]).names(&["RequestLimitExceeded", "*Throttl*", "TooManyRequests*"]),
 
     // What a call may not do. The actions first that people forget.
     row(From::Call, Why::Denied, "Allow the driver's role iam:PassRole on the task definition's task role and execution role (with the condition iam:PassedToService = ecs-tasks.amazonaws.com).", "tc-18")

@@ -3,6 +3,8 @@
 //! Its form is the one of IAM's user guide ("Troubleshoot access denied error messages"): *User: … is not authorized to perform: ACTION on
 //! resource: … because no KIND allows the ACTION action*, or *… with an explicit deny in a KIND*. Older services leave parts of it out.
 
+use super::words::may_be_cut;
+
 /// What begins the sentence.
 const PHRASE: &str = "not authorized to perform";
 
@@ -20,6 +22,9 @@ pub(super) enum Policy {
     Endpoint,
     Trust,
 }
+
+/// Shorter beginnings of a kind are not taken for it.
+const SHORTEST_STUMP: usize = 3;
 
 /// Kinds as AWS names them, in lower case.
 const KINDS: [(&str, Policy); 9] = [
@@ -55,7 +60,7 @@ impl<'a> Denial<'a> {
             let action = action(after);
             // EC2 begins with "You are not authorized to perform this operation.", and says what later on.
             if action.is_some() || found.is_none() {
-                let (policy, explicit) = reason(after);
+                let (policy, explicit) = reason(after, may_be_cut(text));
                 found = Some(Self {
                     action,
                     policy,
@@ -144,8 +149,8 @@ fn action(after: &str) -> Option<&str> {
     (name(service) && name(action)).then_some(word)
 }
 
-/// Reads which policy it was.
-fn reason(after: &str) -> (Option<Policy>, bool) {
+/// Reads which policy it was. What was cut off within its name is known by what is left, where that is enough.
+fn reason(after: &str, cut: bool) -> (Option<Policy>, bool) {
     let lower = after.to_lowercase();
     let kind = |text: &str| {
         let article = ["an ", "a ", "the "]
@@ -153,6 +158,14 @@ fn reason(after: &str) -> (Option<Policy>, bool) {
             .find_map(|article| text.strip_prefix(article))
             .unwrap_or(text);
         let named = KINDS.iter().find(|(name, _)| article.starts_with(name));
+        let stump = article.trim_end_matches(['.', '…']);
+        let rest = |(name, _): &&(&str, Policy)| {
+            cut && stump.len() >= SHORTEST_STUMP && name.starts_with(stump)
+        };
+        let named = named.or_else(|| match KINDS.iter().filter(rest).collect::<Vec<_>>()[..] {
+            [one] => Some(one),
+            _ => None,
+        });
         named.map(|(_, policy)| *policy)
     };
     if let Some((_, rest)) = lower.split_once("with an explicit deny") {
@@ -193,6 +206,22 @@ mod tests {
         assert_eq!((bare.policy, bare.explicit), (None, true));
         assert!(bare.remedy(DRIVER, "x").is_some());
         assert_eq!(Denial::read("Access denied"), None);
+    }
+
+    #[test]
+    fn a_kind_that_was_cut_off_is_known_by_what_is_left() {
+        for (left, policy) in [
+            ("VPC endpo...", Some(Policy::Endpoint)),
+            ("sess…", Some(Policy::Session)),
+            ("resource-b...", Some(Policy::Resource)),
+            ("resource...", None),
+            ("VP...", None),
+            ("VPC endpo", None),
+        ] {
+            let text = format!("{WHO}: ecs:RunTask on resource: x because no {left}");
+            let read = Denial::read(&text).unwrap();
+            assert_eq!((read.policy, read.explicit), (policy, false), "{left}");
+        }
     }
 
     #[test]

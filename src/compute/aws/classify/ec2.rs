@@ -90,6 +90,8 @@ pub(super) const TABLE: &[Row] = &[
         .code(&["MaxFleetCountExceeded"]),
     row(From::Call, Why::Throttled, "AWS limits how often {call} may be called; have fewer jobs start at once (`request_concurrency`, `concurrent` in the Runner's config.toml), or ask AWS to raise the limit.", "fe-29; EC2 API: Error codes")
         .code(&["RequestLimitExceeded", "RequestResourceCountExceeded", "RequestThrottled", "EC2ThrottledException", "SlowDown", "Throttling", "ThrottlingException", "*RateExceeded"]),
+    row(From::Call, Why::Throttled, "AWS limits how often {call} may be called; have fewer jobs start at once (`request_concurrency`, `concurrent` in the Runner's config.toml), or ask AWS to raise the limit.", "fe-29, under another code")
+        .says(&["rate exceeded", "request rate exceeded", "request limit exceeded", "too many requests"]),
     row(From::Call, Why::Quota, QUOTA, "fe-05 to fe-09; EC2 API: Error codes; EC2 guide: EC2 Fleet")
         .code(&["MaxSpotInstanceCountExceeded", "MaxSpotFleetRequestCountExceeded", "Max*Exceeded", "TargetCapacityLimitExceededException", "ResourceLimitExceeded", "InstanceLimitExceeded", "VcpuLimitExceeded", "ResourceCountLimitExceeded",
             "AddressLimitExceeded", "NetworkInterfaceLimitExceeded", "InstanceCreditSpecification.LimitExceeded", "*LimitExceeded", "*LimitExceededException", "ServiceQuotaExceeded*"]),

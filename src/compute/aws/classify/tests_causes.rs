@@ -89,6 +89,9 @@ fn a_code_among_the_words_says_what_an_unknown_one_does_not() {
     let table: &[(Action, &str, &str, Why, &str)] = &[
         (RunTask, "", "operation error ECS: RunTask, https response error StatusCode: 400, RequestID: 0-1, ClusterNotFoundException: Cluster not found.", Why::Settings, "`cluster`"),
         (RunTask, "", "operation error ECS: RunTask, https response error StatusCode: 400, RequestID: 0-1, ThrottlingException: Rate exceeded", Why::Throttled, "ecs:RunTask"),
+        (RunTask, "InvalidParameterException", "Error retrieving subnet information for [subnet-1]: The service is unavailable. Please try again shortly. (ErrorCode: Unavailable)", Why::Outage, "in trouble"),
+        (RunTask, "InvalidParameterException", "Request rate exceeded.", Why::Throttled, "ecs:RunTask"),
+        (CreateFleet, "LimitExceededException", "Rate exceeded", Why::Throttled, "ec2:CreateFleet"),
         (RunTask, "BrandNewException", "No. (Service: AmazonECS; Status Code: 400; Error Code: PlatformUnknownException; Request ID: b0-1; Proxy: null)", Why::Settings, "platform_version"),
         (RunTask, "ClientException", "Tasks provisioning capacity limit exceeded.", Why::Quota, "capacity provider"),
         (CreateFleet, "", "operation error EC2: CreateFleet, https response error StatusCode: 400, RequestID: x, api error InvalidSubnetID.NotFound: The subnet ID 'subnet-1' does not exist", Why::Settings, "`subnets` under [ec2]"),

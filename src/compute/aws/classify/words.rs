@@ -38,18 +38,21 @@ impl Words {
     pub(super) fn read(text: &str) -> Self {
         // Some of AWS's sentences have a typographer's apostrophe.
         let text = crate::error::one_line(text).replace(['’', '‘'], "'");
-        let end = text.trim_end_matches(['"', '\'', ')']);
-        let cut = end.ends_with("...") || end.ends_with('…') || text.chars().count() >= CUT_FROM;
         let mut words = Self {
-            cut,
+            cut: may_be_cut(&text),
             ..Self::default()
         };
+        let mut before = "";
         for part in split(&text) {
             let part = bare(part);
             if part.is_empty() {
                 continue;
             }
-            if let Some(code) = code(part) {
+            let named = is_label(before)
+                .then_some(part)
+                .filter(|part| is_word(part));
+            before = part;
+            if let Some(code) = named.or_else(|| code(part)) {
                 words.codes.push(code.to_owned());
             }
             words.statuses.extend(status(part));
@@ -128,6 +131,12 @@ impl Words {
         let stump = self.stump().filter(|_| at + 1 == self.parts.len());
         begins(part, phrase) || stump.is_some_and(|stump| phrase.starts_with(stump))
     }
+}
+
+/// Whether a text may have been cut off.
+pub(super) fn may_be_cut(text: &str) -> bool {
+    let end = text.trim_end_matches(['"', '\'', ')']);
+    end.ends_with("...") || end.ends_with('…') || text.chars().count() >= CUT_FROM
 }
 
 /// Whether a code is of that pattern, in which `*` stands for anything. A namespace before it, and whose fault AWS takes it for,
@@ -228,14 +237,25 @@ fn bare(part: &str) -> &str {
     part.strip_prefix("b'").unwrap_or(part)
 }
 
+/// Whether what stands behind a part is a code, however it looks.
+fn is_label(part: &str) -> bool {
+    ["ErrorCode", "Error Code"]
+        .iter()
+        .any(|label| part.ends_with(label))
+}
+
+/// Whether a text may be a code: of one word, beginning in a capital.
+fn is_word(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+}
+
 /// Reads a part that is one of AWS's error codes and nothing else.
 fn code(part: &str) -> Option<&str> {
     let told = part.strip_prefix("api error ");
     let name = told.unwrap_or(part);
     let capitals = name.chars().filter(char::is_ascii_uppercase).count();
-    let shaped = name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
-        && name.chars().any(|c| c.is_ascii_lowercase());
+    let shaped = is_word(name) && name.chars().any(|c| c.is_ascii_lowercase());
     (shaped && (capitals >= 2 || told.is_some())).then_some(name)
 }
 
