@@ -52,6 +52,10 @@ const OF_AWS: &[(&str, &str)] = &[
          instance this is.",
     ),
     (
+        "HOME",
+        "Where .aws/config and .aws/credentials are, and what ~/ means in the path of a bundle of certificates.",
+    ),
+    (
         "AWS_ENDPOINT_URL",
         "Where all calls go, in place of AWS's own address.",
     ),
