@@ -130,7 +130,8 @@ pub(super) fn began_nothing() -> Error {
     )
     .hint(
         "Did the job's earlier scripts leave processes running? Have them end what they start, or raise the limit: `ulimit -u` of the \
-         login's user, the pids limit of the container. If it is the job's first script: is the login's shell one?",
+         login's user, the pids limit of the container. If it is the job's first script: is the login's shell one, and does no start-up file of it \
+         `exit`?",
     )
 }
 
