@@ -178,12 +178,18 @@ fn far_sides() -> Vec<RunnerBuilder> {
         .collect()
 }
 
+/// A value of this test's own: on this host others see what an `env` that is not GNU's is given, for a moment.
+fn secret() -> String {
+    format!("secret-value-{:?}", std::thread::current().id())
+}
+
 fn container() -> Variables {
+    let secret = secret();
     variables(&[
         ("PATH", b"/image/bin:/usr/bin"),
         ("IMAGE_NAME", b"an 'image'\n"),
-        ("TOKEN", b"secret-value"),
-        ("odd.name", b"secret-value"),
+        ("TOKEN", secret.as_bytes()),
+        ("odd.name", secret.as_bytes()),
         ("HOME", b"/nowhere"),
         ("USER", b"nobody"),
         ("SSH_PUBLIC_KEY", b"ssh-ed25519 AAAA"),
@@ -220,11 +226,14 @@ fn scripts_find_the_environment(builder: RunnerBuilder, setsid: bool) {
     }
     assert_eq!(found, expected, "{output}");
     // The script is what it was, and nobody sees what is in the environment.
-    let script = "echo \"$LINENO $#\"; head -n 1 \"$0\"\n\
-                  ls -l \"$0\".e | cut -c1-10\n\
-                  grep -ls 'secret-[v]alue' /proc/[0-9]*/cmdline\n\
-                  echo \"${0##*/} $LINENO\"; exit 7";
-    let output = runner.run("build_script", script).assert_code(1);
+    let pattern = secret().replacen('v', "[v]", 1);
+    let script = format!(
+        "echo \"$LINENO $#\"; head -n 1 \"$0\"\n\
+         ls -l \"$0\".e | cut -c1-10\n\
+         grep -ls '{pattern}' /proc/[0-9]*/cmdline\n\
+         echo \"${{0##*/}} $LINENO\"; exit 7"
+    );
+    let output = runner.run("build_script", &script).assert_code(1);
     let text = output.stdout_text();
     let lines: Vec<&str> = text.lines().collect();
     let first = script.lines().next().unwrap();

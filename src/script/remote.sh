@@ -9,7 +9,7 @@
 #   start LENGTH [PRELUDE]   receives LENGTH bytes of script on stdin, and PRELUDE bytes for a shell to read that is to
 #                            become the script's; starts them once, follows from 0
 #   follow OFFSET            follows from OFFSET on
-#   sup FILE                 (internal) the supervisor of FILE, and of its prelude FILE.e
+#   sup FILE PID             (internal) the supervisor of FILE, and of its prelude FILE.e, which PID is to follow
 #
 # Frames are lines "RS nonce word argument": open, fail, lacks, crowded, gone, full, forgotten on stdout; next and end
 # inside the spool; left on stderr. Lines on stdin while following: ack OFFSET, cancel, kill,
@@ -412,7 +412,7 @@ claim() {
 	set +C
 }
 
-# Runs script $1 by $2 (setsid), its output through the pipe; the end marker takes the same way. The shell's own
+# Runs script $1 by $2 (setsid) once $3 follows, its output through the pipe; the end marker takes the same way. The shell's own
 # remarks ("Killed") are no output of the script's. Ends when all of it is in the spool. A prelude is read by a shell of
 # its own in the script's session, so that nothing here (PATH, IFS, libraries) is what it says.
 supervise() {
@@ -429,13 +429,9 @@ supervise() {
 	{ copy; } 4<"$d/p" >/dev/null &
 	[ "$2" ] || echo " $! $h " >"$d/nosid"
 	exec >"$d/p"
-	# All of ours stand before it takes the last process; but whoever follows may be gone.
-	now
-	c=$((w + 1))
-	until [ -s "$d/tail" ] || [ "$w" -gt $c ]; do
-		nap .002
-		now
-	done
+	# All of ours stand before it takes the last process, however long a busy machine takes; but whoever was to follow may be
+	# gone.
+	until [ -s "$d/tail" ] || ! proc "/proc/$3/stat"; do nap .002; done
 	kills 0
 	echo "$m" >"$d/mem"
 	# In a child of its own: dash redirects itself for a plain command, and its remark would go the script's way.
@@ -501,13 +497,13 @@ start)
 		if command -v setsid >/dev/null 2>&1; then
 			# Twice: the second is a session leader, so it forks. No "&": dash and busybox would leave SIGINT ignored
 			# for ever. The supervisor closes this stdout when it has begun.
-			e=$(setsid setsid sh -c "$T" gad "$T" sup "$k" "$4" "$5" "$w") || exit 2
+			e=$(setsid setsid sh -c "$T" gad "$T" sup "$k" "$4" "$5" "$w" $$) || exit 2
 		elif e=$(claim); then
 			exec 3<&0
 			{ control; } <&3 3<&- &
 			h=$!
 			exec 3<&-
-			supervise "$w" ''
+			supervise "$w" '' $h
 			exit 0
 		fi
 		case $e in
@@ -530,6 +526,6 @@ follow)
 	;;
 sup)
 	d=${6%.*}
-	claim && supervise "$6" setsid
+	claim && supervise "$6" setsid "$7"
 	;;
 esac
