@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -26,9 +27,10 @@ const TOLD_WITHIN: Duration = Duration::from_secs(30);
 /// What the driver says.
 const TOLD: &str = "limit of processes";
 
-/// For dash, whose `command eval` outlives a failed fork: starts so many processes, each as soon as it can, then makes a file
-/// and waits.
+/// For dash, whose `command eval` outlives a failed fork: waits for a line, starts so many processes, each as soon as it can,
+/// then makes a file and waits.
 const FILLER: &str = "\
+read -r _ <$3
 i=0
 while [ $i -lt $1 ]; do
     if command eval 'sleep 6000 &'; then i=$((i + 1)); else read -r _ </proc/uptime; fi
@@ -74,18 +76,22 @@ fn limited(kind: Kind, shell: Shell, folder: &Path) -> Runner {
         .build()
 }
 
-/// Has a script leave so many processes and itself, and waits until they are there.
+/// Has a script leave a process that starts so many once the script is over, and waits until they are there.
 fn leave(runner: &Runner, count: usize) {
     let home = runner.server().home();
     let filler = home.join("filler");
     std::fs::write(&filler, FILLER).unwrap();
+    let go = home.join("fill");
+    let made = Command::new("mkfifo").arg(&go).status().unwrap();
+    assert!(made.success());
     let script = format!(
-        "{dash} {filler} {count} {home}/filled </dev/null >/dev/null 2>&1 &",
+        "{dash} {filler} {count} {home}/filled {home}/fill </dev/null >/dev/null 2>&1 &",
         dash = tools::program("dash").display(),
         filler = filler.display(),
         home = home.display(),
     );
     runner.run("build_script", script).assert_success();
+    std::fs::write(&go, "\n").unwrap();
     until("the limit to be used up", PATIENCE, || {
         home.join("filled").exists()
     });
