@@ -120,7 +120,10 @@ pub(super) fn suggestion(
         _ => key.name,
     };
     let say = |advice: String, meant: String| Some(Suggestion { advice, meant });
-    if let Some(name) = closest(lower, keys.iter().map(shown)) {
+    // Nobody else means a name that is that driver's alone while one of this file's own will do.
+    let own = keys.iter().filter(|key| camel || !key.only_go());
+    let near = closest(lower, own.map(shown)).or_else(|| closest(lower, keys.iter().map(shown)));
+    if let Some(name) = near {
         let key = keys.iter().find(|key| shown(key) == name)?;
         return say(format!("did you mean {name}?"), at.path_to(key.name));
     }

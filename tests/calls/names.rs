@@ -252,3 +252,15 @@ fn a_misspelt_table_is_told_once() {
     );
     assert!(!output.contains("is ignored"), "{output}");
 }
+
+/// The Go driver's `Subnet` is as near, and no key of such a file.
+#[test]
+fn a_misspelt_key_is_told_by_the_names_of_its_own_file() {
+    let text =
+        "capacity = [\"fargate\"]\n[fargate]\nsubnetz = [\"subnet-1\"]\ntask_definition = \"ci\"\n";
+    let output = check_text(text, &[]).assert_code(1);
+    let told = output.stderr_text();
+    let start = ":3:1: fargate.subnetz: there is no such key; did you mean subnets?";
+    assert!(told.contains(start), "{output}");
+    assert_eq!(told.matches("subnetz").count(), 1, "{output}");
+}
