@@ -7,23 +7,21 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use tokio::runtime::Runtime;
 
-use crate::cli::{self, Cli, Command, Internal, Overrides, People, Shown, Stage};
+use crate::cli::{self, Cli, Command, Internal, People, Shown, Stage};
 use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
+use crate::config::overrides::Overrides;
 use crate::error::{Error, Kind, Result};
 use crate::hash;
 use crate::logging;
-use crate::ops::{self, check, manual, reap, try_job};
-use crate::runner::exit::{ExitCodes, Outcome, SYSTEM_FAILURE};
-use crate::runner::{Call, Environment, profile};
+use crate::ops::{self, FAILURE, check, manual, reap, try_job};
+use crate::plan::overwrites::Overwrites;
+use crate::plan::profile;
+use crate::runner::exit::{ExitCodes, Outcome};
+use crate::runner::{Call, Environment};
 use crate::stage::{self, Context};
 use crate::ui::Ui;
-
-/// What commands for people end with where they fail; clap's own is 2.
-pub(crate) const FAILURE: u8 = 1;
-/// What a command line that cannot be read ends with, but for the Runner's own code where that is called by a Runner.
-pub(crate) const USAGE: u8 = SYSTEM_FAILURE;
 
 /// Runs a command and returns the code to end with.
 #[must_use]
@@ -234,11 +232,13 @@ fn begin(
     let mut call = Call::read(env, codes.clone())?;
     let applied = profile::applied(loaded.settings, &call.payload);
     call.lost.extend(applied.untold);
+    let overwrites = Overwrites::read(env, &call.payload);
     let mut context = Context {
         settings: applied.settings,
         profile: applied.profile,
         configuration: configuration(&loaded.digest, &overrides),
         overrides,
+        overwrites,
         call,
         metadata: metadata(env),
         ui,

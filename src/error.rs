@@ -1,6 +1,6 @@
 //! The one error type: what failed, of which kind, and what to do about it.
 //!
-//! The kind alone decides how a stage ends (see [`crate::runner::exit`]); the message is a
+//! The kind alone decides how a stage ends (see `runner::exit`); the message is a
 //! lower-case fragment that names the act, the cause chain follows it on the same line, and the
 //! remedy stands on a line of its own.
 

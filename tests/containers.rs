@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use gitlab_aws_driver::compute::Endpoint;
 use gitlab_aws_driver::config::settings::EcrLogin;
-use gitlab_aws_driver::container::Plan;
 use gitlab_aws_driver::container::Tokens;
 use gitlab_aws_driver::container::trouble::Trouble;
+use gitlab_aws_driver::machine::Endpoint;
+use gitlab_aws_driver::plan::containers::ContainerPlan;
 use gitlab_aws_driver::runner::containers::Containers;
 use gitlab_aws_driver::runner::containers::Credential;
 use gitlab_aws_driver::runner::containers::Image;
@@ -58,9 +58,9 @@ impl Job {
         Self { runner }
     }
 
-    fn plan(&self, image: Image) -> Plan {
+    fn plan(&self, image: Image) -> ContainerPlan {
         let root = self.runner.root().display();
-        Plan {
+        ContainerPlan {
             image,
             shared: vec![format!("{root}/builds"), format!("{root}/cache")],
             privileged: false,
@@ -73,7 +73,7 @@ impl Job {
     }
 
     /// Makes the containers, and has the record tell of them.
-    fn make(&self, plan: &Plan) -> Result<(), Trouble> {
+    fn make(&self, plan: &ContainerPlan) -> Result<(), Trouble> {
         let record = record(&self.runner);
         let key = JobKey::from_pem(record["private_key"].as_str().unwrap()).unwrap();
         let endpoint: Endpoint =
@@ -102,7 +102,7 @@ impl Job {
         Ok(())
     }
 
-    fn trouble(&self, plan: &Plan) -> (String, Trouble) {
+    fn trouble(&self, plan: &ContainerPlan) -> (String, Trouble) {
         let trouble = self.make(plan).unwrap_err();
         let remedy = trouble.error.remedy().unwrap_or_default();
         (format!("{}\n{remedy}", trouble.error), trouble)
@@ -274,7 +274,7 @@ fn a_private_registry_is_read_with_the_jobs_credentials_and_keeps_none_on_the_ma
     plan.job.credentials = vec![credential("wrong")];
     job.make(&plan).unwrap();
 
-    let missing = Plan {
+    let missing = ContainerPlan {
         image: named(&name.replace("app:1", "app:2")),
         ..plan.clone()
     };

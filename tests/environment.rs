@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use gitlab_aws_driver::script::environment::ContainerEnvironment;
+use gitlab_aws_driver::machine::environment::ContainerEnvironment;
 use proptest::prelude::*;
 use rustix::process::Signal;
 

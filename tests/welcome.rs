@@ -15,8 +15,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::Instant;
 
-use gitlab_aws_driver::compute::Endpoint;
-use gitlab_aws_driver::script::environment::Missing;
+use gitlab_aws_driver::machine::Endpoint;
+use gitlab_aws_driver::machine::environment::Missing;
 use gitlab_aws_driver::script::welcome::Unable;
 use gitlab_aws_driver::script::welcome::Watchdog;
 use gitlab_aws_driver::script::welcome::Welcome;

@@ -1,6 +1,7 @@
 //! Command lines, as people, GitLab Runner and the Go driver's users write them.
 
 use super::*;
+use crate::config::settings::{LogFormat, LogLevel};
 
 fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
     let words = ["fargate"].iter().chain(words).map(OsString::from);

@@ -14,10 +14,11 @@ use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Signal, WaitOptions, getpid, getppid, set_child_subreaper, setsid, wait};
 
-use super::Request;
-use super::local::{LocalRequest, Ready, descendants};
+use super::local::{Ready, descendants};
 use super::login_shell::LoginShell;
 use crate::error::{Error, Kind, Result};
+use crate::machine::Request;
+use crate::machine::local::LocalRequest;
 use crate::process::Process;
 use crate::runner::Environment;
 use crate::state::Store;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::compute::aws::classify::Verdict;
 use crate::error::Error;
+use crate::machine::verdict::Verdict;
 
 /// After the first round without room anywhere.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -261,7 +261,7 @@ impl Ladder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::aws::classify::Why;
+    use crate::machine::verdict::Why;
 
     fn verdict(why: Why, cause: &str) -> Verdict {
         Verdict {

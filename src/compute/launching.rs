@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use super::Coming;
+use super::Refused;
 use super::aws::Aws;
-use super::aws::classify::Verdict;
-use super::ec2::request::InstanceRequest;
+use super::ec2;
+use super::fargate;
 use super::fargate::coming::ComingUp;
-use super::{Coming, Login, Refused, Request, ec2, fargate, local};
+use super::local;
+use crate::machine::instance::InstanceRequest;
+use crate::machine::verdict::Verdict;
+use crate::machine::{Login, Request};
 use crate::state::record::now;
 use crate::state::{Job, Store};
 use crate::ui::Ui;

@@ -14,10 +14,10 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{Endpoint, Machine, Place};
-use crate::config::settings::Settings;
 use crate::error::{Error, Kind, Result};
 use crate::files;
+use crate::machine::local::LocalRequest;
+use crate::machine::{Endpoint, Machine, Place};
 use crate::process::{self, Process};
 use crate::runner::substage::Role;
 use crate::state::Job;
@@ -32,21 +32,6 @@ const LOG_LIMIT: u64 = 1 << 20;
 /// When what stands still meanwhile is let go on.
 const COLLECTING: Duration = Duration::from_secs(2);
 
-/// A launch of a local machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LocalRequest {
-    /// Unique to the launch.
-    pub token: String,
-    /// A program in place of the built-in server.
-    pub command: Vec<String>,
-    /// The port on which that program will listen.
-    pub port: u16,
-    /// The login name for that program.
-    pub user: String,
-    /// The job's public key.
-    pub public_key: String,
-}
-
 /// What a keeper tells once it listens (built-in server) or has started its program.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ready {
@@ -56,23 +41,6 @@ pub struct Ready {
     pub port: u16,
     /// The host key, where it is known.
     pub host_key: Option<String>,
-}
-
-impl LocalRequest {
-    /// Makes the request.
-    ///
-    /// # Errors
-    /// Where no random token can be had.
-    pub fn new(settings: &Settings, public_key: String) -> Result<Self> {
-        Ok(Self {
-            token: crate::hash::random_hex()
-                .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?,
-            command: settings.local.command.clone(),
-            port: settings.ssh.port,
-            user: settings.ssh.username.clone(),
-            public_key,
-        })
-    }
 }
 
 /// Starts the keeper, detached, and waits until it tells where it serves.

@@ -11,159 +11,21 @@ pub mod ladder;
 mod launching;
 pub mod local;
 mod login_shell;
-pub mod plan;
 mod watch;
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::container::Tokens;
 use crate::error::{Error, Kind, Result};
-use crate::process::Process;
-use crate::runner::substage::Role;
-use crate::state::record::{Launch, LaunchState};
+use crate::machine::launch::{Launch, LaunchState};
+use crate::machine::verdict::Verdict;
+use crate::machine::{Machine, Place, Request};
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 use aws::Aws;
-use aws::classify::Verdict;
-use ec2::Ec2Place;
-use ec2::request::InstanceRequest;
-use fargate::EcsPlace;
 use fargate::coming::ComingUp;
-use fargate::request::TaskRequest;
-
-/// The exact request of one launch; sent again it finds what it started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Request {
-    /// A machine on this host.
-    Local(local::LocalRequest),
-    /// A task of an ECS cluster.
-    Ecs(Box<TaskRequest>),
-    /// An EC2 instance.
-    Ec2(Box<InstanceRequest>),
-}
-
-impl Request {
-    /// Whether what it starts is elsewhere, and may outlive this host.
-    #[must_use]
-    pub fn is_remote(&self) -> bool {
-        match self {
-            Self::Local(_) => false,
-            Self::Ecs(_) | Self::Ec2(_) => true,
-        }
-    }
-
-    /// Returns what it asks for, in a word for the job log; nothing for what is there at once.
-    #[must_use]
-    pub fn asks_for(&self) -> Option<&'static str> {
-        match self {
-            Self::Local(_) => None,
-            Self::Ecs(_) => Some("a task"),
-            Self::Ec2(_) => Some("an instance"),
-        }
-    }
-}
-
-impl Request {
-    /// Names the capacity that the request is for, the same for all jobs that ask for the same; none where there is
-    /// nothing to run out of.
-    #[must_use]
-    pub fn capacity(&self) -> Option<String> {
-        match self {
-            Self::Local(_) => None,
-            Self::Ecs(request) => Some(request.capacity_name()),
-            Self::Ec2(request) => Some(request.capacity_name()),
-        }
-    }
-}
-
-/// A machine: where it is, and how it is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
-    /// What it is.
-    pub place: Place,
-    /// How it is reached.
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// What a machine is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Place {
-    /// A process on this host and all that it started.
-    Local {
-        /// The process.
-        keeper: Process,
-        /// The mark that everything it starts carries.
-        token: String,
-    },
-    /// A task of an ECS cluster.
-    Ecs(EcsPlace),
-    /// An EC2 instance.
-    Ec2(Ec2Place),
-}
-
-impl Place {
-    /// Returns whether it is an instance that Spot may take back.
-    #[must_use]
-    pub fn is_spot_instance(&self) -> bool {
-        matches!(self, Self::Ec2(place) if place.spot)
-    }
-}
-
-/// One way into a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Endpoint {
-    /// The sub-stages that run here.
-    pub roles: Vec<Role>,
-    /// Its address.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The login name.
-    pub user: String,
-    /// The host key as an OpenSSH line, known beforehand or pinned on first contact.
-    pub host_key: Option<String>,
-    /// The container on the machine that scripts run in; `None`: on the machine itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inside: Option<String>,
-}
-
-impl Machine {
-    /// Returns the endpoint where a role's scripts run.
-    ///
-    /// # Errors
-    /// Where the machine has none for it.
-    pub fn endpoint(&self, role: Role) -> Result<&Endpoint> {
-        self.endpoints
-            .iter()
-            .find(|e| e.roles.contains(&role))
-            .ok_or_else(|| {
-                Error::new(
-                    Kind::State,
-                    format!("the record names no endpoint for {role:?} scripts"),
-                )
-            })
-    }
-
-    /// Returns whether some of the job's scripts run in a container on the machine, and others beside it.
-    #[must_use]
-    pub fn is_shared_with_container(&self) -> bool {
-        self.endpoints.iter().any(|e| e.inside.is_some())
-    }
-}
-
-/// How machines are logged in to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    /// The login name.
-    pub user: String,
-    /// The port.
-    pub port: u16,
-}
 
 /// Why there is nothing.
 pub use fargate::launch::Refused;

@@ -12,7 +12,7 @@ mod checked;
 pub mod facts;
 pub mod file;
 pub mod keys;
-pub mod pattern;
+pub mod overrides;
 mod place;
 mod problem;
 mod quantity;

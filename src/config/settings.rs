@@ -112,7 +112,7 @@ pub struct Settings {
 impl Settings {
     /// Returns why no task can be launched with these settings: the Go driver validated nothing, so its files
     /// are taken as they are, and what they lack shows when a job needs it. A task definition may still come
-    /// from a flag or from the job ([`crate::runner::wishes`]).
+    /// from a flag or from the job (`plan::overwrites`).
     #[must_use]
     pub fn fargate_problem(&self) -> Option<Error> {
         let go = self.style == Style::GoDriver;

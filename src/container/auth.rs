@@ -7,7 +7,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::image::{HUB, Reference, ecr_region};
+use crate::image::{HUB, Reference, ecr_region};
 use crate::runner::containers::{Containers, Credential, Secret};
 
 /// What docker calls its own registry in a configuration.

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::Plan;
 use super::auth::Login;
-use super::image::{self, ecr_region};
+use crate::image::{self, ecr_region};
+use crate::plan::containers::ContainerPlan;
 use crate::runner::containers::{Image, Service};
-use crate::script::quote;
+use crate::shell::quote;
 
 /// What the idle command says before its process number, once the image's entrypoint has come to it.
 pub const READY: &str = "gad-ready ";
@@ -145,10 +145,10 @@ pub fn network(name: &str) -> String {
 
 /// Starts a service from the image of that id.
 #[must_use]
-pub fn service(plan: &Plan, number: usize, id: &str) -> String {
+pub fn service(plan: &ContainerPlan, number: usize, id: &str) -> String {
     let service: &Service = &plan.job.services[number];
     let mut words = options(plan, &plan.service(number));
-    for alias in Plan::aliases(service) {
+    for alias in ContainerPlan::aliases(service) {
         words.extend(["--network-alias".to_owned(), alias]);
     }
     variables(&plan.job.variables, &mut words);
@@ -164,7 +164,7 @@ pub fn service(plan: &Plan, number: usize, id: &str) -> String {
 
 /// Starts the job's own container from the image of that id.
 #[must_use]
-pub fn build(plan: &Plan, id: &str) -> String {
+pub fn build(plan: &ContainerPlan, id: &str) -> String {
     let mut words = options(plan, &plan.build());
     // Read back for what the entrypoint says; another driver may not let anybody.
     words.extend(["--log-driver", "json-file"].map(str::to_owned));
@@ -177,7 +177,7 @@ pub fn build(plan: &Plan, id: &str) -> String {
 }
 
 /// The options that all containers have.
-fn options(plan: &Plan, name: &str) -> Vec<String> {
+fn options(plan: &ContainerPlan, name: &str) -> Vec<String> {
     let mut words = vec!["--name".to_owned(), name.to_owned()];
     if let Some(network) = plan.network() {
         words.extend(["--network".to_owned(), network.to_owned()]);

@@ -1,9 +1,12 @@
 use super::*;
 use crate::config::settings::Limits;
-use crate::runner::containers::Secret;
+use crate::error::Kind;
+use crate::plan::containers::allow_image;
+use crate::runner::containers::{Containers, Image, Secret, Service};
+use std::time::Duration;
 
-fn plan(job: Containers) -> Plan {
-    Plan {
+fn plan(job: Containers) -> ContainerPlan {
+    ContainerPlan {
         image: job.image.clone().unwrap_or_else(|| Image::named("ruby:3")),
         job,
         shared: vec!["/builds".to_owned(), "/cache".to_owned()],
@@ -113,7 +116,7 @@ fn privileges_and_the_socket_come_with_the_setting_alone() {
     let plain = commands::build(&plan(job()), "id");
     assert!(!plain.contains("privileged") && !plain.contains("docker.sock"));
     assert!(plain.contains("'--user' 'app'") && plain.contains("'--entrypoint' '' 'id' 'sh' '-c'"));
-    let may = Plan {
+    let may = ContainerPlan {
         privileged: true,
         docker_socket: true,
         ..plan(job())

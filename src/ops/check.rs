@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use self::verdict::Verdict;
-use super::{error_json, print, told};
-use crate::cli::Overrides;
+use super::error_json;
+use super::print;
+use super::told;
+use crate::config::overrides::Overrides;
 use crate::config::settings::Settings;
 use crate::config::{self, Loaded, Refusal};
 use crate::error::{Error, Result};

@@ -12,6 +12,9 @@ use self::sections::Sections;
 use super::print;
 use crate::error::{Error, Kind, Result};
 
+/// The commands that have manual pages of their own.
+pub(crate) const PAGES: [&str; 6] = ["custom", "try", "check", "reap", "completions", "man"];
+
 /// Prints completions for a shell.
 ///
 /// # Errors
@@ -108,7 +111,8 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::{PAGES, Shown};
+    use crate::cli::Shown;
+    use crate::ops::manual::PAGES;
 
     fn program() -> Command {
         let mut program = Shown::command();

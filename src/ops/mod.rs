@@ -6,11 +6,17 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
+use crate::runner::exit::SYSTEM_FAILURE;
 
 pub mod check;
 pub mod manual;
 pub mod reap;
 pub mod try_job;
+
+/// What commands for people end with where they fail; clap's own is 2.
+pub(crate) const FAILURE: u8 = 1;
+/// What a command line that cannot be read ends with, but for the Runner's own code where that is called by a Runner.
+pub(crate) const USAGE: u8 = SYSTEM_FAILURE;
 
 /// Has a program that asked for JSON get it also where a command cannot begin; people read the error where all errors go.
 fn told<T>(as_json: bool, result: Result<T>, document: impl FnOnce(&Error) -> Value) -> Result<T> {

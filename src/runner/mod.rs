@@ -9,9 +9,7 @@ pub mod identity;
 pub mod note;
 pub mod owner;
 pub mod payload;
-pub mod profile;
 pub mod substage;
-pub mod wishes;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -25,7 +23,6 @@ use exit::ExitCodes;
 use identity::Identity;
 use note::Note;
 use payload::Payload;
-use wishes::Wishes;
 
 /// The environment of one stage, as it came.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +75,6 @@ pub struct Call {
     pub identity: Identity,
     /// The job as GitLab sent it.
     pub payload: Payload,
-    /// What the job asks for by variable.
-    pub wishes: Wishes,
     /// What the job says of containers.
     pub containers: Containers,
     /// The Runner's own directory for this try: TMPDIR.
@@ -115,13 +110,11 @@ impl Call {
         // One directory for many jobs is a wrapper script's doing: another job's note says nothing of this one.
         let note = note.filter(|note| note.key == identity.key);
         let payload_file = env.get("JOB_RESPONSE_FILE").map(Path::new);
-        let wishes = Wishes::read(env, &payload);
         let containers = Containers::read(env, &payload);
         Ok(Self {
             codes,
             identity,
             payload,
-            wishes,
             containers,
             attempt: attempt(&directory),
             holds_payload: payload_file

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{failures, quote, stripped};
+use super::failures;
+use super::stripped;
 use crate::error::{Error, Kind, Result};
+use crate::shell::quote;
 use crate::ssh::first_line::is_astray;
 use crate::ssh::session::Session;
 

@@ -5,7 +5,6 @@
 //! the container's own [`environment`] and sets the watchdog.
 
 mod crowd;
-pub mod environment;
 pub(crate) mod failures;
 pub mod follow;
 mod forget;
@@ -24,6 +23,7 @@ mod world;
 pub use world::Stopped;
 
 use crate::error::{Error, Kind, Result};
+use crate::shell::quote;
 use crate::ssh::first_line::TAKE;
 
 /// The far side, as written.
@@ -104,11 +104,6 @@ fn stripped(text: &str) -> String {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .flat_map(|line| [line, "\n"])
         .collect()
-}
-
-/// Quotes a word for a POSIX shell.
-pub(crate) fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use memchr::memmem;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::{quote, stripped};
+use super::stripped;
 use crate::error::{Error, Kind};
+use crate::shell::quote;
 use crate::ssh::session::{Event, Session};
 use crate::state::Job;
 use crate::ui::Ui;

@@ -9,9 +9,13 @@ use std::time::Duration;
 use memchr::memmem;
 use tokio::time::timeout;
 
-use super::environment::{self, ContainerEnvironment, Missing};
-use super::{Nonce, failures, quiet, quote, stripped};
+use super::Nonce;
+use super::failures;
+use super::quiet;
+use super::stripped;
 use crate::error::{Error, Kind, Result, one_line};
+use crate::machine::environment::{self, ContainerEnvironment, Missing};
+use crate::shell::quote;
 use crate::ssh::first_line::{LINE, TAKE, is_astray};
 use crate::ssh::session::{Event, Session};
 

@@ -16,8 +16,8 @@ use super::keys::{self, JobKey};
 use super::login::{Refusal, log_in};
 use super::prompt::Prompt;
 use super::session::Session;
-use crate::compute::Endpoint;
 use crate::error::{Error, Result};
+use crate::machine::Endpoint;
 
 /// Between attempts while nothing listens: short, because it is the job's start that waits.
 const REFUSED_PAUSE: Duration = Duration::from_millis(150);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use russh::{AlgorithmKind, MethodKind};
 
 use super::ceiling::Crossed;
-use crate::compute::Endpoint;
 use crate::error::{Error, Kind, one_line};
+use crate::machine::Endpoint;
 
 /// A TCP connection that is not there after this long will not come by waiting; in a VPC it takes milliseconds.
 pub(super) const TCP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use super::keys::{self, JobKey, Pair};
 use super::prompt::Prompt;
 use super::rsa::{self, Hash, NotSigned, RsaKey};
 use super::session::Session;
-use crate::compute::Endpoint;
+use crate::machine::Endpoint;
 
 /// Why there is no session, and what the server said to it.
 pub(super) struct Refusal {

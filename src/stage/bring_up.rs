@@ -14,17 +14,17 @@ use super::containers::SetUp;
 use super::first_login::{Failed, FirstLogin};
 use super::prepare::hopeless;
 use super::welcome::FirstCommand;
-use crate::compute::keeper;
-use crate::compute::local;
-use crate::compute::plan::{Attempt, Plan};
-use crate::compute::{self, Coming, Launched, Machine, News, Place, Refused, Settled};
-use crate::container;
+use crate::compute::{self, Coming, Launched, News, Refused, Settled, keeper, local};
 use crate::error::{Error, Kind, Result};
+use crate::machine::environment::ContainerEnvironment;
+use crate::machine::launch::{Launch, LaunchState};
+use crate::machine::{Machine, Place};
+use crate::plan::containers::ContainerPlan;
+use crate::plan::{Attempt, Plan};
 use crate::runner::substage::Role;
-use crate::script::environment::ContainerEnvironment;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
-use crate::state::record::{Intent, Launch, LaunchState, Record};
+use crate::state::record::{Intent, Record};
 use crate::state::shared::Shared;
 use crate::state::{Job, Locked};
 use crate::ui::Ui;
@@ -316,7 +316,7 @@ impl Preparation<'_> {
     /// Brings the job's containers up on a machine, which has two ends from then on.
     async fn containers(
         &self,
-        plan: &container::Plan,
+        plan: &ContainerPlan,
         machine: &mut Machine,
         session: Session,
     ) -> Result<Option<ContainerEnvironment>> {

@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::{Context, inherited};
+use super::Context;
+use super::inherited;
 use crate::compute::{self, local};
 use crate::error::{Error, Kind, Result};
-use crate::state::record::{Intent, Launch, Record, Tombstone, now};
+use crate::machine::launch::Launch;
+use crate::state::record::{Intent, Record, Tombstone, now};
 use crate::state::shared::Shared;
 use crate::state::{Job, Locked, Store};
 use crate::ui::Ui;

@@ -6,12 +6,14 @@ use tokio::time::{Instant, sleep};
 
 use super::bring_up::Preparation;
 use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
-use crate::compute::aws::classify::Verdict;
 use crate::compute::ladder::{Ladder, Next, Told};
-use crate::compute::{self, Coming, Machine};
+use crate::compute::{self, Coming};
 use crate::error::{Error, Result};
+use crate::machine::Machine;
+use crate::machine::launch::LaunchState;
+use crate::machine::verdict::Verdict;
 use crate::ssh::session::Session;
-use crate::state::record::{LaunchState, now};
+use crate::state::record::now;
 
 /// What came of one rung.
 pub(super) enum Rung {

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::compute::Endpoint;
+use crate::container::Tokens;
 use crate::container::auth::{self, Login};
 use crate::container::commands::{self, Looked};
 use crate::container::trouble::{self, Trouble};
-use crate::container::{Plan, Tokens, image};
 use crate::error::{Error, Kind, one_line};
+use crate::image;
+use crate::machine::Endpoint;
+use crate::machine::environment::{self, ContainerEnvironment};
+use crate::plan::containers::ContainerPlan;
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
-use crate::script::environment::{self, ContainerEnvironment};
 use crate::script::failures;
 use crate::script::quiet::{self, Quiet};
 use crate::ssh::ceiling::Ceiling;
@@ -46,7 +48,7 @@ pub struct SetUp<'a> {
     /// The job's key.
     pub key: &'a JobKey,
     /// The containers.
-    pub plan: &'a Plan,
+    pub plan: &'a ContainerPlan,
     /// What opens ECR's registries, where the driver's role does that.
     pub tokens: &'a Tokens,
     /// For another connection, where one is lost.

@@ -5,8 +5,9 @@ use std::cell::Cell;
 
 use tokio::time::Instant;
 
-use crate::compute::{Admission, Endpoint, Refused};
+use crate::compute::{Admission, Refused};
 use crate::error::{Error, Kind};
+use crate::machine::Endpoint;
 use crate::script::keep_key::{self, keep};
 use crate::script::quiet::{self, Quiet};
 use crate::ssh::ceiling::Ceiling;

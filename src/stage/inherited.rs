@@ -12,15 +12,17 @@ use tokio::time::Instant;
 use super::Context;
 use super::cleanup::{self, reason};
 use super::prepare::lifetime;
-use crate::compute::fargate::EcsPlace;
-use crate::compute::fargate::request::TaskRequest;
-use crate::compute::{self, Endpoint, Machine, Place, Request, plan};
+use crate::compute;
 use crate::error::{Error, Kind, Result};
+use crate::machine::launch::{Launch, LaunchState};
+use crate::machine::task::{EcsPlace, TaskRequest};
+use crate::machine::{Endpoint, Machine, Place, Request};
+use crate::plan;
 use crate::runner::substage::Role;
 use crate::ssh::connect::connect;
 use crate::ssh::keys::JobKey;
 use crate::state::go_driver::{GoJob, GoKey, place_of};
-use crate::state::record::{Intent, Launch, LaunchState, Record};
+use crate::state::record::{Intent, Record};
 use crate::state::{Job, Store};
 
 /// Returns the record that this driver would have left, if the Go driver prepared this job, and leaves it.
@@ -227,8 +229,7 @@ fn places(context: &Context, go_job: &GoJob) -> Vec<EcsPlace> {
     // What the task's own name says stands above a file that may have changed since.
     let told = place_of(&go_job.task_arn);
     let roles = context
-        .call
-        .wishes
+        .overwrites
         .roles_of_go_driver(fargate.role_arn.as_ref());
     let roles = roles.into_iter().filter(|role| {
         let account = role.as_ref().and_then(|role| role.arn.split(':').nth(4));

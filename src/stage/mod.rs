@@ -13,10 +13,11 @@ pub mod run;
 mod rungs;
 mod welcome;
 
-use crate::cli::Overrides;
 use crate::compute::aws::metadata::Metadata;
+use crate::config::overrides::Overrides;
 use crate::config::settings::Settings;
 use crate::error::Result;
+use crate::plan::overwrites::Overwrites;
 use crate::process::Process;
 use crate::runner::note::Note;
 use crate::runner::{Call, owner};
@@ -40,6 +41,8 @@ pub struct Context {
     pub overrides: Overrides,
     /// A digest of all that the administrator said: the file's text, and what the command line says in its place.
     pub configuration: String,
+    /// What the job overwrites.
+    pub overwrites: Overwrites,
     /// What the Runner said.
     pub call: Call,
     /// Whether this host's metadata may be asked for.

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::bring_up::Preparation;
-use crate::compute::plan::{Asked, Plan, plan};
 use crate::config::facts::Fact;
 use crate::config::settings::Rung;
 use crate::error::{Error, Kind, Result};
+use crate::plan::{Asked, Plan, plan};
 use crate::runner::facts::{Told, lacks};
 use crate::ssh::keys::JobKey;
 use crate::state::Job;
@@ -142,6 +142,7 @@ fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Re
         settings: &context.settings,
         call: &context.call,
         overrides: &context.overrides,
+        overwrites: &context.overwrites,
         manager,
         public_key: key.public_line()?,
         until: intent.until,

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 use super::Context;
-use crate::compute::aws::classify::Verdict;
 use crate::compute::ladder::{Ladder, Told};
 use crate::error::{Error, Kind};
+use crate::machine::verdict::Verdict;
 use crate::state::shared::Shared;
 use crate::state::shared::breaker::Look;
 use crate::ui::Ui;

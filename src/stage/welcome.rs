@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::compute::{Machine, Place};
 use crate::error::{Error, Kind, Result};
-use crate::script::environment::ContainerEnvironment;
+use crate::machine::environment::ContainerEnvironment;
+use crate::machine::{Machine, Place};
 use crate::script::quiet::Quiet;
 use crate::script::welcome::{Welcome, welcome};
 use crate::ssh::ceiling::Ceiling;

@@ -2,11 +2,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
-use super::record::{Intent, Launch, LaunchState, Record, Tombstone};
+use super::record::{Intent, Record, Tombstone};
 use super::*;
-use crate::compute::local::LocalRequest;
-use crate::compute::{Machine, Place, Request};
 use crate::host::Host;
+use crate::machine::launch::{Launch, LaunchState};
+use crate::machine::local::LocalRequest;
+use crate::machine::{Machine, Place, Request};
 use crate::process::Process;
 
 fn request() -> Request {

@@ -174,14 +174,14 @@ fn privileges_and_the_socket_are_the_administrators_to_give() {
     let engine = Engine::new();
     engine.image("lab/app:1", &Tree::small());
     let wants = || {
-        let wish = json!({
+        let overwrite = json!({
             "privileged": true, "docker_socket": true,
             "executor_opts": { "docker": { "privileged": true, "docker_socket": true } },
         });
         on_instance(&engine)
             .variable("AWS_DRIVER_PRIVILEGED", "true")
             .variable("DOCKER_PRIVILEGED", "true")
-            .payload_field("image", image(&wish))
+            .payload_field("image", image(&overwrite))
     };
     let given = || {
         wants()

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use gitlab_aws_driver::compute::Endpoint;
-use gitlab_aws_driver::compute::ec2::user_data::UserData;
 use gitlab_aws_driver::error::Error;
 use gitlab_aws_driver::error::Kind;
+use gitlab_aws_driver::machine::Endpoint;
+use gitlab_aws_driver::plan::user_data::UserData;
 use gitlab_aws_driver::ssh::connect::connect;
 use gitlab_aws_driver::ssh::keys::JobKey;
 use gitlab_aws_driver::ssh::session::Event;

@@ -4,15 +4,12 @@
 //! without an answer are repeated here, with jitter, for as long as the caller has time; RunTask carries a client token, so
 //! that a repeated call starts nothing twice.
 
-pub mod access;
 pub mod classify;
 mod date;
 mod limits;
 pub mod metadata;
 pub(in crate::compute) mod poller;
-pub mod proof;
 mod proxy;
-pub mod tags;
 mod trust;
 mod unanswered;
 
@@ -30,10 +27,11 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
 use crate::error::one_line;
+use crate::machine::access::Access;
+use crate::machine::verdict::{Verdict, Why};
 use crate::state::shared::Shared;
 use crate::ui::Ui;
-use access::Access;
-use classify::{Action, Verdict, Why};
+use classify::Action;
 use date::AwsDate;
 use proxy::Target;
 use trust::Bundle;

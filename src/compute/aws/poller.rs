@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep};
 
 use super::Aws;
-use super::classify::{Verdict, Why};
+use crate::machine::verdict::{Verdict, Why};
 use crate::state::shared::queue::{Lead, Place, Queue};
 
 /// The most machines that one call asks for: DescribeTasks takes no more.
@@ -189,7 +189,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::compute::aws::access::Access;
+    use crate::machine::access::Access;
     use crate::state::Store;
 
     async fn aws(directory: &std::path::Path) -> Aws {

@@ -17,9 +17,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::classify::{Verdict, Why};
 use super::proxy;
 use crate::files;
+use crate::machine::verdict::{Verdict, Why};
 
 /// The variable that names a bundle; it stands above the profile.
 const VARIABLE: &str = "AWS_CA_BUNDLE";

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError};
 
-use super::classify::{Action, Verdict, Why, shortened};
+use super::classify::{Action, shortened};
 use super::proxy;
 use super::trust::Bundle;
 use crate::config::zone;
 use crate::error::one_line;
+use crate::machine::verdict::{Verdict, Why};
 
 /// For how long a call is repeated that a proxy does not let through: one that starts anew lets calls through in a moment, one
 /// that refuses is told at once.

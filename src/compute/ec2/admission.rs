@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::request::InstanceRequest;
+use crate::compute::Refused;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{Action, Why};
-use crate::compute::{Login, Refused};
+use crate::compute::aws::classify::Action;
 use crate::error::{Error, Kind};
+use crate::machine::Login;
+use crate::machine::instance::InstanceRequest;
+use crate::machine::verdict::Why;
 
 /// For how long a key that was sent is relied on. AWS keeps it for 60 s, and the login that it is sent for may take 20.
 const FRESH: Duration = Duration::from_secs(40);

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::Ec2Place;
 use super::admission::Admission;
 use super::ended;
 use super::instance::{Instance, Phase};
-use super::request::{Dial, InstanceRequest};
+use crate::compute::News;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{self, Action, Verdict};
+use crate::compute::aws::classify::{self, Action};
 use crate::compute::watch::Misses;
-use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
+use crate::machine::instance::{Dial, Ec2Place, InstanceRequest};
+use crate::machine::verdict::Verdict;
+use crate::machine::{Endpoint, Login, Machine, Place};
 use crate::runner::substage::Role;
 
 /// When the first polls come, after CreateFleet's answer: the private address is there from the start, a public one after
@@ -308,9 +309,9 @@ fn failed(verdict: &Verdict, what: &str) -> Result<News> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::aws::access::Access;
-    use crate::compute::ec2::request::Market;
     use crate::compute::ec2::request::tests::request;
+    use crate::machine::access::Access;
+    use crate::machine::instance::Market;
     use crate::state::Store;
     use crate::ui::Ui;
 

@@ -7,10 +7,11 @@ use tokio::time::sleep;
 
 use super::launch::{Replayed, replay};
 use super::list;
-use super::request::InstanceRequest;
-use crate::compute::aws::classify::{Action, Why};
+use crate::compute::aws::classify::Action;
 use crate::compute::aws::{Aws, LAG};
 use crate::error::Result;
+use crate::machine::instance::InstanceRequest;
+use crate::machine::verdict::Why;
 
 /// How long AWS is asked before what is known stays for the next `cleanup` or `reap`.
 const END_LIMIT: Duration = Duration::from_secs(90);

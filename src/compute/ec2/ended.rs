@@ -1,7 +1,8 @@
 //! Why an instance ended, or is ending: AWS's code and message. Pure.
 
 use super::instance::Instance;
-use crate::compute::aws::classify::{self, Verdict, Why, said};
+use crate::compute::aws::classify::{self, said};
+use crate::machine::verdict::{Verdict, Why};
 
 /// Reads why an instance ended; `spot` where AWS may take it back.
 #[must_use]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ec2::operation::create_fleet::CreateFleetOutput;
 use aws_sdk_ec2::types::{CreateFleetError, InstanceType};
 
-use super::request::InstanceRequest;
-use crate::compute::aws::classify::{self, Action, Verdict, Why};
+use crate::compute::aws::classify::{self, Action};
+use crate::machine::instance::InstanceRequest;
+use crate::machine::verdict::{Verdict, Why};
 
 /// How many remedies are told of one answer.
 const MOST_REMEDIES: usize = 3;

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_sdk_ec2::types;
 use serde::{Deserialize, Serialize};
 
-use super::request::Dial;
-use crate::compute::aws::tags;
+use crate::machine::instance::Dial;
+use crate::machine::tags;
 
 /// How far an instance has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,12 +6,15 @@ use tokio::time::{Instant, sleep};
 
 use super::fleet::{self, Answer};
 use super::made;
-use super::request::{self, InstanceRequest, Template};
-use super::template::{self, Setting};
+use super::request;
+use super::template;
 use crate::compute::Refused;
-use crate::compute::aws::classify::{Action, Verdict, Why};
+use crate::compute::aws::classify::Action;
 use crate::compute::aws::{Aws, Failure};
 use crate::error::Error;
+use crate::machine::instance::{InstanceRequest, Template};
+use crate::machine::template::Setting;
+use crate::machine::verdict::{Verdict, Why};
 use crate::state::Store;
 
 /// How long CreateFleet is repeated while AWS throttles it or does not answer.

@@ -6,10 +6,11 @@ use aws_sdk_ec2::types::{Filter, Reservation};
 
 use super::instance::{Instance, Phase};
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{Action, Why};
-use crate::compute::aws::proof::LAUNCH;
-use crate::compute::aws::tags;
+use crate::compute::aws::classify::Action;
 use crate::error::Result;
+use crate::machine::proof::LAUNCH;
+use crate::machine::tags;
+use crate::machine::verdict::Why;
 
 /// One call, repeated within that time.
 const LIST_LIMIT: Duration = Duration::from_secs(2 * 60);

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use super::request::{InstanceRequest, Template};
-use super::template::Setting;
-use crate::compute::Request;
 use crate::compute::aws::Aws;
-use crate::compute::aws::access::Access;
-use crate::compute::aws::classify::{Action, Why};
+use crate::compute::aws::classify::Action;
+use crate::machine::Request;
+use crate::machine::access::Access;
+use crate::machine::instance::{InstanceRequest, Template};
+use crate::machine::template::Setting;
+use crate::machine::verdict::Why;
 use crate::state::record::Intent;
 use crate::state::{Job, Store};
 
@@ -88,7 +89,7 @@ fn is_counted_on(store: &Store, name: &str, token: &str) -> bool {
 mod tests {
     use super::*;
     use crate::compute::ec2::request::tests::request;
-    use crate::state::record::{Launch, LaunchState};
+    use crate::machine::launch::{Launch, LaunchState};
 
     #[test]
     fn a_template_is_counted_on_by_open_launches_of_others() {

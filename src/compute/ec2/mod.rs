@@ -35,28 +35,13 @@ pub mod settle;
 #[cfg(feature = "ec2")]
 pub mod sweep;
 pub mod template;
-pub mod user_data;
 #[cfg(feature = "ec2")]
 pub mod watch;
 #[cfg(not(feature = "ec2"))]
 mod without;
 
-use serde::{Deserialize, Serialize};
-
-use super::aws::access::Access;
 #[cfg(not(feature = "ec2"))]
 pub(super) use without::{end, refused, registry, watch};
-
-/// Which instance a machine is, and how to ask for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ec2Place {
-    /// Where calls go, and as whom.
-    pub access: Access,
-    /// The instance's id.
-    pub instance: String,
-    /// Whether AWS may take it back.
-    pub spot: bool,
-}
 
 #[cfg(feature = "ec2")]
 mod describe {
@@ -64,10 +49,11 @@ mod describe {
 
     use aws_sdk_ec2::types::Reservation;
 
-    use super::Ec2Place;
     use super::instance::Instance;
-    use crate::compute::aws::classify::{Action, Verdict};
+    use crate::compute::aws::classify::Action;
     use crate::compute::aws::{Aws, poller};
+    use crate::machine::instance::Ec2Place;
+    use crate::machine::verdict::Verdict;
 
     impl Ec2Place {
         /// Asks for the instance's state, together with other jobs that ask for theirs; `None` where EC2 does not know it, or

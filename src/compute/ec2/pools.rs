@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::request::Subnet;
+use crate::machine::instance::Subnet;
 
 /// What EC2 says of a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::compute::aws::Aws;
-use crate::compute::aws::access::Access;
 use crate::compute::aws::classify::Action;
 use crate::error::{Error, Kind, Result};
+use crate::machine::access::Access;
 use crate::runner::containers::Secret;
 use crate::state::shared::Shared;
 use crate::ui::Ui;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::launch::{lags, make_for};
 use super::made;
 use super::pools::{self, Known};
-use super::request::{InstanceRequest, Template};
-use super::template::{Setting, is_parameter};
 use crate::compute::Refused;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{self, Action, Verdict, Why};
+use crate::compute::aws::classify::{self, Action};
 use crate::error::{Error, Kind};
+use crate::machine::instance::{InstanceRequest, Template};
+use crate::machine::template::{Setting, is_parameter};
+use crate::machine::verdict::{Verdict, Why};
 use crate::state::Store;
 
 /// How long the subnets' free addresses are taken for what they were.

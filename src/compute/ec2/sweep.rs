@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::instance::read_tags;
 use super::list::{filter, tagged};
-use super::template::is_own_name;
-use crate::compute::aws::classify::{Action, Why};
-use crate::compute::aws::tags;
+use crate::compute::aws::classify::Action;
 use crate::compute::aws::{Aws, Failure};
 use crate::error::{Error, Result};
+use crate::machine::tags;
+use crate::machine::template::is_own_name;
+use crate::machine::verdict::Why;
 
 /// One call, repeated within that time.
 const LIMIT: Duration = Duration::from_secs(2 * 60);

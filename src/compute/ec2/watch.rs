@@ -2,12 +2,12 @@
 
 use tokio::sync::Notify;
 
-use super::Ec2Place;
 use super::ended;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{Verdict, Why};
 use crate::compute::watch::{DESCRIBE_LIMIT, Look, Looks};
 use crate::error::{Error, Kind};
+use crate::machine::instance::Ec2Place;
+use crate::machine::verdict::{Verdict, Why};
 use crate::state::shared::Shared;
 
 /// Resolves, with AWS's reason, when the instance is gone or going. A lost connection asks for a look at once.

@@ -4,8 +4,8 @@
 /// Ending.
 pub(in crate::compute) mod end {
     use crate::compute::aws::Aws;
-    use crate::compute::ec2::request::InstanceRequest;
     use crate::error::Result;
+    use crate::machine::instance::InstanceRequest;
 
     /// Refuses.
     pub(in crate::compute) async fn terminate(_aws: &Aws, _instance: &str) -> Result<()> {
@@ -23,8 +23,8 @@ pub(in crate::compute) mod end {
 
 /// ECR.
 pub(in crate::compute) mod registry {
-    use crate::compute::aws::access::Access;
     use crate::error::Result;
+    use crate::machine::access::Access;
     use crate::runner::containers::Secret;
     use crate::state::shared::Shared;
     use crate::ui::Ui;
@@ -44,8 +44,8 @@ pub(in crate::compute) mod registry {
 pub(in crate::compute) mod watch {
     use tokio::sync::Notify;
 
-    use crate::compute::ec2::Ec2Place;
     use crate::error::Error;
+    use crate::machine::instance::Ec2Place;
     use crate::state::shared::Shared;
 
     /// Never resolves: a lost connection has its own limit.

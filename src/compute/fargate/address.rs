@@ -3,12 +3,13 @@
 #[cfg(feature = "ec2")]
 use std::time::Duration;
 
-use super::request::TaskRequest;
 use super::task::Task;
 use crate::compute::aws::Aws;
 #[cfg(feature = "ec2")]
-use crate::compute::aws::classify::{Action, Why};
+use crate::compute::aws::classify::Action;
 use crate::error::{Error, Kind, Result};
+use crate::machine::task::TaskRequest;
+use crate::machine::verdict::Why;
 
 /// One DescribeNetworkInterfaces, repeated within that time.
 #[cfg(feature = "ec2")]

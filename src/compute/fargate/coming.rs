@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::address;
 use super::progress;
-use super::request::TaskRequest;
+use super::stopped;
 use super::task::{Phase, Task};
-use super::{EcsPlace, address, stopped};
+use crate::compute::News;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::{self, Action, Verdict};
+use crate::compute::aws::classify::{self, Action};
 use crate::compute::watch::Misses;
-use crate::compute::{Endpoint, Login, Machine, News, Place};
 use crate::error::{Error, Kind, Result};
+use crate::machine::task::{EcsPlace, TaskRequest};
+use crate::machine::verdict::Verdict;
+use crate::machine::{Endpoint, Login, Machine, Place};
 use crate::runner::substage::Role;
 
 /// When the first polls come, after RunTask's answer: quick ones for what fails or starts at once, then one about when the
@@ -292,8 +295,8 @@ fn name(phase: Phase) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::aws::access::Access;
     use crate::compute::fargate::request::tests::request;
+    use crate::machine::access::Access;
     use crate::state::Store;
     use crate::ui::Ui;
 

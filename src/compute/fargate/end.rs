@@ -8,11 +8,12 @@ use aws_sdk_ecs::operation::stop_task::StopTaskError;
 use tokio::time::sleep;
 
 use super::launch::replay;
-use super::request::TaskRequest;
-use crate::compute::aws::classify::{Action, Why};
-use crate::compute::aws::tags;
+use crate::compute::aws::classify::Action;
 use crate::compute::aws::{Aws, LAG};
 use crate::error::Result;
+use crate::machine::tags;
+use crate::machine::task::TaskRequest;
+use crate::machine::verdict::Why;
 use crate::state::record::now;
 
 /// How long AWS is asked before what is known stays for the next `cleanup` or `reap`.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use aws_sdk_ecs::operation::run_task::RunTaskError;
 
-use super::request::{self, TaskRequest};
-use crate::compute::aws::classify::{self, Action, Verdict, Why};
+use super::request;
+use crate::compute::aws::classify::{self, Action};
 use crate::compute::aws::{Aws, Failure};
 use crate::error::{Error, Result};
+use crate::machine::task::TaskRequest;
+use crate::machine::verdict::{Verdict, Why};
 
 /// How long RunTask is repeated while AWS throttles it or does not answer.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(4 * 60);

@@ -20,28 +20,14 @@ pub mod watch;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::aws::access::Access;
-use super::aws::classify::{Action, Verdict};
+use super::aws::classify::Action;
 use super::aws::{Aws, poller};
 use crate::error::Error;
+use crate::machine::task::EcsPlace;
+use crate::machine::verdict::Verdict;
 use crate::state::shared::Shared;
 use crate::ui::Ui;
 use task::Task;
-
-/// Which task a machine is, and how to ask for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EcsPlace {
-    /// Where calls go, and as whom.
-    pub access: Access,
-    /// Cluster name or ARN.
-    pub cluster: Option<String>,
-    /// The task's ARN.
-    pub task: String,
-    /// The container that the job runs in.
-    pub container: String,
-}
 
 /// How long one look may take whose answer nothing depends on.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);

@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::EcsPlace;
 use super::stopped;
 use crate::compute::aws::Aws;
-use crate::compute::aws::classify::Why;
 use crate::compute::watch::{AT_LEAST, DESCRIBE_LIMIT, Look, Looks};
 use crate::error::{Error, Kind};
+use crate::machine::task::EcsPlace;
+use crate::machine::verdict::Why;
 use crate::state::shared::Shared;
 
 /// How long the containers' own reasons are waited for once the task is ending: they come with STOPPED.

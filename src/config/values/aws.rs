@@ -1,13 +1,12 @@
 //! Names that AWS gives: only what could never be one is refused, since AWS alone knows which there are.
 
-use super::super::arn;
 use super::super::keys::closest;
 use super::super::quantity::parse_size;
 use super::super::settings::{Architecture, EcrLogin, Rung};
-use super::super::tags;
+use super::super::{arn, tags};
 use super::names::{has_id, parse_plain, slip};
 use super::words::{one_of, parse_text};
-use crate::container::image::Reference;
+use crate::image::Reference;
 
 /// The largest volume that there is, in bytes.
 const LARGEST_VOLUME: u64 = 64 << 40;

@@ -9,9 +9,10 @@ mod places;
 use serde_json::{Map, Value, json};
 
 use self::places::{Place, unique};
+use crate::config::arn;
 use crate::config::settings::{EcrLogin, Rung, Settings, Style};
-use crate::config::{arn, pattern};
 use crate::error::{Error, Kind, Result};
+use crate::pattern;
 
 /// The examples, whose statements are taken by their names.
 const EXAMPLES: [&str; 3] = [

@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 
 use super::json::rungs;
 use super::page::{Page, list, login, time};
-use crate::cli::Overrides;
+use crate::config::overrides::Overrides;
 use crate::config::settings::{Rung, Settings};
 use crate::config::{Loaded, shown};
 use crate::error::{Error, Kind, Result};
+use crate::machine::task::TaskSize;
 use crate::ops::{error_json, print, told};
+use crate::plan::overwrites::{
+    Overwrites, Settled, SettledInstance, SettledRole, SettledTask, settle,
+};
+use crate::plan::profile::{self, Verdict};
 use crate::runner::Environment;
 use crate::runner::facts::lacks;
 use crate::runner::payload::Payload;
-use crate::runner::profile::{self, Verdict};
-use crate::runner::wishes::sizes::TaskSize;
-use crate::runner::wishes::{Settled, SettledInstance, SettledRole, SettledTask, Wishes, settle};
 use crate::ui::Ui;
 
 /// Prints what a job would get.
@@ -40,10 +42,10 @@ pub(super) fn explain(
     let verdicts = profile::verdicts(&loaded.settings, &payload);
     let applied = profile::applied(loaded.settings.clone(), &payload);
     let settings = &applied.settings;
-    let wishes = wishes(&payload);
-    let settled = settle(settings, overrides, &wishes);
+    let overwrites = overwrites(&payload);
+    let settled = settle(settings, overrides, &overwrites);
     let left_out = settled.as_ref().ok();
-    let left_out = left_out.and_then(|settled| wishes.left_out_of_session(settings, settled));
+    let left_out = left_out.and_then(|settled| overwrites.left_out_of_session(settings, settled));
     let job = Explained {
         payload: &payload,
         verdicts: &verdicts,
@@ -73,13 +75,13 @@ fn read(file: &Path) -> Result<Payload> {
 }
 
 /// Reads what the job asks for, as its stages would: there the Runner has made the job's variables their environment.
-fn wishes(payload: &Payload) -> Wishes {
+fn overwrites(payload: &Payload) -> Overwrites {
     let variables = payload.effective().into_iter();
     let variables = variables.map(|(name, value)| {
         let name: OsString = format!("CUSTOM_ENV_{name}").into();
         (name, value.into())
     });
-    Wishes::read(&Environment::from_pairs(variables), payload)
+    Overwrites::read(&Environment::from_pairs(variables), payload)
 }
 
 struct Explained<'a> {

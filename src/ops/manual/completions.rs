@@ -4,8 +4,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Command};
 use clap_complete::{Shell, generate};
 
-use crate::cli::PAGES;
 use crate::config::settings::{LogFormat, LogLevel};
+use crate::ops::manual::PAGES;
 
 /// Returns the completions of the program for a shell.
 pub(super) fn text(program: Command, shell: Shell) -> String {

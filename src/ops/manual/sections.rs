@@ -3,11 +3,11 @@
 
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::app::{FAILURE, USAGE};
-use crate::cli::PAGES;
 use crate::compute::aws::metadata::Metadata;
 use crate::config::{DEFAULT_PATHS, STATE_DIRECTORY};
+use crate::ops::manual::PAGES;
 use crate::ops::try_job::{EXIT_CANCELLED, EXIT_SYSTEM, EXIT_TIMEOUT};
+use crate::ops::{FAILURE, USAGE};
 use crate::runner::exit::SYSTEM_FAILURE;
 use crate::runner::note;
 

@@ -4,20 +4,21 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::Ended;
+use super::Reaper;
 use super::judge::{self, Thing, Verdict, is_of_fleet};
+use super::left;
 use super::owned::Owned;
 use super::waits::told;
-use super::{Ended, Reaper, left};
 use crate::compute::aws::Aws;
-use crate::compute::aws::access::Access;
-use crate::compute::aws::{proof, tags};
 use crate::compute::ec2::instance::Instance;
 use crate::compute::ec2::sweep::{self, Kind, Leftover};
 use crate::compute::ec2::{end, list, settle};
-use crate::compute::plan;
-use crate::compute::{Place, Request};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::runner::wishes::SettledRole;
+use crate::machine::access::Access;
+use crate::machine::{Place, Request, proof, tags};
+use crate::plan;
+use crate::plan::overwrites::SettledRole;
 
 /// A volume or a Spot request younger than that may belong to a launch that is still on its way.
 const YOUNG: Duration = Duration::from_secs(15 * 60);

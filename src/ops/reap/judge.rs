@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use crate::compute::Place;
-use crate::compute::Request;
-use crate::compute::aws::proof;
-use crate::compute::aws::tags;
 use crate::error::Kind;
+use crate::machine::launch::{Launch, LaunchState};
+use crate::machine::{Place, Request, proof, tags};
 use crate::process::Life as Alive;
-use crate::state::record::{Intent, Launch, LaunchState, Record};
+use crate::state::record::{Intent, Record};
 use crate::state::until::{CLOCK_MARGIN, Clock};
 
 use super::owned::Life;

@@ -6,12 +6,12 @@ use super::waits::told;
 #[cfg(feature = "ec2")]
 use crate::compute::aws::Aws;
 #[cfg(feature = "ec2")]
-use crate::compute::aws::access::Access;
-#[cfg(feature = "ec2")]
 use crate::compute::ec2::instance::Phase;
 #[cfg(feature = "ec2")]
 use crate::compute::ec2::list;
 use crate::error::Result;
+#[cfg(feature = "ec2")]
+use crate::machine::access::Access;
 use crate::state::lease::{Held, Holder, TERM};
 use crate::state::manager::Bastion;
 use crate::state::until::Clock;

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::compute::aws::tags;
-use crate::compute::{Place, Request};
+use crate::machine::launch::{Launch, LaunchState};
+use crate::machine::{Place, Request, tags};
 use crate::state::Job;
-use crate::state::record::{Intent, Launch, LaunchState, Record};
+use crate::state::record::{Intent, Record};
 
 /// AWS takes calls of a clock that is off by a few minutes, so its times and this host's may differ by so much.
 const CALLER_MARGIN: Duration = Duration::from_secs(15 * 60);

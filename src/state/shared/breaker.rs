@@ -9,8 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Shared, cell, key, now};
-use crate::compute::aws::classify::{Verdict, Why};
+use super::Shared;
+use super::cell;
+use super::key;
+use super::now;
+use crate::machine::verdict::{Verdict, Why};
 
 /// So many failures open the breaker.
 const TRIPS: usize = 2;

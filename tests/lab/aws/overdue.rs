@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use gitlab_aws_driver::compute::aws::proof;
+use gitlab_aws_driver::machine::proof;
 use serde_json::json;
 
 use super::Account;

@@ -1,7 +1,7 @@
 //! What ECS says of a launch: errors of RunTask and its `failures`, and what a task that stopped says in the same words.
 
-use super::Why;
 use super::table::{From, Row, row};
+use crate::machine::verdict::Why;
 
 const RUN_TASK: &str = "ECS API: RunTask, Errors";
 const MESSAGES: &str = "ECS guide: API error messages";

@@ -1,7 +1,7 @@
 //! What all services say alike: too many calls, who calls, what is not allowed, AWS in trouble, no answer.
 
-use super::Why;
 use super::table::{DENIED, From, Row, row};
+use crate::machine::verdict::Why;
 
 const API: &str = "Common errors of AWS's query and JSON APIs";
 const IAM: &str = "IAM guide: Troubleshoot access denied error messages";

@@ -2,8 +2,8 @@
 //!
 //! EC2's codes have a shape (`Invalid….NotFound`, `…LimitExceeded`, `Insufficient…`), by which those are read that no row names.
 
-use super::Why;
 use super::table::{DENIED, From, Row, row};
+use crate::machine::verdict::Why;
 
 const CODES: &str = "EC2 API: Error codes";
 const STATE: &str = "EC2 API: StateReason";

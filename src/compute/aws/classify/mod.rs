@@ -25,44 +25,17 @@ mod tests_ec2;
 mod tests_forms;
 #[cfg(test)]
 mod tests_recorded;
-mod why;
 mod words;
 
-use serde::{Deserialize, Serialize};
-
-use crate::error::{Error, Kind, one_line};
+use crate::error::one_line;
+use crate::machine::verdict::{Verdict, Why};
 pub use action::Action;
 use denied::{DRIVER, Denial, TASK};
 use table::{Row, Said};
-pub use why::Why;
 use words::{Words, is_code};
 
 /// The longest cause that is shown, in characters: some answers carry a kilobyte of encoded context.
 const MAX_CAUSE: usize = 700;
-
-/// What AWS's answer comes to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The kind.
-    pub why: Why,
-    /// AWS's own words, on one line.
-    pub cause: String,
-    /// What to do about it, as a full sentence.
-    pub remedy: String,
-}
-
-impl Verdict {
-    /// Makes it an error: what failed, AWS's words, and the remedy as its hint.
-    #[must_use]
-    pub fn error(&self, kind: Kind, what: &str) -> Error {
-        let message = if self.cause.is_empty() {
-            what.to_owned()
-        } else {
-            format!("{what}: {}", self.cause)
-        };
-        Error::new(kind, message).hint(self.remedy.clone())
-    }
-}
 
 /// Reads an error that a service answered with: its code and message.
 #[must_use]

@@ -1,8 +1,8 @@
 //! Why an image could not be pulled: what ECS's agent, containerd, docker and the registry say, from the error's name to the
 //! innermost cause.
 
-use super::Why;
 use super::table::{From, Row, UNREACHED, row};
+use crate::machine::verdict::Why;
 
 const PAGE: &str = "ECS guide: CannotPullContainer task errors";
 const REGISTRY_API: &str = "OCI distribution specification: error codes";

@@ -1,7 +1,7 @@
 //! What is made ready for a container and fails before its process runs: secrets, logs, files, volumes, the runtime itself.
 
-use super::Why;
 use super::table::{From, Row, UNREACHED, row};
+use crate::machine::verdict::Why;
 
 const INIT_PAGE: &str = "ECS guide: ResourceInitializationError errors";
 const START_PAGE: &str = "ECS guide: CannotStartContainerError, CannotCreateContainerError";

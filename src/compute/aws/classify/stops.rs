@@ -1,7 +1,7 @@
 //! Why a task stopped, before anything else is read: whose doing it was, and how a task ended that ran.
 
-use super::Why;
 use super::table::{From, Row, row};
+use crate::machine::verdict::Why;
 
 const CODES: &str = "ECS API: Task, stopCode";
 const STOPPED: &str = "ECS guide: Stopped task error messages";

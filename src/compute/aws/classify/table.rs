@@ -7,8 +7,8 @@
 //! Phrases are in lower case, `*` stands for anything in between, also in codes. In remedies `{action}` is the action that a message says is
 //! not allowed (or the call itself), `{call}` the call, `{container}` the container that jobs run in.
 
-use super::Why;
 use super::words::{Words, is_code};
+use crate::machine::verdict::Why;
 
 /// Where words come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The table against wordings that AWS really uses.
 
 use super::*;
+use crate::error::Kind;
 
 const ARN: &str = "arn:aws:ecs:eu-west-1:123456789012:task-definition/ci-job:7";
 

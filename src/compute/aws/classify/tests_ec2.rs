@@ -1,6 +1,7 @@
 //! EC2's table against its documented codes and wordings.
 
 use super::*;
+use crate::error::Kind;
 
 fn denied(action: &str) -> String {
     format!(

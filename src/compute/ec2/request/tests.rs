@@ -9,6 +9,9 @@ use base64ct::{Base64, Encoding};
 
 use super::*;
 use crate::compute::ec2::template::tests::setting;
+use crate::machine::access::Access;
+use crate::machine::instance::{Dial, InstanceRequest, Least, Market, Subnet, Template};
+use crate::machine::template::{Given, Setting};
 
 pub(in crate::compute::ec2) fn request() -> InstanceRequest {
     InstanceRequest {

@@ -1,5 +1,7 @@
 //! Names of templates, and what they hold.
 
+use crate::machine::instance::{Dial, Market};
+use crate::machine::template::{Root, Setting};
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,9 +1,9 @@
 //! What AWS would refuse in any account, refused by the name of the key that is wrong. Pure.
 
-use super::{Capacity, TaskRequest};
-use crate::compute::aws::access::Role;
-use crate::compute::aws::tags;
 use crate::error::{Error, Kind, Result};
+use crate::machine::access::Role;
+use crate::machine::tags;
+use crate::machine::task::{Capacity, TaskRequest};
 
 /// Subnets that one task may name.
 const MAX_SUBNETS: usize = 16;
@@ -196,9 +196,10 @@ fn overrides_length(request: &TaskRequest) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input;
     use super::super::tests::request;
-    use super::super::{Access, input};
     use super::*;
+    use crate::machine::access::Access;
 
     #[test]
     fn what_aws_would_refuse_is_refused_by_the_name_of_its_key() {

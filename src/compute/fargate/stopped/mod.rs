@@ -4,8 +4,9 @@
 mod tests;
 
 use super::task::{Container, Task};
-use crate::compute::aws::classify::{Verdict, Why, said, task_stopped};
+use crate::compute::aws::classify::{said, task_stopped};
 use crate::error::one_line;
+use crate::machine::verdict::{Verdict, Why};
 
 /// Reads why a task stopped or is stopping; `container` is the one that jobs run in.
 #[must_use]

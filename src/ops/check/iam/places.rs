@@ -1,9 +1,10 @@
 //! Where a file's calls go: partition, region, account, and what they name there, as ARNs.
 
 use super::account_of;
+use crate::config::arn;
 use crate::config::settings::{Ec2, Fargate, Settings};
-use crate::config::{arn, pattern};
-use crate::container::image::Reference;
+use crate::image::Reference;
+use crate::pattern;
 
 /// The region of the examples.
 const REGION: &str = ":eu-west-1:";

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{OF_AWS, OF_THE_RUNNER, PAGES_ON_DISK, Sections};
-use crate::cli::PAGES;
+use super::OF_AWS;
+use super::OF_THE_RUNNER;
+use super::PAGES_ON_DISK;
+use super::Sections;
+use crate::ops::manual::PAGES;
 
 /// Returns all of the program's source but its tests.
 fn sources() -> Vec<(PathBuf, String)> {
@@ -83,7 +86,7 @@ fn every_variable_that_the_program_reads_is_on_a_page() {
             ("number(env,", ""),
             ("job_variable(", "CUSTOM_ENV_"),
             ("variable(", "CUSTOM_ENV_"),
-            ("wish(", "CUSTOM_ENV_"),
+            ("overwrite(", "CUSTOM_ENV_"),
         ] {
             for argument in arguments(&text, call) {
                 let argument = argument.trim_start_matches('&');

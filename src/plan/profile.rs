@@ -1,12 +1,12 @@
 //! Which `[[profile]]` a job falls under: by what GitLab says of the job beside its variables, which no variable of the job
 //! can shadow.
 
-use super::facts::{Told, lacks};
-use super::payload::Payload;
 use crate::config::facts::{self, Fact};
-use crate::config::pattern;
 use crate::config::settings::{Match, Profile, Settings};
-use crate::container::image::Reference;
+use crate::image::Reference;
+use crate::pattern;
+use crate::runner::facts::{Told, lacks};
+use crate::runner::payload::Payload;
 
 /// What parts paths and refs, and so ends what one `*` may stand for.
 const OF_PATHS: &[char] = &['/'];

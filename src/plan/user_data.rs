@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
-use crate::script::quote;
+use crate::shell::quote;
 use crate::ssh::keys::JobKey;
 
 /// EC2's limit, before base64.

@@ -55,7 +55,7 @@ fn tokens(pattern: &str) -> Vec<Token> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::pattern::*;
 
     /// The same, as one would say it: slow, and plainly right.
     fn model(pattern: &[char], text: &[char]) -> bool {

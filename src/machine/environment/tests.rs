@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::machine::environment::*;
 
 fn read(environ: &[u8]) -> ContainerEnvironment {
     ContainerEnvironment::read(environ, "sh").unwrap()

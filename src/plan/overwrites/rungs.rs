@@ -1,8 +1,8 @@
 //! Which rungs can give a job what it asks for. One that cannot is left out; where none is left the job is refused.
 
 use super::limits::Within;
-use super::{TASK_DEFINITION, Wish, Wishes, one_of, sizes};
-use crate::cli::Overrides;
+use super::{Overwrite, Overwrites, TASK_DEFINITION, one_of, sizes};
+use crate::config::overrides::Overrides;
 use crate::config::settings::{Architecture, Limits, Rung, Settings, Style};
 use crate::config::shown;
 use crate::error::{Error, Kind, Result};
@@ -29,7 +29,7 @@ pub(super) struct Choice {
 pub(super) fn choose(
     settings: &Settings,
     overrides: &Overrides,
-    wishes: &Wishes,
+    overwrites: &Overwrites,
     within: &Within,
     asked: &[Rung],
 ) -> Result<Choice> {
@@ -41,8 +41,8 @@ pub(super) fn choose(
         });
     }
     if let (Some(one), Some(size)) = (
-        &wishes.instance_type,
-        wishes.cpu.as_ref().or(wishes.memory.as_ref()),
+        &overwrites.instance_type,
+        overwrites.cpu.as_ref().or(overwrites.memory.as_ref()),
     ) {
         return Err(one.refuse(
             &format!("which says already what {} asks for", size.by),
@@ -52,7 +52,7 @@ pub(super) fn choose(
     let given = Given {
         settings,
         overrides,
-        wishes,
+        overwrites,
         within,
     };
     // The cluster's default strategy is taken for Fargate, whose sizes every capacity provider can have.
@@ -104,7 +104,7 @@ fn none_left(lacking: &[(Rung, Lack)]) -> Error {
 struct Given<'a> {
     settings: &'a Settings,
     overrides: &'a Overrides,
-    wishes: &'a Wishes,
+    overwrites: &'a Overwrites,
     within: &'a Within,
 }
 
@@ -120,54 +120,57 @@ impl Given<'_> {
 
     /// This host is what it is.
     fn lack_of_this_host(&self) -> Result<Option<Lack>> {
-        let wishes = self.wishes;
+        let overwrites = self.overwrites;
         let others = [
-            &wishes.task_definition[0],
-            &wishes.role[0],
-            &wishes.cpu,
-            &wishes.memory,
-            &wishes.disk,
-            &wishes.architecture,
-            &wishes.machine_image,
-            &wishes.instance_type,
-            &wishes.capacity,
+            &overwrites.task_definition[0],
+            &overwrites.role[0],
+            &overwrites.cpu,
+            &overwrites.memory,
+            &overwrites.disk,
+            &overwrites.architecture,
+            &overwrites.machine_image,
+            &overwrites.instance_type,
+            &overwrites.capacity,
         ];
-        if let Some(wish) = wishes.image.iter().chain(&wishes.services).next() {
-            let kinds = match wishes.image {
+        if let Some(overwrite) = overwrites.image.iter().chain(&overwrites.services).next() {
+            let kinds = match overwrites.image {
                 Some(_) => "images",
                 None => "services",
             };
-            return Ok(Some(plainly(wish, &format!("and `local` runs no {kinds}"))));
+            return Ok(Some(plainly(
+                overwrite,
+                &format!("and `local` runs no {kinds}"),
+            )));
         }
         let first = others.into_iter().flatten().next();
-        Ok(first.map(|wish| plainly(wish, "and `local` is this host as it is")))
+        Ok(first.map(|overwrite| plainly(overwrite, "and `local` is this host as it is")))
     }
 
     fn lack_of_tasks(&self, rung: &Rung) -> Result<Option<Lack>> {
-        let wishes = self.wishes;
-        let of_instances = [&wishes.machine_image, &wishes.instance_type];
-        if let Some(wish) = of_instances.into_iter().flatten().next() {
-            return Ok(Some(plainly(wish, "and a task has none")));
+        let overwrites = self.overwrites;
+        let of_instances = [&overwrites.machine_image, &overwrites.instance_type];
+        if let Some(overwrite) = of_instances.into_iter().flatten().next() {
+            return Ok(Some(plainly(overwrite, "and a task has none")));
         }
-        if let Some(wish) = wishes.image.iter().chain(&wishes.services).next() {
+        if let Some(overwrite) = overwrites.image.iter().chain(&overwrites.services).next() {
             return Ok(Some(plainly(
-                wish,
+                overwrite,
                 "and a task runs in its task definition's own image",
             )));
         }
         // A task definition says itself of which architecture it is: of the job's own choice it is taken to be right.
         let of_file = self.settings.fargate.as_ref();
-        let has_own =
-            self.overrides.task_definition.is_some() || one_of(&wishes.task_definition)?.is_some();
-        if let (Some(wish), Some(Architecture::Arm64)) =
-            (&wishes.architecture, self.within.architecture)
+        let has_own = self.overrides.task_definition.is_some()
+            || one_of(&overwrites.task_definition)?.is_some();
+        if let (Some(overwrite), Some(Architecture::Arm64)) =
+            (&overwrites.architecture, self.within.architecture)
             && !has_own
             && of_file.is_none_or(|f| f.task_definition_arm64.is_none())
         {
             return Ok(Some(Lack {
                 why: format!(
                     "{}, and there is no [fargate] task_definition_arm64",
-                    wish.told()
+                    overwrite.told()
                 ),
                 hint: "For example, under [fargate]: task_definition_arm64 = \"ci-job-arm64\""
                     .to_owned(),
@@ -176,25 +179,28 @@ impl Given<'_> {
         }
         if let Rung::Ecs(_) = rung {
             let why = "and only tasks on Fargate and instances can have a disk of another size";
-            return Ok(wishes.disk.as_ref().map(|wish| plainly(wish, why)));
+            return Ok(overwrites
+                .disk
+                .as_ref()
+                .map(|overwrite| plainly(overwrite, why)));
         }
         Ok(self.lack_of_fargate())
     }
 
     /// Fargate has some sizes only, and the next one may be more than the job may have.
     fn lack_of_fargate(&self) -> Option<Lack> {
-        let (wishes, within) = (self.wishes, self.within);
-        let first = [&wishes.cpu, &wishes.memory, &wishes.disk];
+        let (overwrites, within) = (self.overwrites, self.within);
+        let first = [&overwrites.cpu, &overwrites.memory, &overwrites.disk];
         let first = first.into_iter().flatten().next()?;
         let sized = match sizes::on_fargate(within.cpu, within.memory, within.disk) {
             Ok(sized) => sized,
             Err(why) => {
-                let wish = wishes.disk.as_ref().unwrap_or(first);
+                let overwrite = overwrites.disk.as_ref().unwrap_or(first);
                 return Some(Lack {
-                    why: format!("{}, and {why}", wish.told()),
+                    why: format!("{}, and {why}", overwrite.told()),
                     hint: format!(
                         "Ask for less by {}, or have an administrator add a rung of EC2.",
-                        wish.by
+                        overwrite.by
                     ),
                     doubtful: false,
                 });
@@ -243,64 +249,68 @@ impl Given<'_> {
 
     /// Begins a message about more than one size.
     fn sizes_told(&self) -> String {
-        let wishes = [&self.wishes.cpu, &self.wishes.memory, &self.wishes.disk];
-        let each = wishes.into_iter().flatten();
+        let overwrites = [
+            &self.overwrites.cpu,
+            &self.overwrites.memory,
+            &self.overwrites.disk,
+        ];
+        let each = overwrites.into_iter().flatten();
         let each: Vec<_> = each
-            .map(|wish| format!("{:?} by {}", super::clip(&wish.value), wish.by))
+            .map(|overwrite| format!("{:?} by {}", super::clip(&overwrite.value), overwrite.by))
             .collect();
         format!("the job asks for {}", each.join(" and "))
     }
 
     fn lack_of_instances(&self) -> Result<Option<Lack>> {
-        let wishes = self.wishes;
+        let overwrites = self.overwrites;
         // The Go driver's variable may be there for tasks alone; who sets this driver's wants a task.
-        if let Some(wish) = wishes
+        if let Some(overwrite) = overwrites
             .task_definition
             .iter()
             .flatten()
             .find(|w| w.by == TASK_DEFINITION)
         {
-            return Ok(Some(plainly(wish, "and an instance has none")));
+            return Ok(Some(plainly(overwrite, "and an instance has none")));
         }
         let ec2 = self.settings.ec2.clone().unwrap_or_default();
-        if ec2.container && wishes.image.is_none() && ec2.container_image.is_none() {
+        if ec2.container && overwrites.image.is_none() && ec2.container_image.is_none() {
             return Ok(Some(Lack {
                 why: "the job names no `image:`, and [ec2] container_image names none for such jobs".to_owned(),
                 hint: "Name an image in the job, or have an administrator set container_image under [ec2].".to_owned(),
                 doubtful: false,
             }));
         }
-        if let Some(wish) = wishes.image.iter().chain(&wishes.services).next()
+        if let Some(overwrite) = overwrites.image.iter().chain(&overwrites.services).next()
             && !ec2.container
         {
             return Ok(Some(Lack {
-                why: format!("{}, and jobs on instances run without a container", wish.told()),
+                why: format!("{}, and jobs on instances run without a container", overwrite.told()),
                 hint: "Set container = true under [ec2], or send this job to another runner by its tags.".to_owned(),
                 doubtful: false,
             }));
         }
-        if let Some(wish) = &wishes.disk
+        if let Some(overwrite) = &overwrites.disk
             && ec2.launch_template.is_some()
         {
             let why = "and [ec2] launch_template says how large an instance's disk is";
-            return Ok(Some(plainly(wish, why)));
+            return Ok(Some(plainly(overwrite, why)));
         }
-        let (Some(wish), Some(Architecture::Arm64)) =
-            (&wishes.architecture, self.within.architecture)
+        let (Some(overwrite), Some(Architecture::Arm64)) =
+            (&overwrites.architecture, self.within.architecture)
         else {
             return Ok(None);
         };
         let lacks = |key: &str, example: &str| {
             Some(Lack {
-                why: format!("{}, and there is no [ec2] {key}", wish.told()),
+                why: format!("{}, and there is no [ec2] {key}", overwrite.told()),
                 hint: format!("For example, under [ec2]: {key} = {example}"),
                 doubtful: false,
             })
         };
-        if wishes.machine_image.is_none() && ec2.image_id_arm64.is_none() {
+        if overwrites.machine_image.is_none() && ec2.image_id_arm64.is_none() {
             return Ok(lacks("image_id_arm64", "\"ami-0fedcba9876543210\""));
         }
-        if wishes.instance_type.is_none() && ec2.instance_types_arm64.is_empty() {
+        if overwrites.instance_type.is_none() && ec2.instance_types_arm64.is_empty() {
             return Ok(lacks(
                 "instance_types_arm64",
                 "[\"c7g.large\", \"m7g.large\"]",
@@ -310,12 +320,12 @@ impl Given<'_> {
     }
 }
 
-fn plainly(wish: &Wish, why: &str) -> Lack {
+fn plainly(overwrite: &Overwrite, why: &str) -> Lack {
     Lack {
-        why: format!("{}, {why}", wish.told()),
+        why: format!("{}, {why}", overwrite.told()),
         hint: format!(
             "Remove {} from this job, or send it to another runner by its tags.",
-            wish.by
+            overwrite.by
         ),
         doubtful: false,
     }

@@ -16,7 +16,7 @@ pub const PREFIX: &str = "gitlab-aws-driver:";
 const REASON: &str = "gitlab-aws-driver: ";
 
 /// Tags of one resource, all together.
-pub(in crate::compute) const MAX_TAGS: usize = 50;
+pub(crate) const MAX_TAGS: usize = 50;
 /// The launch's own tag is added last.
 const FOR_LAUNCH: usize = 1;
 /// Characters of a key.
@@ -303,7 +303,7 @@ fn reserved(text: &str) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::machine::tags::*;
 
     #[test]
     fn a_matrix_job_stays_readable() {

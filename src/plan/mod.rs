@@ -1,26 +1,29 @@
 //! From what the administrator allows and the job asks for to the requests that a ladder may send. Pure.
 
+pub mod containers;
 mod instance;
+pub mod overwrites;
+pub mod profile;
+pub mod user_data;
 
 use std::time::Duration;
 
-use super::aws::access::{Access, Role};
-use super::aws::proof;
-use super::aws::tags::{self, Owner};
-use super::ec2::request::Market;
-use super::fargate::request::{Capacity, TaskRequest};
-use super::local::LocalRequest;
-use super::{Login, Request};
-use crate::cli::Overrides;
+use crate::config::overrides::Overrides;
 use crate::config::settings::{Fargate, Rung, Settings, Style};
-use crate::container;
 use crate::error::{Error, Kind, Result};
 use crate::hash;
+use crate::machine::access::{Access, Role};
+use crate::machine::instance::Market;
+use crate::machine::local::LocalRequest;
+use crate::machine::tags::{self, Owner};
+use crate::machine::task::{Capacity, TaskRequest};
+use crate::machine::{Login, Request, proof};
 use crate::runner::Call;
-use crate::runner::wishes::{Settled, SettledRole, SettledTask, settle};
 use crate::state::until::Until;
 use crate::ui::Ui;
+use containers::ContainerPlan;
 use instance::Common;
+use overwrites::{Overwrites, Settled, SettledRole, SettledTask, settle};
 
 pub use instance::access as access_to_instances;
 
@@ -34,6 +37,8 @@ pub struct Asked<'a> {
     pub settings: &'a Settings,
     /// What GitLab Runner said.
     pub call: &'a Call,
+    /// What the job overwrites.
+    pub overwrites: &'a Overwrites,
     /// What the command line says in place of the configuration.
     pub overrides: &'a Overrides,
     /// The name that all this bastion launches carries.
@@ -54,7 +59,7 @@ pub struct Plan {
     /// How long one rung may keep a task waiting.
     pub rung_wait: Duration,
     /// The containers that the job runs in, where it runs on an instance.
-    pub containers: Option<container::Plan>,
+    pub containers: Option<ContainerPlan>,
     manager: String,
     key: String,
     attempt: String,
@@ -148,8 +153,8 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
     let settings = asked.settings;
     let payload = &asked.call.payload;
     if settings.capacity == [Rung::Local] {
-        settle(settings, asked.overrides, &asked.call.wishes)?;
-        let request = LocalRequest::new(settings, asked.public_key.clone())?;
+        settle(settings, asked.overrides, asked.overwrites)?;
+        let request = local_request(settings, asked.public_key.clone())?;
         return Ok(asked.with(vec![Step {
             name: Rung::Local.to_string(),
             fallback: false,
@@ -158,7 +163,7 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
         }]));
     }
     heed_images(asked);
-    let settled = settle(settings, asked.overrides, &asked.call.wishes)?;
+    let settled = settle(settings, asked.overrides, asked.overwrites)?;
     for (rung, why) in &settled.left_out {
         asked.ui.progress(&format!("{rung} is left out: {why}."));
     }
@@ -167,11 +172,11 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
             .ui
             .warn(&format!("{doubt}; AWS is asked for it all the same"));
     }
-    if let Some(told) = asked.call.wishes.left_out_of_session(settings, &settled) {
+    if let Some(told) = asked.overwrites.left_out_of_session(settings, &settled) {
         asked.ui.warn(&told);
     }
     let containers = match settled.rungs.iter().any(Rung::is_instance) {
-        true => container::Plan::new(settings, asked.call),
+        true => ContainerPlan::new(settings, asked.call),
         false => None,
     };
     let mut steps = Vec::new();
@@ -329,6 +334,19 @@ fn login((user, port): (&str, u16)) -> Login {
     }
 }
 
+/// Returns the request of a machine on this host.
+fn local_request(settings: &Settings, public_key: String) -> Result<LocalRequest> {
+    let token = hash::random_hex()
+        .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?;
+    Ok(LocalRequest {
+        token,
+        command: settings.local.command.clone(),
+        port: settings.ssh.port,
+        user: settings.ssh.username.clone(),
+        public_key,
+    })
+}
+
 fn unsettled(name: &str) -> Error {
     Error::new(
         Kind::Bug,
@@ -350,7 +368,7 @@ pub fn access(fargate: &Fargate, role: Option<&SettledRole>) -> Access {
 }
 
 /// The Go driver ignored `image:` and `services:`, so its users' pipelines have them: with its file they are still ignored,
-/// but not in silence. With a new file they are wishes like others.
+/// but not in silence. With a new file they are overwrites like others.
 fn heed_images(asked: &Asked<'_>) {
     if asked.settings.style != Style::GoDriver {
         return;

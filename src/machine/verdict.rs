@@ -1,8 +1,32 @@
-//! The kinds that AWS's words come to, and what follows from each: who tries again, where, and when.
+//! What AWS's words come to: a kind, from which follows who tries again, where, and when; AWS's own words; and a remedy.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Kind;
+use crate::error::{Error, Kind};
+
+/// What AWS's answer comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The kind.
+    pub why: Why,
+    /// AWS's own words, on one line.
+    pub cause: String,
+    /// What to do about it, as a full sentence.
+    pub remedy: String,
+}
+
+impl Verdict {
+    /// Makes it an error: what failed, AWS's words, and the remedy as its hint.
+    #[must_use]
+    pub fn error(&self, kind: Kind, what: &str) -> Error {
+        let message = if self.cause.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what}: {}", self.cause)
+        };
+        Error::new(kind, message).hint(self.remedy.clone())
+    }
+}
 
 /// What went wrong, as far as anybody has to act differently on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! What a job asks for is the least that it needs, so that what Fargate does not have in this size is taken one size
 //! larger, as far as `[limits]` lets it. AWS adds sizes: what is beyond the table is asked for as it is, and AWS decides.
 
-use serde::{Deserialize, Serialize};
+use crate::machine::task::TaskSize;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -60,46 +60,6 @@ pub struct Sized {
     pub size: TaskSize,
     /// Whether it is larger than all that the table has.
     pub beyond: bool,
-}
-
-/// What RunTask is told in place of what the task definition says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskSize {
-    /// In CPU units, of which a vCPU has 1024.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<u64>,
-    /// In MiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
-    /// Of the task's own disk, in GiB.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<u64>,
-}
-
-impl TaskSize {
-    /// Returns whether nothing is asked for.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Returns the vCPU in thousandths.
-    #[must_use]
-    pub fn cpu_millis(&self) -> Option<u64> {
-        self.cpu.map(|units| units.saturating_mul(1000) / 1024)
-    }
-
-    /// Returns the memory in bytes.
-    #[must_use]
-    pub fn memory_bytes(&self) -> Option<u64> {
-        self.memory.map(|mib| mib.saturating_mul(MIB))
-    }
-
-    /// Returns the disk in bytes.
-    #[must_use]
-    pub fn disk_bytes(&self) -> Option<u64> {
-        self.disk.map(|gib| gib.saturating_mul(GIB))
-    }
 }
 
 /// Returns the smallest size that Fargate has and that holds all that is asked for; where the table has none, what is asked for. What is

@@ -4,7 +4,7 @@
 //! end it. So each launch's tag `launch` vouches for the tags that decisions are made by: its second half is a digest of
 //! its first half and of them. It is no secret and no signature; it keeps honest mistakes from costing a foreign machine.
 
-use super::tags;
+use crate::machine::tags;
 
 /// The tag that vouches for the others, without the driver's prefix.
 pub const LAUNCH: &str = "launch";
@@ -80,7 +80,7 @@ fn check(half: &str, tags: &[(String, String)]) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use crate::machine::proof::*;
 
     fn ours() -> Vec<(String, String)> {
         let tags = [

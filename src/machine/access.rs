@@ -41,7 +41,7 @@ impl Access {
 pub struct Role {
     /// Its ARN.
     pub arn: String,
-    /// The session's name, as CloudTrail shows it: legal, see [`super::tags::session_name`].
+    /// The session's name, as CloudTrail shows it: legal, see [`crate::machine::tags::session_name`].
     pub session_name: String,
     /// Session tags, sent as they are: a policy may decide by them, so nothing is made legal silently.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

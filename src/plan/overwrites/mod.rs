@@ -12,13 +12,13 @@ pub mod sizes;
 
 use self::limits::Within;
 use self::session::SessionVariable;
-use self::sizes::TaskSize;
-use super::Environment;
-use super::payload::Payload;
-use crate::cli::Overrides;
 use crate::config::arn;
+use crate::config::overrides::Overrides;
 use crate::config::settings::{Architecture, Rung, Settings, Style};
 use crate::error::{Error, Kind, Result};
+use crate::machine::task::TaskSize;
+use crate::runner::Environment;
+use crate::runner::payload::Payload;
 
 /// The job's task definition, by the Go driver's name.
 const GO_TASK_DEFINITION: &str = "FARGATE_TASK_DEFINITION";
@@ -42,33 +42,33 @@ const SHOWN: usize = 200;
 
 /// What a job asks for, as it says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct Overwrites {
     /// By either name.
-    task_definition: [Option<Wish>; 2],
-    platform_version: Option<Wish>,
+    task_definition: [Option<Overwrite>; 2],
+    platform_version: Option<Overwrite>,
     /// By either name.
-    role: [Option<Wish>; 2],
+    role: [Option<Overwrite>; 2],
     session: Vec<SessionVariable>,
-    cpu: Option<Wish>,
-    memory: Option<Wish>,
-    disk: Option<Wish>,
-    architecture: Option<Wish>,
-    machine_image: Option<Wish>,
-    instance_type: Option<Wish>,
-    capacity: Option<Wish>,
-    image: Option<Wish>,
-    services: Vec<Wish>,
+    cpu: Option<Overwrite>,
+    memory: Option<Overwrite>,
+    disk: Option<Overwrite>,
+    architecture: Option<Overwrite>,
+    machine_image: Option<Overwrite>,
+    instance_type: Option<Overwrite>,
+    capacity: Option<Overwrite>,
+    image: Option<Overwrite>,
+    services: Vec<Overwrite>,
 }
 
 /// One thing that a job asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wish {
+struct Overwrite {
     /// By which variable, or keyword of the pipeline.
     by: &'static str,
     value: String,
 }
 
-impl Wish {
+impl Overwrite {
     /// Begins each message about it.
     fn told(&self) -> String {
         format!("the job asks for {:?} by {}", clip(&self.value), self.by)
@@ -135,30 +135,31 @@ pub struct SettledRole {
     pub tags: Vec<(String, String)>,
 }
 
-impl Wishes {
+impl Overwrites {
     /// Reads what the job asks for.
     ///
     /// What it chooses comes from its effective variables: they are its to set, and what is checked is what is used. What
     /// tells *who* it is comes from the part of the payload that no variable can reach.
     #[must_use]
     pub fn read(env: &Environment, payload: &Payload) -> Self {
-        let wish = |by: &'static str| env.job_variable(by).map(|value| Wish { by, value });
-        let image = |by: &'static str, value: &String| Wish {
+        let overwrite =
+            |by: &'static str| env.job_variable(by).map(|value| Overwrite { by, value });
+        let image = |by: &'static str, value: &String| Overwrite {
             by,
             value: value.clone(),
         };
         Self {
-            task_definition: [wish(TASK_DEFINITION), wish(GO_TASK_DEFINITION)],
-            platform_version: wish(PLATFORM_VERSION),
-            role: [wish(ROLE), wish(GO_ROLE)],
+            task_definition: [overwrite(TASK_DEFINITION), overwrite(GO_TASK_DEFINITION)],
+            platform_version: overwrite(PLATFORM_VERSION),
+            role: [overwrite(ROLE), overwrite(GO_ROLE)],
             session: session::read(env, payload),
-            cpu: wish(CPU),
-            memory: wish(MEMORY),
-            disk: wish(DISK),
-            architecture: wish(ARCHITECTURE),
-            machine_image: wish(MACHINE_IMAGE),
-            instance_type: wish(INSTANCE_TYPE),
-            capacity: wish(CAPACITY),
+            cpu: overwrite(CPU),
+            memory: overwrite(MEMORY),
+            disk: overwrite(DISK),
+            architecture: overwrite(ARCHITECTURE),
+            machine_image: overwrite(MACHINE_IMAGE),
+            instance_type: overwrite(INSTANCE_TYPE),
+            capacity: overwrite(CAPACITY),
             image: payload.image.as_ref().map(|i| image("`image:`", &i.name)),
             services: payload
                 .services
@@ -183,7 +184,7 @@ impl Wishes {
     #[must_use]
     pub fn roles_of_go_driver(&self, of_file: Option<&String>) -> Vec<Option<SettledRole>> {
         let [_, asked] = &self.role;
-        let asked = asked.iter().map(|wish| &wish.value);
+        let asked = asked.iter().map(|overwrite| &overwrite.value);
         let mut roles: Vec<Option<SettledRole>> = Vec::new();
         for arn in asked.chain(of_file).filter(|arn| arn::is_role(arn)) {
             let role = SettledRole {
@@ -213,9 +214,9 @@ impl Wishes {
             self.instance_type.clone(),
             self.capacity.clone(),
         ];
-        for wish in others.into_iter().flatten() {
+        for overwrite in others.into_iter().flatten() {
             tracing::debug!(
-                variable = wish.by,
+                variable = overwrite.by,
                 "ignored: the configuration is a file of the Go driver, which has no such variable"
             );
         }
@@ -229,8 +230,8 @@ impl Wishes {
     }
 }
 
-/// Returns the one wish that two variables make.
-fn one_of(two: &[Option<Wish>; 2]) -> Result<Option<&Wish>> {
+/// Returns the one overwrite that two variables make.
+fn one_of(two: &[Option<Overwrite>; 2]) -> Result<Option<&Overwrite>> {
     match two {
         [Some(a), Some(b)] if a.value != b.value => Err(a.refuse(
             &format!("and for {:?} by {}", clip(&b.value), b.by),
@@ -245,28 +246,32 @@ fn one_of(two: &[Option<Wish>; 2]) -> Result<Option<&Wish>> {
 /// # Errors
 /// Where the job asks for what it may not have, or what no rung has ([`Kind::Limit`]), and where nobody names a task
 /// definition ([`Kind::Config`]).
-pub fn settle(settings: &Settings, overrides: &Overrides, wishes: &Wishes) -> Result<Settled> {
+pub fn settle(
+    settings: &Settings,
+    overrides: &Overrides,
+    overwrites: &Overwrites,
+) -> Result<Settled> {
     let of_go_driver;
-    let wishes = match settings.limits {
-        Some(_) => wishes,
+    let overwrites = match settings.limits {
+        Some(_) => overwrites,
         None => {
-            of_go_driver = wishes.of_go_driver();
+            of_go_driver = overwrites.of_go_driver();
             &of_go_driver
         }
     };
-    let within = limits::check(settings, overrides, wishes)?;
+    let within = limits::check(settings, overrides, overwrites)?;
     let asked = within.capacity.as_ref().unwrap_or(&settings.capacity);
     let rungs::Choice {
         rungs,
         left_out,
         doubt,
-    } = rungs::choose(settings, overrides, wishes, &within, asked)?;
+    } = rungs::choose(settings, overrides, overwrites, &within, asked)?;
     let task = match rungs.iter().any(Rung::is_task) || rungs.is_empty() {
-        true => Some(settle_task(settings, overrides, wishes, &within)?),
+        true => Some(settle_task(settings, overrides, overwrites, &within)?),
         false => None,
     };
     let instance = match rungs.iter().any(Rung::is_instance) {
-        true => Some(settle_instance(settings, wishes, &within)?),
+        true => Some(settle_instance(settings, overwrites, &within)?),
         false => None,
     };
     Ok(Settled {
@@ -281,7 +286,7 @@ pub fn settle(settings: &Settings, overrides: &Overrides, wishes: &Wishes) -> Re
 fn settle_task(
     settings: &Settings,
     overrides: &Overrides,
-    wishes: &Wishes,
+    overwrites: &Overwrites,
     within: &Within,
 ) -> Result<SettledTask> {
     let file = settings.fargate.clone().unwrap_or_default();
@@ -289,19 +294,19 @@ fn settle_task(
         Some(Architecture::Arm64) => file.task_definition_arm64,
         Some(Architecture::X86_64) | None => file.task_definition,
     };
-    let of_job = one_of(&wishes.task_definition)?.map(|wish| wish.value.clone());
+    let of_job = one_of(&overwrites.task_definition)?.map(|overwrite| overwrite.value.clone());
     let Some(task_definition) = overrides.task_definition.clone().or(of_job).or(of_file) else {
         return Err(no_task_definition(settings.style));
     };
-    let of_job = wishes
+    let of_job = overwrites
         .platform_version
         .as_ref()
-        .map(|wish| wish.value.clone());
+        .map(|overwrite| overwrite.value.clone());
     let platform_version = overrides.platform_version.clone().or(of_job);
     Ok(SettledTask {
         task_definition,
         platform_version: platform_version.or(file.platform_version),
-        role: settle_role(file.role_arn.as_ref(), settings, wishes)?,
+        role: settle_role(file.role_arn.as_ref(), settings, overwrites)?,
         // Where Fargate has no such disk its rungs are left out.
         on_fargate: sizes::on_fargate(within.cpu, within.memory, within.disk)
             .map_or_else(|_| TaskSize::default(), |sized| sized.size),
@@ -311,7 +316,7 @@ fn settle_task(
 
 fn settle_instance(
     settings: &Settings,
-    wishes: &Wishes,
+    overwrites: &Overwrites,
     within: &Within,
 ) -> Result<SettledInstance> {
     let file = settings.ec2.clone().unwrap_or_default();
@@ -319,14 +324,15 @@ fn settle_instance(
         Some(Architecture::Arm64) => (file.image_id_arm64, file.instance_types_arm64),
         Some(Architecture::X86_64) | None => (file.image_id, file.instance_types),
     };
-    let value = |wish: &Option<Wish>| wish.as_ref().map(|wish| wish.value.clone());
+    let value =
+        |overwrite: &Option<Overwrite>| overwrite.as_ref().map(|overwrite| overwrite.value.clone());
     Ok(SettledInstance {
-        image: value(&wishes.machine_image).or(image),
-        types: value(&wishes.instance_type).map_or(types, |one| vec![one]),
+        image: value(&overwrites.machine_image).or(image),
+        types: value(&overwrites.instance_type).map_or(types, |one| vec![one]),
         min_cpu_millis: within.cpu,
         min_memory: within.memory,
         disk: within.disk.map(sizes::whole_gib).or(file.volume_size),
-        role: settle_role(file.role_arn.as_ref(), settings, wishes)?,
+        role: settle_role(file.role_arn.as_ref(), settings, overwrites)?,
     })
 }
 
@@ -338,27 +344,30 @@ fn settle_instance(
 pub fn settle_role(
     of_file: Option<&String>,
     settings: &Settings,
-    wishes: &Wishes,
+    overwrites: &Overwrites,
 ) -> Result<Option<SettledRole>> {
     let of_go_driver;
-    let (wishes, file) = match &settings.limits {
+    let (overwrites, file) = match &settings.limits {
         Some(limits) => {
-            if let Some(wish) = one_of(&wishes.role)?
-                && of_file != Some(&wish.value)
+            if let Some(overwrite) = one_of(&overwrites.role)?
+                && of_file != Some(&overwrite.value)
             {
-                limits::allow_role(wish, limits)?;
+                limits::allow_role(overwrite, limits)?;
             }
-            (wishes, session::File::Own)
+            (overwrites, session::File::Own)
         }
         None => {
-            of_go_driver = wishes.of_go_driver();
+            of_go_driver = overwrites.of_go_driver();
             (&of_go_driver, session::File::GoDriver)
         }
     };
-    match one_of(&wishes.role)?.map(|wish| &wish.value).or(of_file) {
+    match one_of(&overwrites.role)?
+        .map(|overwrite| &overwrite.value)
+        .or(of_file)
+    {
         Some(arn) => Ok(Some(SettledRole {
             arn: arn.clone(),
-            tags: session::tags(&wishes.session, file)?,
+            tags: session::tags(&overwrites.session, file)?,
         })),
         None => Ok(None),
     }

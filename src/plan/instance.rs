@@ -1,15 +1,15 @@
 //! What an `ec2` rung asks for, as far as the settings say it.
 
-use super::{Asked, Attempt, SESSION_NAME};
-use crate::compute::aws::access::{Access, Role};
-use crate::compute::aws::proof;
-use crate::compute::aws::tags::{self, Owner};
-use crate::compute::ec2::request::{Dial, InstanceRequest, Least, Market, Subnet, Template};
-use crate::compute::ec2::template::{Given, Root, Setting};
-use crate::compute::ec2::user_data::UserData;
+use super::overwrites::{SettledInstance, SettledRole};
 use crate::config::settings::Ec2;
 use crate::error::{Error, Kind, Result};
-use crate::runner::wishes::{SettledInstance, SettledRole};
+use crate::machine::access::{Access, Role};
+use crate::machine::instance::{Dial, InstanceRequest, Least, Market, Subnet, Template};
+use crate::machine::proof;
+use crate::machine::tags::{self, Owner};
+use crate::machine::template::{Given, Root, Setting};
+use crate::plan::user_data::UserData;
+use crate::plan::{Asked, Attempt, SESSION_NAME};
 
 /// The root volume's type, where its size alone is set.
 const VOLUME_TYPE: &str = "gp3";

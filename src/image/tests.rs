@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::image::*;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::sizes::TaskSize;
 use super::*;
-use crate::runner::wishes::{ROLE, TASK_DEFINITION};
+use crate::machine::task::TaskSize;
+use crate::plan::overwrites::{ROLE, TASK_DEFINITION};
 
 /// Both kinds of machines, and limits on everything.
 const BOTH: &str = r#"
@@ -42,7 +42,7 @@ fn asked_of(text: &str, variables: &[(&str, &str)]) -> Result<Settled> {
     settle(
         &settings(text),
         &Overrides::default(),
-        &wishes(variables, "{}"),
+        &overwrites(variables, "{}"),
     )
 }
 
@@ -212,7 +212,7 @@ fn what_is_out_of_bounds_is_refused_by_the_bounds_name() {
     }
     // What is not listed is closed.
     let none = BOTH.split("[limits]").next().unwrap();
-    for (variable, wish, key) in [
+    for (variable, overwrite, key) in [
         (CPU, "1", "max_cpu is not set"),
         (MEMORY, "1GiB", "max_memory is not set"),
         (DISK, "1GiB", "max_disk is not set"),
@@ -221,14 +221,17 @@ fn what_is_out_of_bounds_is_refused_by_the_bounds_name() {
         (INSTANCE_TYPE, "c7i.xlarge", "instance_types allows none"),
         (CAPACITY, "fargate", "capacity allows none"),
     ] {
-        let error = asked_of(none, &[(variable, wish)])
+        let error = asked_of(none, &[(variable, overwrite)])
             .expect_err(key)
             .to_string();
         assert!(error.contains(variable) && error.contains(key), "{error}");
     }
     // What the file has anyway is not.
-    for (variable, wish) in [(MACHINE_IMAGE, "ami-1"), (INSTANCE_TYPE, "m7i.large")] {
-        assert!(asked_of(none, &[(variable, wish)]).is_ok(), "{wish}");
+    for (variable, overwrite) in [(MACHINE_IMAGE, "ami-1"), (INSTANCE_TYPE, "m7i.large")] {
+        assert!(
+            asked_of(none, &[(variable, overwrite)]).is_ok(),
+            "{overwrite}"
+        );
     }
 }
 
@@ -289,8 +292,8 @@ fn a_size_beyond_fargates_table_is_anothers_turn_or_aws_is_asked() {
 fn images_are_for_containers_and_bounded() {
     let payload =
         r#"{"image":{"name":"registry.example.com/a/b:1"},"services":[{"name":"postgres:16"}]}"#;
-    let wishes = wishes(&[], payload);
-    let settle = |text: &str| settle(&settings(text), &Overrides::default(), &wishes);
+    let overwrites = overwrites(&[], payload);
+    let settle = |text: &str| settle(&settings(text), &Overrides::default(), &overwrites);
     let error = settle(BOTH).unwrap_err().to_string();
     assert!(
         error.contains("by `image:`, and a task runs in its task definition's own image"),
@@ -343,8 +346,11 @@ fn a_go_driver_file_knows_none_of_these() {
     let variables: Vec<_> = all.iter().map(|name| (*name, "nonsense")).collect();
     let settled = asked_of(OPEN, &variables).unwrap();
     assert_eq!(settled, asked_of(OPEN, &[]).unwrap());
-    let wishes = wishes(&variables, "{}");
-    assert_eq!(settle_role(None, &settings(OPEN), &wishes).unwrap(), None);
+    let overwrites = overwrites(&variables, "{}");
+    assert_eq!(
+        settle_role(None, &settings(OPEN), &overwrites).unwrap(),
+        None
+    );
 }
 
 #[test]

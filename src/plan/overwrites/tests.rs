@@ -21,12 +21,12 @@ fn settings(text: &str) -> Settings {
         .settings
 }
 
-fn wishes(variables: &[(&str, &str)], payload: &str) -> Wishes {
+fn overwrites(variables: &[(&str, &str)], payload: &str) -> Overwrites {
     let env = variables
         .iter()
         .map(|(k, v)| (format!("CUSTOM_ENV_{k}").into(), (*v).into()));
     let payload = Payload::parse(payload.as_bytes()).unwrap();
-    Wishes::read(&Environment::from_pairs(env), &payload)
+    Overwrites::read(&Environment::from_pairs(env), &payload)
 }
 
 /// Settles a job that can be nothing but a task.
@@ -34,23 +34,23 @@ fn settled(text: &str, variables: &[(&str, &str)]) -> Result<SettledTask> {
     settled_task(
         &settings(text),
         &Overrides::default(),
-        &wishes(variables, "{}"),
+        &overwrites(variables, "{}"),
     )
 }
 
 fn settled_task(
     settings: &Settings,
     overrides: &Overrides,
-    wishes: &Wishes,
+    overwrites: &Overwrites,
 ) -> Result<SettledTask> {
-    settle(settings, overrides, wishes).map(|settled| settled.task.expect("a task"))
+    settle(settings, overrides, overwrites).map(|settled| settled.task.expect("a task"))
 }
 
 /// Returns whether a file with these limits lets a job have it.
-fn allows(key: &str, patterns: &[&str], variable: &str, wish: &str) -> bool {
+fn allows(key: &str, patterns: &[&str], variable: &str, overwrite: &str) -> bool {
     match settled(
         &format!("{OWN}[limits]\n{key} = {patterns:?}"),
-        &[(variable, wish)],
+        &[(variable, overwrite)],
     ) {
         Ok(settled) => {
             let role = settled.role.map(|r| r.arn);
@@ -60,7 +60,7 @@ fn allows(key: &str, patterns: &[&str], variable: &str, wish: &str) -> bool {
                 } else {
                     settled.task_definition
                 },
-                wish
+                overwrite
             );
             true
         }
@@ -82,19 +82,19 @@ fn flag_then_job_then_file() {
         platform_version: Some("1.3.0".to_owned()),
         ..Overrides::default()
     };
-    let job = wishes(
+    let job = overwrites(
         &[(TASK_DEFINITION, "job:1"), (PLATFORM_VERSION, "LATEST")],
         "{}",
     );
-    let empty = wishes(&[(TASK_DEFINITION, ""), (PLATFORM_VERSION, "")], "{}");
-    for (overrides, wishes, task, version) in [
-        (&none, &Wishes::default(), "ci-job:7", "1.4.0"),
+    let empty = overwrites(&[(TASK_DEFINITION, ""), (PLATFORM_VERSION, "")], "{}");
+    for (overrides, overwrites, task, version) in [
+        (&none, &Overwrites::default(), "ci-job:7", "1.4.0"),
         (&none, &empty, "ci-job:7", "1.4.0"),
         (&none, &job, "job:1", "LATEST"),
         (&flag, &job, "flag", "1.3.0"),
-        (&flag, &Wishes::default(), "flag", "1.3.0"),
+        (&flag, &Overwrites::default(), "flag", "1.3.0"),
     ] {
-        let settled = settled_task(&file, overrides, wishes).unwrap();
+        let settled = settled_task(&file, overrides, overwrites).unwrap();
         assert_eq!(settled.task_definition, task);
         assert_eq!(settled.platform_version.as_deref(), Some(version));
         assert_eq!(settled.role, None);
@@ -129,15 +129,17 @@ fn a_go_driver_file_is_open_and_any_other_closed() {
         (other.clone(), role.clone())
     );
 
-    for (variable, wish, key) in [
+    for (variable, overwrite, key) in [
         (TASK_DEFINITION, &other, "task_definitions"),
         (ROLE, &role, "roles"),
     ] {
-        let error = settled(OWN, &[(variable, wish)]).unwrap_err();
+        let error = settled(OWN, &[(variable, overwrite)]).unwrap_err();
         assert_eq!(error.kind(), Kind::Limit);
         assert_eq!(
             error.to_string(),
-            format!("the job asks for \"{wish}\" by {variable}, and [limits] {key} allows none")
+            format!(
+                "the job asks for \"{overwrite}\" by {variable}, and [limits] {key} allows none"
+            )
         );
     }
     // What the file has anyway, no limit forbids.
@@ -194,7 +196,7 @@ fn a_refusal_names_value_variable_and_bound() {
 #[test]
 fn task_definitions_fit_as_documented() {
     let arn = |name: &str| format!("{ACCOUNT}{name}");
-    for (pattern, wish, want) in [
+    for (pattern, overwrite, want) in [
         // A family, whatever its revision.
         ("ci-*", "ci-x", true),
         ("ci-*", "ci-x:12", true),
@@ -242,9 +244,9 @@ fn task_definitions_fit_as_documented() {
         ),
     ] {
         assert_eq!(
-            allows("task_definitions", &[pattern], TASK_DEFINITION, wish),
+            allows("task_definitions", &[pattern], TASK_DEFINITION, overwrite),
             want,
-            "{pattern} {wish}"
+            "{pattern} {overwrite}"
         );
     }
     assert!(allows(
@@ -259,7 +261,7 @@ fn task_definitions_fit_as_documented() {
 #[test]
 fn roles_fit_as_documented() {
     let arn = |name: &str| format!("{ROLES}{name}");
-    for (pattern, wish, want) in [
+    for (pattern, overwrite, want) in [
         ("arn:aws:iam::*:role/ci-*", arn("ci-x"), true),
         ("arn:aws:iam::*:role/ci-*", arn("ci-x/admin"), false),
         ("arn:aws:iam::*:role/ci-*", arn("team/ci-x"), false),
@@ -278,9 +280,9 @@ fn roles_fit_as_documented() {
         ("arn:**", "ci-x".to_owned(), false),
     ] {
         assert_eq!(
-            allows("roles", &[pattern], ROLE, &wish),
+            allows("roles", &[pattern], ROLE, &overwrite),
             want,
-            "{pattern} {wish}"
+            "{pattern} {overwrite}"
         );
     }
 }
@@ -325,8 +327,8 @@ fn session_of(file: &str, names: &str, payload: &str) -> Result<Vec<(String, Str
         ("PASSWORD", "x"),
         ("EMPTY", ""),
     ];
-    let wishes = wishes(&variables, payload);
-    settled_task(&settings(file), &Overrides::default(), &wishes).map(|s| s.role.unwrap().tags)
+    let overwrites = overwrites(&variables, payload);
+    settled_task(&settings(file), &Overrides::default(), &overwrites).map(|s| s.role.unwrap().tags)
 }
 
 /// With a file of this driver's own, which lets the job take on the role.
@@ -432,9 +434,9 @@ fn with_a_file_of_the_go_driver_what_is_the_authors_to_forge_is_left_out() {
         assert!(error.contains(words), "{error}");
     }
     let warned = |file: &str, variables: &[(&str, &str)]| {
-        let (settings, wishes) = (settings(file), wishes(variables, PAYLOAD));
-        let settled = settle(&settings, &Overrides::default(), &wishes).unwrap();
-        wishes.left_out_of_session(&settings, &settled)
+        let (settings, overwrites) = (settings(file), overwrites(variables, PAYLOAD));
+        let settled = settle(&settings, &Overrides::default(), &overwrites).unwrap();
+        overwrites.left_out_of_session(&settings, &settled)
     };
     let role = format!("{ROLES}x");
     let told = warned(OPEN, &[(ROLE, &role), (SESSION, &all)]).unwrap();
@@ -471,7 +473,7 @@ fn the_end_of_a_task_of_the_go_driver_is_held_up_by_no_bound_and_no_odd_name() {
         ("PASSWORD", "x"),
     ];
     let of_file = "arn:aws:iam::111122223333:role/file".to_owned();
-    let roles = wishes(&variables, PAYLOAD).roles_of_go_driver(Some(&of_file));
+    let roles = overwrites(&variables, PAYLOAD).roles_of_go_driver(Some(&of_file));
     let tags = vec![
         pair("CI_PROJECT_PATH", "group/project"),
         pair("STAGE", "prod"),
@@ -483,7 +485,7 @@ fn the_end_of_a_task_of_the_go_driver_is_held_up_by_no_bound_and_no_odd_name() {
     assert_eq!(roles, [by(&role), by(&of_file), None]);
     for odd in ["", "x", "arn:aws:iam::1:role/x"] {
         assert_eq!(
-            wishes(&[(ROLE, odd)], "{}").roles_of_go_driver(None),
+            overwrites(&[(ROLE, odd)], "{}").roles_of_go_driver(None),
             [None]
         );
     }
@@ -517,12 +519,12 @@ proptest! {
 
     /// Whatever a job asks for, a closed file gives it nothing but the file's own.
     #[test]
-    fn nothing_gets_out_of_a_closed_file(wish in "[a-z:/*0-9 .-]{1,30}|arn:aws:(ecs|iam):[a-z0-9-]{0,9}:[0-9]{12}:(role|task-definition)/[a-z:0-9*/]{1,9}") {
+    fn nothing_gets_out_of_a_closed_file(overwrite in "[a-z:/*0-9 .-]{1,30}|arn:aws:(ecs|iam):[a-z0-9-]{0,9}:[0-9]{12}:(role|task-definition)/[a-z:0-9*/]{1,9}") {
         for variable in [
             TASK_DEFINITION, ROLE, super::TASK_DEFINITION, super::ROLE, CPU, MEMORY, DISK, ARCHITECTURE, MACHINE_IMAGE,
             INSTANCE_TYPE,
         ] {
-            let got = settled(OWN, &[(variable, &wish)]);
+            let got = settled(OWN, &[(variable, &overwrite)]);
             prop_assert!(got.is_err(), "{:?}", got);
         }
     }
@@ -532,7 +534,7 @@ proptest! {
     fn no_pattern_of_families_fits_an_arn(pattern in "[a-z*:/]{1,12}", name in "[a-z]{1,4}(:[0-9])?") {
         // What is said to fit nothing is refused when the file is read.
         prop_assume!(!pattern.starts_with("arn:") && !pattern.ends_with(':'));
-        let wish = format!("{ACCOUNT}{name}");
-        prop_assert!(!allows("task_definitions", &[&pattern], TASK_DEFINITION, &wish));
+        let overwrite = format!("{ACCOUNT}{name}");
+        prop_assert!(!allows("task_definitions", &[&pattern], TASK_DEFINITION, &overwrite));
     }
 }

@@ -1,7 +1,7 @@
 //! Names of images, read as docker reads them: `[REGISTRY/]PATH[:TAG][@DIGEST]`, by the grammar of
 //! github.com/distribution/reference. Whoever asks where an image comes from asks here, so that no two answers differ.
 
-use crate::config::pattern;
+use crate::pattern;
 
 /// Where images come from whose name begins with no registry.
 pub const HUB: &str = "docker.io";

@@ -1,0 +1,110 @@
+//! What outlives a process: what is asked for, what came of it, which machine it is and how it is reached.
+//!
+//! Data that the state directory keeps, `compute` acts on, `ssh` connects to and `script` brings along. Nothing here calls
+//! anybody: it is written and read by several versions of the driver, so its form changes only by additions.
+
+pub mod access;
+pub mod environment;
+pub mod instance;
+pub mod launch;
+pub mod local;
+pub mod proof;
+pub mod request;
+pub mod tags;
+pub mod task;
+pub mod template;
+pub mod verdict;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::process::Process;
+use crate::runner::substage::Role;
+use instance::Ec2Place;
+pub use request::Request;
+use task::EcsPlace;
+
+/// A machine: where it is, and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// What it is.
+    pub place: Place,
+    /// How it is reached.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// A process on this host and all that it started.
+    Local {
+        /// The process.
+        keeper: Process,
+        /// The mark that everything it starts carries.
+        token: String,
+    },
+    /// A task of an ECS cluster.
+    Ecs(EcsPlace),
+    /// An EC2 instance.
+    Ec2(Ec2Place),
+}
+
+impl Place {
+    /// Returns whether it is an instance that Spot may take back.
+    #[must_use]
+    pub fn is_spot_instance(&self) -> bool {
+        matches!(self, Self::Ec2(place) if place.spot)
+    }
+}
+
+/// One way into a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The sub-stages that run here.
+    pub roles: Vec<Role>,
+    /// Its address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The login name.
+    pub user: String,
+    /// The host key as an OpenSSH line, known beforehand or pinned on first contact.
+    pub host_key: Option<String>,
+    /// The container on the machine that scripts run in; `None`: on the machine itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+}
+
+impl Machine {
+    /// Returns the endpoint where a role's scripts run.
+    ///
+    /// # Errors
+    /// Where the machine has none for it.
+    pub fn endpoint(&self, role: Role) -> Result<&Endpoint> {
+        self.endpoints
+            .iter()
+            .find(|e| e.roles.contains(&role))
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::State,
+                    format!("the record names no endpoint for {role:?} scripts"),
+                )
+            })
+    }
+
+    /// Returns whether some of the job's scripts run in a container on the machine, and others beside it.
+    #[must_use]
+    pub fn is_shared_with_container(&self) -> bool {
+        self.endpoints.iter().any(|e| e.inside.is_some())
+    }
+}
+
+/// How machines are logged in to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The login name.
+    pub user: String,
+    /// The port.
+    pub port: u16,
+}
