@@ -71,6 +71,7 @@ mod pruning;
 mod reap;
 mod reap_lost;
 mod recorded;
+mod rooms;
 mod scripts;
 mod servers_found;
 mod sharing;
