@@ -57,6 +57,7 @@ mod lab;
 mod lab_aws;
 mod lab_ec2;
 mod lab_itself;
+mod lab_page;
 mod lab_proxy;
 mod limits;
 mod manual;
