@@ -67,6 +67,13 @@ const EXAMPLES: [(&str, &str); 5] = [
 const RUNNER_EXAMPLE: &str = include_str!("../../config-examples/gitlab-runner-config.toml");
 const DOCUMENTATION: &str = include_str!("../../docs/configuration.md");
 
+/// The pages that have whole files, in blocks that are marked as TOML.
+const PAGES: [(&str, &str); 3] = [
+    ("configuration.md", DOCUMENTATION),
+    ("containers.md", include_str!("../../docs/containers.md")),
+    ("ec2.md", include_str!("../../docs/ec2.md")),
+];
+
 #[test]
 fn the_style_follows_from_the_spellings() {
     for (text, style) in [
@@ -258,29 +265,91 @@ fn every_key_is_known_to_the_raw_structs_and_its_example_is_right() {
     }
 }
 
+/// Returns what the page says under a heading, up to the next one.
+fn section(heading: &str) -> &'static str {
+    let line = format!("\n{heading}\n");
+    let mut found = DOCUMENTATION.split(line.as_str());
+    let (Some(_), Some(below), None) = (found.next(), found.next(), found.next()) else {
+        panic!("the page does not have one heading {heading:?}");
+    };
+    let ends = ["\n## ", "\n### "].map(|next| below.find(next).unwrap_or(below.len()));
+    &below[..ends[0].min(ends[1])]
+}
+
+/// Returns the heading of a table: one of the file has a part of the page, one in a profile is a key like others.
+fn heading_of_table(path: &str) -> String {
+    match path.contains('.') {
+        false => format!("## `[{path}]`"),
+        true => format!("### `{path}`"),
+    }
+}
+
 #[test]
 fn every_key_is_documented() {
-    fn walk(keys: &[Key]) {
+    fn walk(keys: &[Key], table: &str) {
         for key in keys {
-            let own = format!("`{}`", key.name);
-            let go = key.go.map(|go| format!("`{go}`"));
-            assert!(
-                key.only_go()
-                    || DOCUMENTATION.contains(&own)
-                    || DOCUMENTATION.contains(&format!("`[{}]`", key.name))
-                    || DOCUMENTATION.contains(&format!("`[[{}]]`", key.name)),
-                "{own}"
-            );
-            if let Some(go) = go {
-                assert!(
-                    DOCUMENTATION.contains(&go) || DOCUMENTATION.contains(&go.replace('`', "")),
-                    "{go}"
-                );
+            let go = key.go.unwrap_or_default();
+            assert!(DOCUMENTATION.contains(go), "{go}");
+            if key.only_go() {
+                for go in key.children().iter().filter_map(|child| child.go) {
+                    assert!(DOCUMENTATION.contains(go), "{go}");
+                }
+                continue;
             }
-            walk(key.children());
+            let dot = if table.is_empty() { "" } else { "." };
+            let path = format!("{table}{dot}{}", key.name);
+            match key.holds {
+                Holds::Value(example) => {
+                    let text = section(&format!("### `{path}`"));
+                    let line = format!("\n    {} = {example}\n", key.name);
+                    assert!(format!("{text}\n").contains(&line), "{path}:{line}");
+                    assert!(text.contains("Type: ") && text.contains(go), "{path}");
+                    assert!(
+                        text.contains(" Default: ") || text.contains(" Required"),
+                        "{path}"
+                    );
+                }
+                Holds::Free(own, example) => {
+                    let line = format!("{own} = {example}");
+                    let text = section(&heading_of_table(&path));
+                    assert!(text.contains(&line), "{path}: {line}");
+                }
+                Holds::Table(children) => {
+                    section(&heading_of_table(&path));
+                    walk(children, &path);
+                }
+                Holds::Tables(children) => {
+                    let text = section(&format!("## `[[{path}]]`"));
+                    let is_of_file = |own: &&Key| ROOT.iter().any(|key| key.name == own.name);
+                    for own in children.iter().filter(is_of_file) {
+                        assert!(text.contains(&format!("`{}`", own.name)), "{}", own.name);
+                    }
+                    for own in children.iter().filter(|own| !is_of_file(own)) {
+                        walk(std::slice::from_ref(own), &path);
+                    }
+                }
+            }
         }
     }
-    walk(ROOT);
+    walk(ROOT, "");
+}
+
+#[test]
+fn the_files_on_the_pages_load_without_a_warning() {
+    for (name, page) in PAGES {
+        let blocks = page.split("\n```toml\n").skip(1);
+        let files: Vec<_> = blocks
+            .filter_map(|rest| Some(rest.split_once("```\n")?.0))
+            .collect();
+        assert!(!files.is_empty(), "{name}");
+        for file in files {
+            assert_eq!(
+                parsed(file).warnings,
+                Vec::<String>::new(),
+                "{name}\n{file}"
+            );
+        }
+    }
 }
 
 #[test]
