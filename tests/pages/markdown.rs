@@ -10,6 +10,8 @@ pub(super) struct Page {
     unblocked: Vec<char>,
     /// The text with inline code blanked out as well.
     plain: Vec<char>,
+    /// Where lines end.
+    ends: Vec<usize>,
     /// The code blocks.
     pub(super) blocks: Vec<Block>,
     /// The code within lines.
@@ -60,11 +62,17 @@ impl Page {
             path: path.to_owned(),
             unblocked: Vec::new(),
             plain: Vec::new(),
+            ends: Vec::new(),
             blocks: Vec::new(),
             spans: Vec::new(),
             headings: Vec::new(),
         };
         page.take_blocks(text);
+        let chars = page.unblocked.iter().enumerate();
+        page.ends = chars
+            .filter(|(_, c)| **c == '\n')
+            .map(|(at, _)| at)
+            .collect();
         page.take_spans();
         page.take_headings();
         page
@@ -151,7 +159,7 @@ impl Page {
             if let Some(to) = closing(text, from, run) {
                 let inner: String = text[from..to].iter().collect();
                 self.spans.push(Span {
-                    line: line_of(text, from),
+                    line: self.line_at(from),
                     text: inner.split_whitespace().collect::<Vec<_>>().join(" "),
                 });
                 for c in &mut plain[from - run..to + run] {
@@ -176,7 +184,7 @@ impl Page {
 
     /// Returns the number of the line at that offset of the [prose](Self::prose), in characters.
     pub(super) fn line_at(&self, offset: usize) -> usize {
-        line_of(&self.plain, offset)
+        self.ends.partition_point(|end| *end < offset) + 1
     }
 
     fn take_headings(&mut self) {
@@ -272,10 +280,6 @@ fn closing(text: &[char], from: usize, length: usize) -> Option<usize> {
         }
     }
     None
-}
-
-fn line_of(text: &[char], offset: usize) -> usize {
-    text[..offset].iter().filter(|c| **c == '\n').count() + 1
 }
 
 /// Returns where the targets of links and images lie: `](…)`, `[…]: …`, `href="…"` and `src="…"`.

@@ -5,8 +5,8 @@ use std::path::Path;
 /// A file of the program, without its tests.
 pub(super) struct Source {
     pub(super) path: String,
-    /// The code with comments and what is within quotes blanked out.
-    code: Vec<char>,
+    /// The code with comments and what is within quotes blanked out; one byte for each character.
+    code: Vec<u8>,
     literals: Vec<Literal>,
 }
 
@@ -97,7 +97,10 @@ impl Source {
         let text: Vec<char> = text.chars().collect();
         let mut source = Self {
             path: path.to_owned(),
-            code: text.clone(),
+            code: text
+                .iter()
+                .map(|c| u8::try_from(*c).unwrap_or(b'x').min(b'~'))
+                .collect(),
             literals: Vec::new(),
         };
         let mut at = 0;
@@ -120,18 +123,18 @@ impl Source {
                 .iter()
                 .position(|c| *c == '\n')
                 .map_or(text.len(), |n| at + n);
-            self.code[at..end].fill(' ');
+            self.code[at..end].fill(b' ');
             return end;
         }
         if text[at] == '\'' {
             return match (text.get(at + 1), text.get(at + 2)) {
                 (Some('\\'), _) => {
                     let end = text[at + 3..].iter().position(|c| *c == '\'').unwrap();
-                    self.code[at..at + 4 + end].fill(' ');
+                    self.code[at..at + 4 + end].fill(b' ');
                     at + 4 + end
                 }
                 (_, Some('\'')) => {
-                    self.code[at..at + 3].fill(' ');
+                    self.code[at..at + 3].fill(b' ');
                     at + 3
                 }
                 // A lifetime.
@@ -188,8 +191,8 @@ impl Source {
 
     fn literal(&mut self, from: usize, to: usize, text: String, close: usize) -> usize {
         for c in &mut self.code[from..to] {
-            if *c != '\n' {
-                *c = ' ';
+            if *c != b'\n' {
+                *c = b' ';
             }
         }
         self.literals.push(Literal { at: from, text });
@@ -198,7 +201,7 @@ impl Source {
 
     /// Drops a module of tests within the file.
     fn drop_tests(&mut self) {
-        let code: String = self.code.iter().collect();
+        let code = String::from_utf8(self.code.clone()).unwrap();
         let lines = code.split_inclusive('\n');
         let (mut at, mut is_test) = (0, false);
         for line in lines {
@@ -211,7 +214,7 @@ impl Source {
             is_test = bare.starts_with("#[cfg(test)]")
                 || bare.starts_with("#[cfg(all(test")
                 || (is_test && bare.starts_with("#["));
-            at += line.chars().count();
+            at += line.len();
         }
     }
 
@@ -245,31 +248,29 @@ impl Source {
     }
 
     fn line(&self, at: usize) -> usize {
-        self.code[..at].iter().filter(|c| **c == '\n').count() + 1
+        self.code[..at].iter().filter(|c| **c == b'\n').count() + 1
     }
 
     /// Returns where that text is in the code, as words of its own.
     fn places(&self, what: &str) -> Vec<usize> {
-        let wanted: Vec<char> = what.chars().collect();
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let alone = |at: usize| at == 0 || !is_word(wanted[0]) || !is_word(self.code[at - 1]);
-        let windows = self.code.windows(wanted.len()).enumerate();
-        windows
-            .filter(|(at, part)| *part == wanted.as_slice() && alone(*at))
-            .map(|(at, _)| at)
-            .collect()
+        let code = std::str::from_utf8(&self.code).unwrap();
+        let is_word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+        let alone =
+            |at: usize| at == 0 || !is_word(what.as_bytes()[0]) || !is_word(self.code[at - 1]);
+        let found = code.match_indices(what).map(|(at, _)| at);
+        found.filter(|at| alone(*at)).collect()
     }
 
     /// Returns what lies between the parentheses of such calls.
     fn arguments(&self, call: &str) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         for at in self.places(call) {
-            let from = at + call.chars().count();
+            let from = at + call.len();
             let mut depth = 1;
             let length = self.code[from..].iter().position(|c| {
                 match c {
-                    '(' => depth += 1,
-                    ')' => depth -= 1,
+                    b'(' => depth += 1,
+                    b')' => depth -= 1,
                     _ => {}
                 }
                 depth == 0
@@ -281,16 +282,10 @@ impl Source {
 
     /// Returns what is assigned to variables of that name.
     fn values(&self, name: &str) -> Vec<(usize, usize)> {
-        let places = self.places(&format!("let {name} ="));
-        let end = |from: usize| {
-            self.code[from..]
-                .iter()
-                .position(|c| *c == ';')
-                .map(|length| from + length)
-        };
+        let places = self.places(&format!("let {name} =")).into_iter();
+        let length = |from: usize| self.code[from..].iter().position(|c| *c == b';');
         places
-            .into_iter()
-            .filter_map(|from| Some((from, end(from)?)))
+            .filter_map(|from| Some((from, from + length(from)?)))
             .collect()
     }
 }
