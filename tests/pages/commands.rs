@@ -152,7 +152,9 @@ fn wrong(words: &[String], help_of: &dyn Fn(&[String]) -> Help) -> Option<String
             };
             match help.flags.get(name) {
                 None => return Some(format!("there is no flag {name}")),
-                Some(true) if value.is_none() => drop(words.next()),
+                Some(true) if value.is_none() => {
+                    words.next();
+                }
                 Some(_) => {}
             }
         } else if help.commands.iter().any(|command| command == word) {

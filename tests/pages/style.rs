@@ -27,9 +27,10 @@ const PARTICIPLES: [&str; 12] = [
     "told",
 ];
 
-/// Returns what is to be written otherwise, page by page.
+/// Returns what is to be written otherwise, page by page. The change log of past releases stays as it was written.
 pub(super) fn finds(pages: &Pages) -> Vec<String> {
-    pages.values().flat_map(of_page).collect()
+    let pages = pages.values().filter(|page| page.path != "CHANGELOG.md");
+    pages.flat_map(of_page).collect()
 }
 
 fn of_page(page: &Page) -> Vec<String> {
