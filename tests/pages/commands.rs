@@ -107,16 +107,13 @@ fn commands(page: &Page) -> Vec<(usize, Vec<String>)> {
         }
     }
     for span in &page.spans {
-        let words = words_of(&span.text);
         // Messages begin with the name too.
-        found.extend(
-            words
-                .filter(|words| {
-                    words[0].starts_with(|c: char| c == '-' || c.is_ascii_lowercase())
-                        && words[0] != "failed"
-                })
-                .map(|words| (span.line, words)),
-        );
+        let is_message = |words: &Vec<String>| {
+            let is_command = |c: char| c == '-' || c.is_ascii_lowercase();
+            !words[0].starts_with(is_command) || words[0].starts_with("failed")
+        };
+        let words = words_of(&span.text).filter(|words| !is_message(words));
+        found.extend(words.map(|words| (span.line, words)));
     }
     found
 }
@@ -172,15 +169,17 @@ fn is_placeholder(word: &str) -> bool {
         .all(|c| c.is_ascii_uppercase() || "…_-".contains(c))
 }
 
-/// Returns blocks that are whole configurations, and that `check` refuses.
-pub(super) fn refused_files(pages: &Pages) -> Vec<String> {
+/// Returns blocks that are whole configurations, and that `check` refuses; with how many there are.
+pub(super) fn refused_files(pages: &Pages) -> (Vec<String>, usize) {
     let mut finds = Vec::new();
+    let mut all = 0;
     for page in pages.values() {
         for block in page
             .blocks
             .iter()
             .filter(|block| is_whole_file(&block.text))
         {
+            all += 1;
             let output = check_text(&block.text, &[]);
             let said = output.stderr_text();
             if said.lines().any(|line| line.contains("ERROR")) {
@@ -188,7 +187,7 @@ pub(super) fn refused_files(pages: &Pages) -> Vec<String> {
             }
         }
     }
-    finds
+    (finds, all)
 }
 
 /// Whether a block is a file of this driver: it begins with its rungs and has what they need.
@@ -239,8 +238,8 @@ mod tests {
     #[test]
     fn a_file_that_is_wrong_is_found() {
         let text = "```toml\ncapacity = [\"fargate\"]\n\n[fargate]\nclutser = \"ci\"\ncluster = 3\n```\n\n    capacity = [\"fargate\"]\n";
-        let finds = refused_files(&seeded(&[("a.md", text)]));
-        assert_eq!(finds.len(), 1, "{finds:?}");
+        let (finds, all) = refused_files(&seeded(&[("a.md", text)]));
+        assert_eq!((finds.len(), all), (1, 1), "{finds:?}");
         assert!(finds[0].starts_with("a.md:2: "), "{finds:?}");
     }
 }
