@@ -304,9 +304,7 @@ fn targets(text: &[char]) -> Vec<(usize, usize)> {
                 continue;
             }
             (at + 3, '\n')
-        } else if starts(at, "href=\"") {
-            (at + 6, '"')
-        } else if starts(at, " src=\"") {
+        } else if starts(at, "href=\"") || starts(at, " src=\"") {
             (at + 6, '"')
         } else {
             continue;
