@@ -7,7 +7,7 @@ use super::markdown::Page;
 const DOC: &str = "usr/share/doc/gitlab-aws-driver/";
 
 /// What pages that are shipped may link to and packages leave out: it is for those who work on the driver.
-const NOT_SHIPPED: [&str; 3] = ["CONTRIBUTING.md", "src/", "tests/"];
+const NOT_SHIPPED: [&str; 4] = ["CONTRIBUTING.md", "packaging/", "src/", "tests/"];
 
 /// Returns the path that a link of a page means, from the top of the repository; `None` where it leaves it.
 pub(super) fn resolve(page: &str, link: &str) -> Option<String> {
@@ -183,7 +183,7 @@ mod tests {
             ),
             (
                 "docs/b.md",
-                "[a](../README.md) [a](../src/x.rs) [a](../packaging/x) [a](d/e.md) [a](x.svg)\n",
+                "[a](../README.md) [a](../src/x.rs) [a](../packaging/y) [a](../fuzz/x) [a](d/e.md) [a](x.svg)\n",
             ),
             ("packaging/README.md", "[a](build)\n"),
         ]);
@@ -192,7 +192,7 @@ mod tests {
             [
                 "README.md:1: bin",
                 "README.md:2: SECURITY.md",
-                "docs/b.md:1: packaging/x",
+                "docs/b.md:1: fuzz/x",
                 "docs/b.md:1: docs/d/e.md",
                 "docs/b.md:1: docs/x.svg",
             ]
