@@ -65,6 +65,7 @@ mod on_ec2;
 mod on_fargate;
 mod output;
 mod packages;
+mod pages;
 mod process_limit;
 mod profiles;
 mod programs;
