@@ -3,8 +3,8 @@
 # venv.sh NAME LIST DIRECTORY makes DIRECTORY/NAME-<hash of the list>.
 # Needs python3 with venv (Debian: python3, python3-venv), and PyPI the first time.
 #
-# Start its Python programs with `bin/python -m`: their own first lines name the directory that the venv was made in,
-# before it got its name.
+# Start its Python programs with `bin/python -m`. Their first lines name the directory in which the venv was made, and it
+# was renamed afterwards.
 set -eu
 name=$1
 list=$2

@@ -1,7 +1,7 @@
 //! A Debian package of what `Cargo.toml` lists, made without cargo-deb.
 //!
-//! Building cargo-deb and cargo-generate-rpm takes minutes, so only the long form has the packages that users get.
-//! What is in this one, and its scripts, are the same.
+//! Building cargo-deb and cargo-generate-rpm takes minutes, so only the long form tests the packages that users get. This one
+//! has the same files and scripts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -120,7 +120,7 @@ pub(super) fn build(tree: &Path, output: &Path, version: &str) {
         let script = entry.unwrap();
         copy(&script.path(), &control.join(script.file_name()));
     }
-    // What `$auto` stands for is cargo-deb's to find out.
+    // cargo-deb replaces `$auto` by the libraries that the binary needs.
     let depends = text(&metadata["depends"]).replace("$auto, ", "");
     let architecture = run(Command::new("dpkg").arg("--print-architecture"));
     let fields = format!(
@@ -131,7 +131,7 @@ pub(super) fn build(tree: &Path, output: &Path, version: &str) {
         text(&metadata["recommends"]),
     );
     fs::write(control.join("control"), fields).unwrap();
-    // As cargo-deb has it: whatever is below /etc belongs to whoever edits it.
+    // As cargo-deb does: an upgrade keeps what somebody has edited below /etc.
     let below_etc = |asset: &Asset| asset.dest.starts_with("/etc/");
     let edited: String = deb_assets(tree)
         .iter()
@@ -139,7 +139,7 @@ pub(super) fn build(tree: &Path, output: &Path, version: &str) {
         .map(|asset| format!("{}\n", asset.dest))
         .collect();
     fs::write(control.join("conffiles"), edited).unwrap();
-    // By root's own umask the folders could be nobody else's.
+    // With a strict umask the folders would be closed to other users.
     run(Command::new("chmod").args(["-R", "u+rwX,go+rX"]).arg(&root));
 
     let mut pack = Command::new("dpkg-deb");
