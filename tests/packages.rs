@@ -1,5 +1,7 @@
-//! The packages: made from this build's binary, installed into a bare root, upgraded, removed, and a job
-//! run through what they installed.
+//! The packages: installed into a bare root, upgraded, removed, and a job run through what they installed.
+//!
+//! The long form builds and takes those that users get, Debian's and RPM; else it is a Debian package made of the same list
+//! and scripts.
 
 use std::fs;
 use std::io;
@@ -15,12 +17,15 @@ use std::time::Duration;
 use crate::lab;
 use crate::lab::runner::Runner;
 use crate::lab::tools;
+use crate::lab::traces::long;
 
+mod plain;
 mod root;
 
 use root::Family;
 use root::Packages;
 use root::Root;
+use root::families;
 use root::output;
 use root::run;
 use root::texts;
@@ -53,11 +58,21 @@ const FILES: [&str; 17] = [
     "usr/share/doc/gitlab-aws-driver/config-examples/iam/bastion.json",
 ];
 
-const BOTH: [Family; 2] = [Family::Deb, Family::Rpm];
+#[test]
+fn both_families_hold_the_same() {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut debian = plain::deb_assets(tree);
+    for asset in &mut debian {
+        asset.dest = asset
+            .dest
+            .replace("/vendor-completions/", "/site-functions/");
+    }
+    assert_eq!(debian, plain::rpm_assets(tree));
+}
 
 #[test]
 fn an_installed_package_holds_all_and_its_programs_run() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.install(1);
         for file in FILES {
@@ -94,13 +109,14 @@ fn assert_every_link_of_the_pages_leads_somewhere(root: &Root) {
         pages.push(entry.unwrap().path());
     }
     // For those who work on the driver, not for those who run it.
-    let not_packaged = ["CONTRIBUTING.md"];
+    let not_packaged = ["CONTRIBUTING.md", "src/", "tests/", "packaging/"];
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1) {
             let link = link.split([')', '#']).next().unwrap();
-            let elsewhere = link.is_empty() || link.contains("://") || link.starts_with("../src/");
-            if elsewhere || not_packaged.iter().any(|name| link.ends_with(name)) {
+            let elsewhere = link.is_empty() || link.contains("://");
+            let from_top = link.trim_start_matches("../");
+            if elsewhere || not_packaged.iter().any(|it| from_top.starts_with(it)) {
                 continue;
             }
             let to = page.parent().unwrap().join(link);
@@ -111,6 +127,9 @@ fn assert_every_link_of_the_pages_leads_somewhere(root: &Root) {
 
 #[test]
 fn the_packages_name_what_they_need() {
+    if !long() {
+        return eprintln!("left out, as it takes the packages that users get: GAD_LONG=1 runs it");
+    }
     let deb = Packages::get().file(1, Family::Deb);
     let field = |name: &str| {
         let mut command = Command::new("dpkg-deb");
@@ -134,8 +153,12 @@ fn the_packages_name_what_they_need() {
     }
     assert_eq!(rpm("--recommends").trim(), "gitlab-runner");
     assert_eq!(rpm("--configfiles").trim(), format!("/{EXAMPLE}"));
+}
 
-    // And dpkg holds to it: without root certificates no call to AWS could be made.
+/// Without them no call to AWS could be made.
+#[test]
+fn nothing_is_installed_without_root_certificates() {
+    let deb = Packages::get().file(1, Family::Deb);
     let root = Root::new(Family::Deb);
     root.claim(&["libc6"]);
     let refused = output(root.dpkg().arg("--install").arg(&deb));
@@ -146,7 +169,7 @@ fn the_packages_name_what_they_need() {
 
 #[test]
 fn an_upgrade_keeps_what_was_edited_and_what_runs() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.with_systemctl();
         root.install(1);
@@ -178,7 +201,7 @@ fn an_upgrade_keeps_what_was_edited_and_what_runs() {
 
 #[test]
 fn removing_gives_the_go_driver_back_and_keeps_the_state() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.write(LINK, "the Go driver");
         let said = root.install(1);
@@ -220,7 +243,7 @@ impl Drop for End<'_> {
 
 #[test]
 fn at_every_moment_there_is_a_driver_to_be_started() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.write(LINK, "the Go driver");
         let link = root.at(LINK);
@@ -256,7 +279,7 @@ fn at_every_moment_there_is_a_driver_to_be_started() {
 
 #[test]
 fn a_link_that_nothing_was_behind_goes_with_the_package() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.install(1);
         root.assert_link_is_ours();
@@ -267,7 +290,7 @@ fn a_link_that_nothing_was_behind_goes_with_the_package() {
 
 #[test]
 fn whoever_goes_back_to_the_go_driver_stays_there() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         // As some install it: a link to the version.
         root.write("opt/gitlab-runner/fargate-0.5.1", "the Go driver");
@@ -292,7 +315,7 @@ fn whoever_goes_back_to_the_go_driver_stays_there() {
 
 #[test]
 fn the_go_driver_stays_where_that_is_asked_for_or_unclear() {
-    for family in BOTH {
+    for &family in families() {
         // Asked for.
         let root = Root::new(family);
         root.write(LINK, "the Go driver");
@@ -342,7 +365,7 @@ fn a_link_in_a_directory_that_is_not_roots_leads_root_nowhere() {
             ("fargate.new", "etc/nothing"),
         ],
     ];
-    for family in BOTH {
+    for &family in families() {
         for links in cases {
             let root = Root::new(family);
             root.write("etc/file", "root's");
@@ -382,7 +405,7 @@ fn an_installation_that_comes_to_nothing_leaves_no_mark() {
 
 #[test]
 fn the_timer_is_enabled_once_and_goes_with_the_package() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.with_systemctl();
         root.install(1);
@@ -404,7 +427,7 @@ fn the_timer_is_enabled_once_and_goes_with_the_package() {
 
 #[test]
 fn state_and_reap_belong_to_the_user_that_the_runner_runs_as() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         let unit = "etc/systemd/system/gitlab-runner.service";
         root.write(unit, "[Service]\nExecStart=/usr/bin/gitlab-runner run\n");
@@ -459,7 +482,7 @@ fn the_units_are_right() {
 
 #[test]
 fn a_job_runs_through_what_was_installed() {
-    for family in BOTH {
+    for &family in families() {
         let root = Root::new(family);
         root.write(LINK, "the Go driver");
         root.install(1);

@@ -1,4 +1,4 @@
-//! Packages made of this build, and bare roots to install them into.
+//! Packages, and bare roots to install them into.
 //!
 //! A bare root is a directory with busybox, the libraries that it and the driver need, and a package
 //! database of its own. `dpkg` and `rpm` run the packages' scripts inside it by chroot.
@@ -14,8 +14,10 @@ use std::sync::OnceLock;
 
 use crate::lab;
 use crate::lab::tools;
+use crate::lab::traces::long;
 
 use super::LINK;
+use super::plain;
 
 /// The two families of packages.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +26,16 @@ pub(super) enum Family {
     Rpm,
 }
 
-/// The packages that all tests here share: this version, and a later one with another example.
+/// Returns the families that are tested: the RPM package takes cargo-generate-rpm, which only the long form has.
+pub(super) fn families() -> &'static [Family] {
+    match long() {
+        true => &[Family::Deb, Family::Rpm],
+        false => &[Family::Deb],
+    }
+}
+
+/// The packages that all tests here share: this version, and a later one with another example. In the long form they are
+/// the ones that users get, else [`plain`] ones of this build.
 pub(super) struct Packages {
     directory: PathBuf,
 }
@@ -42,24 +53,28 @@ impl Packages {
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("packages-{}", std::process::id()));
         sweep(directory.parent().unwrap());
         fs::create_dir(&directory).unwrap();
-        // The long form takes a release build; the driver of these tests spares that.
-        let long = std::env::var_os("GAD_LONG").is_some();
-        let driver = if long {
-            target().join("release/gitlab-aws-driver")
-        } else {
-            env!("CARGO_BIN_EXE_gitlab-aws-driver").into()
-        };
-        let driver = driver.to_str().unwrap();
-        let from: &[&str] = if long { &[] } else { &["--binary", driver] };
-        build(here, &directory.join("1"), from);
-        let later = directory.join("tree");
-        copy_tree(here, &later);
-        let example = later.join("config-examples/fargate-spot.toml");
-        let text = fs::read_to_string(&example).unwrap();
-        fs::write(&example, format!("# The later example.\n{text}")).unwrap();
-        let from = ["--binary", driver, "--version", "99.0.0"];
-        build(&later, &directory.join("2"), &from);
-        fs::remove_dir_all(&later).unwrap();
+        for (number, version) in [("1", env!("CARGO_PKG_VERSION")), ("2", "99.0.0")] {
+            let tree = directory.join("tree");
+            copy_tree(here, &tree);
+            if number == "2" {
+                let example = tree.join("config-examples/fargate-spot.toml");
+                let text = fs::read_to_string(&example).unwrap();
+                fs::write(&example, format!("# The later example.\n{text}")).unwrap();
+            }
+            let output = directory.join(number);
+            match long() {
+                false => plain::build(&tree, &output, version),
+                // The first one is built as users get it, and the second one takes that binary.
+                true if number == "1" => build(here, &output, &[]),
+                true => {
+                    let built = target().join("dist/gitlab-aws-driver");
+                    let built = built.to_str().unwrap();
+                    let from = ["--binary", built, "--version", version];
+                    build(&tree, &output, &from);
+                }
+            }
+            fs::remove_dir_all(&tree).unwrap();
+        }
         Self { directory }
     }
 
@@ -105,7 +120,7 @@ fn build(tree: &Path, output: &Path, from: &[&str]) {
         let there = path.split(':').any(|at| Path::new(at).join(tool).is_file());
         assert!(
             there,
-            "this test needs {tool}: packaging/build --tools (tests/run calls that)"
+            "this test needs {tool}: packaging/build --tools (tests/run --long calls that)"
         );
     }
     let shlibdeps = path
@@ -140,7 +155,7 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 /// Copies a file; a program that this process itself has just written could be "busy" for a moment.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     run(Command::new("cp").arg("-L").arg(from).arg(to));
 }
