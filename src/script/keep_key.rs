@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{failures, quote, stripped};
+use super::shorten::stripped;
+use super::{failures, quote};
 use crate::error::{Error, Kind, Result};
 use crate::ssh::first_line::is_astray;
 use crate::ssh::session::Session;
 
-const REMOTE: &str = include_str!("keep_key.sh");
+pub(super) const REMOTE: &str = include_str!("keep_key.sh");
 
 /// A connection on which this takes longer is lost.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);
