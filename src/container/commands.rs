@@ -43,12 +43,12 @@ pub fn marked(text: &str) -> String {
 pub fn probe(patience: Duration) -> String {
     format!(
         "command -v docker >/dev/null 2>&1 || {{ echo 'docker: not found' >&2; exit 127; }}\n\
-         n=0\n\
+         failures=0\n\
          until docker version --format '{{{{.Server.Version}}}}' 2>/dev/null </dev/null; do\n\
-         n=$((n + 1))\n\
-         e=$(docker version --format '{{{{.Server.Version}}}}' 2>&1 </dev/null)\n\
-         case $e in *[Pp]ermission\\ denied*) n={most} ;; esac\n\
-         [ $n -lt {most} ] || {{ printf '%s\\n' \"$e\" >&2; exit 1; }}\n\
+         failures=$((failures + 1))\n\
+         error=$(docker version --format '{{{{.Server.Version}}}}' 2>&1 </dev/null)\n\
+         case $error in *[Pp]ermission\\ denied*) failures={most} ;; esac\n\
+         [ $failures -lt {most} ] || {{ printf '%s\\n' \"$error\" >&2; exit 1; }}\n\
          sleep 1\n\
          done\n",
         most = patience.as_secs().max(1)
@@ -82,7 +82,7 @@ pub fn pull(image: &Image, login: &Login) -> String {
     let pull = match login {
         Login::Machine => format!("docker {pull}"),
         Login::Config(config) => with_config(&format!(
-            "{}\ndocker --config \"$d\" {pull}",
+            "{}\ndocker --config \"$config\" {pull}",
             write(&quote(&config.0))
         )),
         Login::Ecr { registry, region } => {
@@ -90,11 +90,11 @@ pub fn pull(image: &Image, login: &Login) -> String {
             with_config(&format!(
                 "if command -v docker-credential-ecr-login >/dev/null 2>&1; then\n{write}\n\
                  elif command -v aws >/dev/null 2>&1; then\n\
-                 p=$(aws ecr get-login-password --region {region} </dev/null) || exit 1\n\
-                 e=$(printf %s \"$p\" | docker --config \"$d\" login --username AWS --password-stdin {registry} 2>&1) \
-                 || {{ printf '%s\\n' \"$e\" >&2; exit 1; }}\n\
+                 password=$(aws ecr get-login-password --region {region} </dev/null) || exit 1\n\
+                 said=$(printf %s \"$password\" | docker --config \"$config\" login --username AWS --password-stdin {registry} 2>&1) \
+                 || {{ printf '%s\\n' \"$said\" >&2; exit 1; }}\n\
                  else\ndocker {pull}\nexit\nfi\n\
-                 docker --config \"$d\" {pull}",
+                 docker --config \"$config\" {pull}",
                 write = write(&quote(&helper)),
                 region = quote(region),
                 registry = quote(registry),
@@ -118,20 +118,20 @@ pub fn pull(image: &Image, login: &Login) -> String {
     text + "\n"
 }
 
-/// Runs a text with `$d`, a directory of this user's own, in memory where there is such a place; it goes when the text
+/// Runs a text with `$config`, a directory of this user's own, in memory where there is such a place; it goes when the text
 /// ends, however it ends.
 fn with_config(text: &str) -> String {
     format!(
         "(\numask 077\n\
-         d=$(mktemp -d /dev/shm/gad-XXXXXXXX 2>/dev/null || mktemp -d) || exit 1\n\
-         trap 'rm -rf \"$d\"' EXIT\n\
+         config=$(mktemp -d /dev/shm/gad-XXXXXXXX 2>/dev/null || mktemp -d) || exit 1\n\
+         trap 'rm -rf \"$config\"' EXIT\n\
          trap 'exit 1' HUP INT PIPE TERM\n\
          {text}\n)"
     )
 }
 
 fn write(quoted: &str) -> String {
-    format!("printf %s {quoted} >\"$d/config.json\" || exit 1")
+    format!("printf %s {quoted} >\"$config/config.json\" || exit 1")
 }
 
 /// Makes the job's network.
@@ -235,20 +235,20 @@ pub fn ready(name: &str) -> String {
     let name = quote(name);
     // A FIFO, and not a pipe: a shell waits for all of a pipe's commands, and this one has no end.
     format!(
-        "f=$(mktemp -d) || exit 1\n\
-         trap 'rm -rf \"$f\"' EXIT\n\
-         mkfifo \"$f/p\" || exit 1\n\
-         docker logs -f {name} >\"$f/p\" 2>&1 </dev/null &\n\
-         p=$! c=1\n\
-         exec 3<\"$f/p\"\n\
-         while IFS= read -r l <&3; do\n\
-         case $l in '{READY}'*) printf '%s\\n' \"${{l#{READY}}}\"; c=0; break ;; esac\n\
-         printf '%s\\n' \"$l\" >&2\n\
+        "folder=$(mktemp -d) || exit 1\n\
+         trap 'rm -rf \"$folder\"' EXIT\n\
+         mkfifo \"$folder/log\" || exit 1\n\
+         docker logs -f {name} >\"$folder/log\" 2>&1 </dev/null &\n\
+         reader=$! code=1\n\
+         exec 3<\"$folder/log\"\n\
+         while IFS= read -r line <&3; do\n\
+         case $line in '{READY}'*) printf '%s\\n' \"${{line#{READY}}}\"; code=0; break ;; esac\n\
+         printf '%s\\n' \"$line\" >&2\n\
          done\n\
          exec 3<&-\n\
-         kill $p 2>/dev/null\n\
-         wait $p 2>/dev/null\n\
-         exit $c\n"
+         kill $reader 2>/dev/null\n\
+         wait $reader 2>/dev/null\n\
+         exit $code\n"
     )
 }
 
@@ -270,22 +270,22 @@ pub fn answers(name: &str, ports: &[u16], patience: Duration) -> String {
     let name = quote(name);
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
     format!(
-        "a=$(docker inspect --format '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}}' {name} </dev/null) || exit 1\n\
-         a=${{a%% *}}\n\
+        "address=$(docker inspect --format '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}} {{{{end}}}}' {name} </dev/null) || exit 1\n\
+         address=${{address%% *}}\n\
          if command -v bash >/dev/null 2>&1; then\n\
-         try() {{ timeout 2 bash -c \": <>/dev/tcp/$a/$1\" 2>/dev/null; }}\n\
+         try() {{ timeout 2 bash -c \": <>/dev/tcp/$address/$1\" 2>/dev/null; }}\n\
          elif command -v nc >/dev/null 2>&1; then\n\
-         try() {{ nc -z -w 2 \"$a\" \"$1\" 2>/dev/null; }}\n\
+         try() {{ nc -z -w 2 \"$address\" \"$1\" 2>/dev/null; }}\n\
          else echo 'neither bash nor nc here to ask its ports with' >&2; exit 3; fi\n\
-         read -r e _ </proc/uptime\n\
-         e=$((${{e%.*}} + {seconds}))\n\
-         o=\n\
+         read -r uptime _ </proc/uptime\n\
+         deadline=$((${{uptime%.*}} + {seconds}))\n\
+         answered=\n\
          while :; do\n\
-         for p in {ports}; do ! try \"$p\" </dev/null || o=1; done\n\
+         for port in {ports}; do ! try \"$port\" </dev/null || answered=1; done\n\
          [ \"$(docker inspect --format '{{{{.State.Running}}}}' {name} </dev/null)\" = true ] || exit 2\n\
-         [ -z \"$o\" ] || exit 0\n\
-         read -r t _ </proc/uptime\n\
-         [ \"${{t%.*}}\" -lt \"$e\" ] || exit 1\n\
+         [ -z \"$answered\" ] || exit 0\n\
+         read -r uptime _ </proc/uptime\n\
+         [ \"${{uptime%.*}}\" -lt \"$deadline\" ] || exit 1\n\
          sleep .2 2>/dev/null || sleep 1\n\
          done\n",
         ports = ports.join(" "),

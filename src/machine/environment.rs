@@ -368,8 +368,8 @@ fn path(first: &[u8], text: &mut Vec<u8>) {
     quote(first, text);
     text.extend(
         br#"
-for i in $PATH; do
-case ":$1::" in *":$i:"*) ;; *) set -- "$1:$i" ;; esac
+for entry in $PATH; do
+case ":$1::" in *":$entry:"*) ;; *) set -- "$1:$entry" ;; esac
 done
 printf '%s.' "$1")"
 PATH=${PATH%.}

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::failures;
-use super::stripped;
+use super::shorten::stripped;
 use crate::error::{Error, Kind, Result};
 use crate::shell::quote;
 use crate::ssh::first_line::is_astray;
 use crate::ssh::session::Session;
 
-const REMOTE: &str = include_str!("keep_key.sh");
+pub(super) const REMOTE: &str = include_str!("keep_key.sh");
 
 /// A connection on which this takes longer is lost.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
-# The first login's command where AWS vouches for the job's key for a minute only. POSIX sh, over standard input, with the
-# key's line in $key: the account keeps it, as ssh-copy-id would have it do. Sent again it finds the key there.
+# Has the login's account keep the job's key, as ssh-copy-id would. It is the first login's command where AWS vouches for
+# the key for a minute only. POSIX sh, read on standard input, with the key's line in $key. Sent again, it finds the key
+# there and changes nothing.
 umask 077
 cd -- "$HOME" || exit
 [ -d .ssh ] || mkdir .ssh || exit
@@ -8,12 +9,12 @@ chmod 700 .ssh || exit
 file=.ssh/authorized_keys
 # shellcheck disable=SC2154
 if ! grep -qxF -e "$key" "$file" 2>/dev/null; then
-	# Somebody's last line may not end.
+	# The last line of the file may have no end.
 	if [ -s "$file" ] && [ -n "$(tail -c 1 "$file")" ]; then
 		echo >>"$file" || exit
 	fi
 	printf '%s\n' "$key" >>"$file" || exit
 fi
 chmod 600 "$file" || exit
-# With SELinux, sshd may not read what has another label than such a file has.
+# With SELinux, sshd may not read a file with another label than this one should have.
 ! command -v restorecon >/dev/null 2>&1 || restorecon -R .ssh || :

@@ -1,371 +1,401 @@
 # shellcheck shell=sh disable=SC1007,SC2030,SC2031
-# The far side of a script that outlives its connection. POSIX sh; run as
+# Starts a script, follows it and ends it, on the machine. The script outlives the connection. POSIX sh; run as
 #
 #   sh -c TEXT gad TEXT VERB KEY HALF HALF ARG
 #
-# TEXT is this file (it hands itself on to the supervisor), KEY names the job, the two halves make the
-# nonce of one `run` (two, so that a shell that echoes its commands never prints what a frame begins with).
+# TEXT is this file: it hands itself on to the supervisor. KEY names the job. The two halves make the nonce of one `run`:
+# there are two, so that a shell that echoes its commands never prints what a frame begins with.
 #
 #   start LENGTH [PRELUDE]   receives LENGTH bytes of script on stdin, and PRELUDE bytes for a shell to read that is to
 #                            become the script's; starts them once, follows from 0
 #   follow OFFSET            follows from OFFSET on
-#   sup FILE PID             (internal) the supervisor of FILE, and of its prelude FILE.e, which PID is to follow
+#   sup FILE PID             (internal) supervises the script FILE, with its prelude FILE.e; PID is to follow it
 #
 # Frames are lines "RS nonce word argument": open, fail, lacks, crowded, gone, full, forgotten on stdout; next and end
-# inside the spool; left on stderr. Lines on stdin while following: ack OFFSET, cancel, kill,
+# inside the spool; left on stderr. While it follows, it reads orders from stdin, one a line: ack OFFSET, cancel, kill,
 # done (forget the script, whose end is known), drop (end it and forget it).
 #
-# Files in the nonce's directory: p (the pipe), ok (the frame that follows the spool where it holds no end; emptied when
-# nothing is wanted any more), sup (pid and birth of the supervisor; whoever makes it has started the script), o.N (spool
-# segment that begins at byte N), n.N (its segment is complete; holds where the next begins), ack, dd, tail and ctl (pids
-# of who reads the pipe, who writes to the connection, who holds the connection), r (what was counted last), nosid (no
-# setsid here; holds the pids that are not the script's), mem (how often the kernel had killed for want of memory before
-# the script).
+# Files in the nonce's directory:
 #
-# No process may be to be had: a fork that fails ends dash and busybox with 2, bash (after 15 s) with 254, whatever
-# stands behind it ("||" too), but not a dash or busybox whose fork is in a "command eval". So each shell that starts
-# something has a trap that tells, and no builtin that ends its shell where a file cannot be written (":") writes one.
-T=$1 k=$3 n=$4$5 N=$5 O=$6
+#   p       the pipe that the script writes into
+#   ok      the frame that follows the spool where it has no end; emptied when nothing is wanted any more
+#   sup     pid and start time of the supervisor; whoever makes this file has started the script
+#   o.N     the segment of the spool that begins at byte N
+#   n.N     says that segment N is complete, and where the next one begins
+#   ack     the last receipt
+#   dd      pid of the process that reads the pipe
+#   tail    pid of the process that writes to the connection, and its segment
+#   ctl     pids of the processes that serve the connection
+#   r       what dd or wc counted last
+#   kill    says that the order kill came
+#   nosid   says that there is no setsid here; has the pids that are not the script's
+#   mem     how often the kernel had killed for want of memory before the script
+#
+# A machine may have no process left. A fork that fails ends dash and busybox with 2, bash (after 15 s) with 254,
+# whatever comes behind it ("||" too), but it does not end a dash or busybox whose fork is in a "command eval". So each
+# shell that starts something has a trap that tells of it. And no builtin writes a file that would end its shell where
+# the file cannot be written (":" would).
+#
+# Each variable and function of this file has an underscore in its name, and no upper-case letter. It is sent with short
+# names in their place: see shorten.rs.
+own_text=$1 job_key=$3 run_nonce=$4$5 second_half=$5
 
 # Runs its arguments if a fork that failed is what ends this shell.
-crowd() {
+on_failed_fork() {
 	case $? in 2 | 254) "$@" ;; esac
 }
 
-# Reads /proc stat file $1: pid f, state v, parent r, session e, birth t. Fails where there is no live process.
-proc() {
-	t=
-	read -r t <"$1" || return 1
-	f=${t%% *} t=${t##*) }
+# Reads the /proc stat file $1 into stat_pid, stat_state, stat_parent, stat_session and stat_start. Fails where there is
+# no live process.
+read_stat() {
+	stat_line=
+	read -r stat_line <"$1" || return 1
+	stat_pid=${stat_line%% *} stat_line=${stat_line##*) }
 	# shellcheck disable=SC2086
-	set -- $t
+	set -- $stat_line
 	# A pid that could not be read makes it /proc/stat, and dash does not survive a shift too far.
 	[ $# -gt 19 ] || return 1
-	v=$1 r=$2 e=$4
+	stat_state=$1 stat_parent=$2 stat_session=$4
 	shift 19
-	t=$1
-	[ "$v" != Z ] && [ "$v" != X ]
+	stat_start=$1
+	[ "$stat_state" != Z ] && [ "$stat_state" != X ]
 }
 
-# Succeeds while the process noted in file $1 lives; a number that was given away again does not count.
-alive() {
-	p= q=
-	read -r p q <"$1"
-	[ -n "$p" ] && proc "/proc/$p/stat" && [ "$t" = "$q" ]
+# Succeeds while the process that file $1 notes is alive. Another process that got the same number since does not count.
+is_alive() {
+	noted_pid= noted_start=
+	read -r noted_pid noted_start <"$1"
+	[ -n "$noted_pid" ] && read_stat "/proc/$noted_pid/stat" && [ "$stat_start" = "$noted_start" ]
 }
 
-frame() {
-	printf '\036%s %s\n' "$n" "$1"
+write_frame() {
+	printf '\036%s %s\n' "$run_nonce" "$1"
 }
 
-# Sets m to how often the kernel has killed for want of memory in this container since there were $1 such kills.
-kills() {
-	m=0
-	for i in memory.events memory/memory.oom_control; do
-		while read -r w u; do
-			[ "$w" != oom_kill ] || m=$((u - ${1:-0}))
-		done <"/sys/fs/cgroup/$i"
+# Sets kill_count to how often the kernel has killed for want of memory in this container since there were $1 such kills.
+count_kills() {
+	kill_count=0
+	for event_file in memory.events memory/memory.oom_control; do
+		while read -r event_name event_count; do
+			[ "$event_name" != oom_kill ] || kill_count=$((event_count - ${1:-0}))
+		done <"/sys/fs/cgroup/$event_file"
 	done
 }
 
-nap() {
+# Sleeps $1 seconds, or 1 where sleep takes no fractions.
+short_sleep() {
 	command eval 'sleep "$1" || sleep 1'
 }
 
-# Sets w to the seconds since the machine's start.
-now() {
-	read -r w _ </proc/uptime
-	w=${w%.*}
+# Sets up_seconds to the seconds since the machine's start.
+read_uptime() {
+	read -r up_seconds _ </proc/uptime
+	up_seconds=${up_seconds%.*}
 }
 
-# Runs $2... aside, with descriptor 4 as its stdin: a command behind "&" has lost its own. Where no process is to be had
-# it tries for $1 seconds. A bare cat is known for ours by its environment.
-aside() {
-	now
-	x=$((w + $1))
+# Runs $2... in the background, with descriptor 4 as its stdin: a command before "&" loses its own. Where no process is to
+# be had it tries for $1 seconds. The nonce in its environment tells our bare cat from another one.
+run_aside() {
+	read_uptime
+	give_up_at=$((up_seconds + $1))
 	shift
 	# shellcheck disable=SC2016
-	until command eval 'n=$n "$@" <&4 &'; do
-		now
-		[ "$w" -lt "$x" ] || exit 2
+	until command eval 'run_nonce=$run_nonce "$@" <&4 &'; do
+		read_uptime
+		[ "$up_seconds" -lt "$give_up_at" ] || exit 2
 	done
 }
 
 # Fails unless $1 processes can run at once.
-room() {
+can_run() {
 	[ "$1" -eq 0 ] || (
-		room $(($1 - 1))
+		can_run $(($1 - 1))
 		exit $?
 	)
 }
 
-# Sets l to the live processes of the script's session; its leader g is the supervisor's child that leads one. Where
-# setsid was missing, the leader's descendants have to do.
-session() {
-	x=
-	read -r x <"$d/nosid"
-	if [ -z "$g" ]; then
-		alive "$d/sup" || p=none
-		w=$p
-		for i in /proc/[0-9]*/stat; do
-			proc "$i" || continue
-			[ "$r" = "$w" ] || continue
-			case $x in
-			'') [ "$e" != "$f" ] || g=$f ;;
-			*" $f "*) ;;
-			*) g=$f ;;
+# Sets session_pids to the live processes of the script's session. Its leader session_leader is the supervisor's child
+# that leads a session. Where setsid is missing, it takes the leader's descendants instead.
+find_session() {
+	other_pids=
+	read -r other_pids <"$run_directory/nosid"
+	if [ -z "$session_leader" ]; then
+		is_alive "$run_directory/sup" || noted_pid=none
+		supervisor_pid=$noted_pid
+		for stat_file in /proc/[0-9]*/stat; do
+			read_stat "$stat_file" || continue
+			[ "$stat_parent" = "$supervisor_pid" ] || continue
+			case $other_pids in
+			'') [ "$stat_session" != "$stat_pid" ] || session_leader=$stat_pid ;;
+			*" $stat_pid "*) ;;
+			*) session_leader=$stat_pid ;;
 			esac
 		done
-		# The supervisor itself was killed: the leader still has the script's path in its command line.
-		if [ -z "$g" ]; then
+		# Where the supervisor itself was killed, the leader still has the script's path in its command line.
+		if [ -z "$session_leader" ]; then
 			# shellcheck disable=SC2013
-			for i in $(grep -l "${d##*/}[.]" /proc/[0-9]*/cmdline); do
-				proc "${i%cmdline}stat" && [ "$e" = "$f" ] && g=$f
+			for command_file in $(grep -l "${run_directory##*/}[.]" /proc/[0-9]*/cmdline); do
+				read_stat "${command_file%cmdline}stat" && [ "$stat_session" = "$stat_pid" ] && session_leader=$stat_pid
 			done
 		fi
 	fi
-	l= u=- m=" $g "
-	while [ "$l" != "$u" ]; do
-		u=$l l=
-		for i in /proc/[0-9]*/stat; do
-			proc "$i" || continue
-			if [ -z "$x" ]; then
-				[ "$e" = "$g" ] || continue
+	session_pids= pids_before=- descendant_pids=" $session_leader "
+	while [ "$session_pids" != "$pids_before" ]; do
+		pids_before=$session_pids session_pids=
+		for stat_file in /proc/[0-9]*/stat; do
+			read_stat "$stat_file" || continue
+			if [ -z "$other_pids" ]; then
+				[ "$stat_session" = "$session_leader" ] || continue
 			else
-				case $m in
-				*" $f "*) ;;
-				*" $r "*) m="$m$f " ;;
+				case $descendant_pids in
+				*" $stat_pid "*) ;;
+				*" $stat_parent "*) descendant_pids="$descendant_pids$stat_pid " ;;
 				*) continue ;;
 				esac
 			fi
-			l="$l $f"
+			session_pids="$session_pids $stat_pid"
 		done
-		[ -n "$x" ] || break
+		[ -n "$other_pids" ] || break
 	done
 }
 
-# Asks the script's session to end.
-ask() {
-	g=
-	session
+# Sends TERM to the script's session.
+terminate_session() {
+	session_leader=
+	find_session
 	# shellcheck disable=SC2086
-	kill $l
+	kill $session_pids
 }
 
-# Ends the script's session: $1 seconds, KILL; names what is left after five seconds more. By the clock: on a busy
-# machine a look at all processes takes long.
-stop() {
-	g=
-	session
-	[ -n "$g" ] || return 0
-	now
-	o=$((w + $1))
-	while [ -n "$l" ]; do
-		now
-		[ ! -e "$d/kill" ] || [ "$w" -ge "$o" ] || o=$w
-		[ "$w" -lt $((o + 5)) ] || break
+# Ends the script's session: waits $1 seconds, then sends KILL, and names what is left after five seconds more. It goes by
+# the clock, since one look at all processes takes long on a busy machine.
+end_session() {
+	session_leader=
+	find_session
+	[ -n "$session_leader" ] || return 0
+	read_uptime
+	kill_from=$((up_seconds + $1))
+	while [ -n "$session_pids" ]; do
+		read_uptime
+		[ ! -e "$run_directory/kill" ] || [ "$up_seconds" -ge "$kill_from" ] || kill_from=$up_seconds
+		[ "$up_seconds" -lt $((kill_from + 5)) ] || break
 		# shellcheck disable=SC2086
-		[ "$w" -lt "$o" ] || kill -9 $l
-		nap .1
-		session
+		[ "$up_seconds" -lt "$kill_from" ] || kill -9 $session_pids
+		short_sleep .1
+		find_session
 	done
-	for i in $l; do
-		read -r t <"/proc/$i/comm" && frame "left $i $t" >&3
+	for left_pid in $session_pids; do
+		read -r left_name <"/proc/$left_pid/comm" && write_frame "left $left_pid $left_name" >&3
 	done
 }
 
-# Removes all traces of the script in $d; a copier that still reads goes on into the void.
-forget() {
-	true >"$d/ok"
-	alive "$d/sup" && read -r p <"$d/dd" && kill "$p"
-	rm -rf "$d" "$d".* || rm -rf "$d" "$d".*
-	rmdir "${d%/*}"
+# Removes all traces of the script in run_directory. A copier that still reads goes on, and drops what it reads.
+forget_script() {
+	true >"$run_directory/ok"
+	is_alive "$run_directory/sup" && read -r copier_pid <"$run_directory/dd" && kill "$copier_pid"
+	rm -rf "$run_directory" "$run_directory".* || rm -rf "$run_directory" "$run_directory".*
+	rmdir "${run_directory%/*}"
 }
 
-# The spool cannot be written (frame $2): flag it, into bytes that are there (that needs no room), and end the script,
-# whose output would be lost. A dd that was killed (code $1) is no full disk; its death counts as the supervisor's.
-broken() {
-	[ -s "$d/ok" ] || exec cat <&4 >/dev/null
-	[ "$1" -gt 128 ] || echo "$2" 1<>"$d/ok"
-	stop 0
-	[ "$1" -le 128 ] || { read -r p _ <"$d/sup" && kill -9 "$p"; }
+# The spool cannot be written. Notes frame $2 in bytes that are there already (that needs no room on the disk), and ends
+# the script, whose output would be lost. A dd that was killed (code $1) does not mean a full disk: its death counts as
+# the supervisor's.
+spool_failed() {
+	[ -s "$run_directory/ok" ] || exec cat <&4 >/dev/null
+	[ "$1" -gt 128 ] || echo "$2" 1<>"$run_directory/ok"
+	end_session 0
+	[ "$1" -le 128 ] || { read -r supervisor_pid _ <"$run_directory/sup" && kill -9 "$supervisor_pid"; }
 }
 
-# Reads the pipe (descriptor 4) into segments. Each dd takes what is there (at most 64 KiB a read) and writes it at once;
-# its closing report tells whether there may be more. At 64 MiB not yet acknowledged it waits, as a plain connection
-# would.
-copy() {
-	trap 'crowd broken 1 crowded' EXIT
+# Copies the pipe (descriptor 4) into segments. Each dd takes what is there (at most 64 KiB a read) and writes it at once;
+# its closing report tells whether there may be more. With 64 MiB that are not yet acknowledged it waits, as a plain
+# connection would.
+copy_output() {
+	trap 'on_failed_fork spool_failed 1 crowded' EXIT
 	LC_ALL=C
 	export LC_ALL
-	o=0 a=0
+	segment_start=0 acked_byte=0
 	while :; do
-		while [ $((o - ${a:-0})) -ge 67108864 ] && [ -s "$d/ok" ]; do
-			nap .04
-			read -r a <"$d/ack"
+		while [ $((segment_start - ${acked_byte:-0})) -ge 67108864 ] && [ -s "$run_directory/ok" ]; do
+			short_sleep .04
+			read -r acked_byte <"$run_directory/ack"
 		done
-		c=1 r=
-		if { aside 10 dd bs=65536 count=256; } >>"$d/o.$o" 2>"$d/r"; then
-			echo "$!" >"$d/dd"
+		segment_file=$run_directory/o.$segment_start
+		dd_code=1 dd_reads=
+		if { run_aside 10 dd bs=65536 count=256; } >>"$segment_file" 2>"$run_directory/r"; then
+			echo "$!" >"$run_directory/dd"
 			wait "$!"
-			c=$?
+			dd_code=$?
 			# GNU dd warns of short reads first.
-			while read -r w u i _; do
-				[ "$u $i" != "records in" ] || r=$w
-			done <"$d/r"
+			while read -r report_count report_noun report_way _; do
+				[ "$report_noun $report_way" != "records in" ] || dd_reads=$report_count
+			done <"$run_directory/r"
 		fi
-		# Done with: whatever still comes is a background child's; it must neither block nor die of it.
-		[ -s "$d/ok" ] || exec cat <&4 >/dev/null
-		if [ $c -ne 0 ] || [ -z "$r" ]; then break; fi
-		[ $((${r%+*} + ${r#*+})) -eq 256 ] || return 0
-		c=1 b=
-		{ aside 10 wc -c; } 4<"$d/o.$o" >"$d/r" && wait "$!" && read -r b <"$d/r"
-		[ "$b" ] || break
-		b=$((o + b))
+		# Nothing is wanted any more. What still comes is a background child's, which must neither block nor die of it.
+		[ -s "$run_directory/ok" ] || exec cat <&4 >/dev/null
+		if [ $dd_code -ne 0 ] || [ -z "$dd_reads" ]; then break; fi
+		[ $((${dd_reads%+*} + ${dd_reads#*+})) -eq 256 ] || return 0
+		dd_code=1 segment_length=
+		{ run_aside 10 wc -c; } 4<"$segment_file" >"$run_directory/r" && wait "$!" && read -r segment_length <"$run_directory/r"
+		[ "$segment_length" ] || break
+		next_start=$((segment_start + segment_length))
 		# In this order: a follower that sees n.N finds all of the segment and the next one.
-		{ true >"$d/o.$b" && frame "next $b" >>"$d/o.$o" && echo "$b" >"$d/n.$o"; } || break
-		o=$b
+		true >"$run_directory/o.$next_start" || break
+		write_frame "next $next_start" >>"$segment_file" || break
+		echo "$next_start" >"$run_directory/n.$segment_start" || break
+		segment_start=$next_start
 	done
-	broken "$c" "full $d"
+	spool_failed "$dd_code" "full $run_directory"
 }
 
-# Runs a command that writes to the connection, noted where the next follower finds it; $1 is the segment that it waits
-# for more of, or -1.
-emit() {
-	c=$1
+# Runs a command that writes to the connection, and notes it where the next follower finds it. $1 is the segment that it
+# waits for more of, or -1.
+run_writer() {
+	awaited_segment=$1
 	shift
-	aside 99999999 "$@"
-	echo "$! $c" >"$d/tail"
+	run_aside 99999999 "$@"
+	echo "$! $awaited_segment" >"$run_directory/tail"
 	# The receipt may have come before that line was written.
-	b=
-	read -r b <"$d/ack"
-	[ "$c" -lt 0 ] || [ "${b:-0}" -le "$c" ] || kill $!
+	acked_byte=
+	read -r acked_byte <"$run_directory/ack"
+	[ "$awaited_segment" -lt 0 ] || [ "${acked_byte:-0}" -le "$awaited_segment" ] || kill $!
 	wait $!
 }
 
-# Writes the spool from byte $1 on to stdout for as long as the supervisor lives. Fails where it was disturbed, so that
-# nobody knows how much went out.
-follow() {
-	s=0
-	for f in "$d"/o.*; do
-		f=${f##*/o.}
-		[ "$f" -gt "$1" ] || [ "$f" -le "$s" ] || s=$f
+# Writes the spool from byte $1 on to stdout for as long as the supervisor lives. Fails where something disturbed it, so
+# that nobody knows how much went out.
+follow_spool() {
+	segment_start=0
+	for segment_file in "$run_directory"/o.*; do
+		found_start=${segment_file##*/o.}
+		[ "$found_start" -gt "$1" ] || [ "$found_start" -le "$segment_start" ] || segment_start=$found_start
 	done
-	z=$(($1 - s + 1)) h=
+	from_byte=$(($1 - segment_start + 1)) is_plain_tail=
 	exec 4</dev/null
-	read -r y _ <"$d/sup"
-	while [ -e "$d/o.$s" ]; do
-		if read -r u <"$d/n.$s"; then
+	read -r supervisor_pid _ <"$run_directory/sup"
+	while [ -e "$run_directory/o.$segment_start" ]; do
+		segment_file=$run_directory/o.$segment_start next_file=$run_directory/n.$segment_start
+		if read -r next_start <"$next_file"; then
 			# Complete: the next one is known before the bytes go out, since their receipt may remove this one.
-			if [ $z -eq 1 ]; then emit -1 cat "$d/o.$s"; else emit -1 tail -c +$z "$d/o.$s"; fi || return 1
-			s=$u z=1
-		elif [ -z "$h" ]; then
+			if [ $from_byte -eq 1 ]; then
+				run_writer -1 cat "$segment_file"
+			else
+				run_writer -1 tail -c +$from_byte "$segment_file"
+			fi || return 1
+			segment_start=$next_start from_byte=1
+		elif [ -z "$is_plain_tail" ]; then
 			# GNU tail sleeps until something is written, and ends with the supervisor.
-			emit "$s" tail -c +$z -s .04 "--pid=$y" -f "$d/o.$s"
-			c=$?
-			if [ $c -eq 1 ]; then
-				h=1
+			run_writer "$segment_start" tail -c +$from_byte -s .04 "--pid=$supervisor_pid" -f "$segment_file"
+			tail_code=$?
+			if [ $tail_code -eq 1 ]; then
+				is_plain_tail=1
 			else
 				# The supervisor ended, or the receipt of its last byte ended tail: all of this segment is out.
 				# The receipt may be here before the note of the next segment is.
-				b=
-				read -r b <"$d/ack"
-				[ "${b:-0}" -le "$s" ] || until [ -s "$d/n.$s" ] || ! alive "$d/sup"; do nap .04; done
-				read -r s <"$d/n.$s" || return $c
-				z=1
+				acked_byte=
+				read -r acked_byte <"$run_directory/ack"
+				if [ "${acked_byte:-0}" -gt "$segment_start" ]; then
+					until [ -s "$next_file" ] || ! is_alive "$run_directory/sup"; do short_sleep .04; done
+				fi
+				read -r segment_start <"$next_file" || return $tail_code
+				from_byte=1
 			fi
 		else
 			# Any other tail looks once a second at best. The descriptor keeps the place between two cats.
-			exec 4<"$d/o.$s"
-			dd bs=1 skip=$((z - 1)) count=0 <&4
+			exec 4<"$segment_file"
+			dd bs=1 skip=$((from_byte - 1)) count=0 <&4
 			while :; do
-				u= m=
-				read -r u <"$d/n.$s"
-				alive "$d/sup" || m=1
-				emit -1 cat || return 1
-				[ -z "$u" ] || break
-				[ -z "$m" ] || return 0
-				nap .04
+				next_start= has_ended=
+				read -r next_start <"$next_file"
+				is_alive "$run_directory/sup" || has_ended=1
+				run_writer -1 cat || return 1
+				[ -z "$next_start" ] || break
+				[ -z "$has_ended" ] || return 0
+				short_sleep .04
 			done
-			s=$u z=1
+			segment_start=$next_start from_byte=1
 		fi
 	done
 }
 
-# Ends whoever followed before: one follower at a time, or bytes go to a dead connection.
-retire() {
-	# What it runs comes last: until it is dead it may start something new.
-	for i in ctl tail; do
-		read -r p q <"$d/$i"
-		[ $i = ctl ] || q=
-		for f in $p $q; do
-			grep -q "$N" "/proc/$f/cmdline" "/proc/$f/environ" && kill -9 "$f"
+# Ends the follower before this one. There is one at a time: the earlier one would send bytes to a dead connection.
+end_last_follower() {
+	# The process that it runs comes last: until the follower is dead it may start another one.
+	for pid_file in ctl tail; do
+		read -r first_pid second_pid <"$run_directory/$pid_file"
+		[ $pid_file = ctl ] || second_pid=
+		for old_pid in $first_pid $second_pid; do
+			grep -q "$second_half" "/proc/$old_pid/cmdline" "/proc/$old_pid/environ" && kill -9 "$old_pid"
 		done
 	done
 }
 
-# Ends this connection's follower h, and what it runs, which may be another's by now.
-quiet() {
-	read -r p _ <"$d/tail"
-	proc "/proc/$p/stat" && [ "$r" = "$h" ] || p=
+# Ends this connection's follower, and the process that it runs, unless that is another follower's by now.
+end_own_follower() {
+	read -r writer_pid _ <"$run_directory/tail"
+	read_stat "/proc/$writer_pid/stat" && [ "$stat_parent" = "$follower_pid" ] || writer_pid=
 	# shellcheck disable=SC2086
-	kill -9 $h $p
+	kill -9 $follower_pid $writer_pid
 }
 
-# Holds one connection: starts the follower, then takes orders until stdin ends. Where the follower was disturbed the
-# connection ends, and the driver comes again.
-control() {
+# Serves one connection: starts the follower from byte $1 on, then takes orders until stdin ends. Where the follower was
+# disturbed the connection ends, and the driver comes again.
+serve_connection() {
 	exec 3>&2 2>/dev/null
-	retire
-	read -r i _ </proc/self/stat
-	echo "$i" >"$d/ctl"
-	h= j=
+	end_last_follower
+	read -r serving_pid _ </proc/self/stat
+	echo "$serving_pid" >"$run_directory/ctl"
+	follower_pid= stopper_pid=
 	# From here on the follower may be in the midst of a frame.
-	trap quiet EXIT
-	frame "open $O"
+	trap end_own_follower EXIT
+	write_frame "open $1"
 	{
-		trap 'crowd kill -9 "$i"' EXIT
-		follow "$O" || kill -9 "$i"
-		m= b=gone
-		{ read -r m <"$d/mem"; } && kills "$m"
-		read -r b <"$d/ok"
-		[ "$b" != gone ] || b="gone ${m:-0}"
-		frame "$b"
+		trap 'on_failed_fork kill -9 "$serving_pid"' EXIT
+		follow_spool "$1" || kill -9 "$serving_pid"
+		kill_count= last_frame=gone
+		{ read -r kill_count <"$run_directory/mem"; } && count_kills "$kill_count"
+		read -r last_frame <"$run_directory/ok"
+		[ "$last_frame" != gone ] || last_frame="gone ${kill_count:-0}"
+		write_frame "$last_frame"
 	} </dev/null &
-	h=$!
-	echo "$i $h" >"$d/ctl"
-	while read -r c a; do
-		case $c in
+	follower_pid=$!
+	echo "$serving_pid $follower_pid" >"$run_directory/ctl"
+	while read -r order_word order_byte; do
+		case $order_word in
 		ack)
-			b=
-			read -r b <"$d/ack"
-			echo "$a" >"$d/ack"
+			acked_before=
+			read -r acked_before <"$run_directory/ack"
+			echo "$order_byte" >"$run_directory/ack"
 			# What the receipt before this one covered is surely behind the follower.
-			for u in "$d"/n.*; do
+			for next_file in "$run_directory"/n.*; do
+				segment_file=$run_directory/o.${next_file##*/n.}
 				# shellcheck disable=SC2016
-				read -r t <"$u" && [ "$t" -le "${b:-0}" ] && command eval 'rm -f "$u" "$d/o.${u##*/n.}"'
+				read -r next_start <"$next_file" && [ "$next_start" -le "${acked_before:-0}" ] &&
+					command eval 'rm -f "$next_file" "$segment_file"'
 			done
-			# After the receipt is noted: whoever begins to wait for more of its segment now looks there.
-			read -r p q <"$d/tail" && [ "$q" -ge 0 ] && [ "$q" -lt "$a" ] && kill "$p"
+			# After the receipt is noted: a writer that begins to wait for more of its segment now looks there.
+			read -r writer_pid awaited_segment <"$run_directory/tail" && [ "$awaited_segment" -ge 0 ] &&
+				[ "$awaited_segment" -lt "$order_byte" ] && kill "$writer_pid"
 			;;
 		cancel)
-			# Before all that needs a process: bash waits for one, as long as the follower lives. Without one there is no time.
-			ask
-			if command eval 'stop 10 &'; then j=$!; else stop 0; fi
+			# Before all that needs a process: bash waits for one, as long as the follower lives. Where there is none, there
+			# is no time either.
+			terminate_session
+			if command eval 'end_session 10 &'; then stopper_pid=$!; else end_session 0; fi
 			;;
 		kill)
-			# A stop under way sees this and insists.
-			true >"$d/kill"
-			[ -n "$j" ] || stop 0
+			# An end_session under way sees this file, and sends KILL.
+			true >"$run_directory/kill"
+			[ -n "$stopper_pid" ] || end_session 0
 			;;
 		done | drop)
-			quiet
+			end_own_follower
 			trap - EXIT
-			[ "$c" != drop ] || stop 0
+			[ "$order_word" != drop ] || end_session 0
 			# The stage is over when its processes are: the next one must not run beside them.
-			[ -z "$j" ] || wait "$j"
-			forget
-			frame forgotten
+			[ -z "$stopper_pid" ] || wait "$stopper_pid"
+			forget_script
+			write_frame forgotten
 			exit 0
 			;;
 		esac
@@ -373,159 +403,167 @@ control() {
 	exit 0
 }
 
-# Makes the directory $d, with all that must stand before anybody follows, and file $w, which holds room for the script and
-# what it says first (n: that of sup). Other starts may be at it too.
-take() {
+# Makes run_directory, with all that must be there before anybody follows, and script_file with room for the script and
+# for what it says first. n keeps room for sup. Other starts may do the same at this time.
+make_directory() {
 	umask 077
-	mkdir -p "$b" || return 1
-	if [ ! -O "$b" ] || [ -h "$b" ]; then echo "not ours" && return 1; fi
-	mkdir -p "$d" && cd "$d" && { [ -p p ] || mkfifo p || [ -p p ]; } || return 1
-	for i in o.0 ack dd tail ctl r mem n "$w.e"; do true >>"$i" || return 1; done
-	{ [ -s ok ] || echo gone >ok; } && head -c $((z + 131072)) /dev/zero >"$w" && rm -f n
+	mkdir -p "$base_directory" || return 1
+	if [ ! -O "$base_directory" ] || [ -h "$base_directory" ]; then echo "not ours" && return 1; fi
+	mkdir -p "$run_directory" && cd "$run_directory" && { [ -p p ] || mkfifo p || [ -p p ]; } || return 1
+	for file_name in o.0 ack dd tail ctl r mem n "$script_file.e"; do true >>"$file_name" || return 1; done
+	{ [ -s ok ] || echo gone >ok; } && head -c $((sent_length + 131072)) /dev/zero >"$script_file" && rm -f n
 }
 
-# Takes that back. Where another start has begun the script meanwhile this one ends: the driver comes again, and follows.
-undo() {
-	rm -f "$w" "$w.e"
-	[ ! -s "$d/sup" ] || exit 1
-	rm -rf "$d"
-	rmdir "$b" 2>/dev/null
+# Removes what make_directory has made. Where another start has begun the script meanwhile, this one ends: the driver comes
+# again, and follows.
+remove_directory() {
+	rm -f "$script_file" "$script_file.e"
+	[ ! -s "$run_directory/sup" ] || exit 1
+	rm -rf "$run_directory"
+	rmdir "$base_directory" 2>/dev/null
 }
 
-# The script cannot be kept, for reason $1, or what e ends with.
-fail() {
-	undo
-	frame "fail ${1:-$b: ${e##*: }}"
+# Says that the script cannot be kept, for reason $1 or for what start_error ends with, and ends.
+refuse_script() {
+	remove_directory
+	write_frame "fail ${1:-$base_directory: ${start_error##*: }}"
 	exit 1
 }
 
-# Of many racing starts one wins.
-claim() {
-	proc "/proc/$$/stat"
+# Succeeds for one of several starts that race.
+claim_script() {
+	read_stat "/proc/$$/stat"
 	set -C
-	if ! { echo "$f $t" >"$d/sup"; } 2>&1; then
-		# Whoever has made it may be about to write it.
-		nap .1
-		[ ! -s "$d/sup" ] || echo won
+	if ! { echo "$stat_pid $stat_start" >"$run_directory/sup"; } 2>&1; then
+		# The start that made the file may be about to write it.
+		short_sleep .1
+		[ ! -s "$run_directory/sup" ] || echo won
 		return 1
 	fi
 	set +C
 }
 
-# Runs script $1 by $2 (setsid) once $3 follows, its output through the pipe; the end marker takes the same way. The shell's own
-# remarks ("Killed") are no output of the script's. Ends when all of it is in the spool. A prelude is read by a shell of
-# its own in the script's session, so that nothing here (PATH, IFS, libraries) is what it says.
-supervise() {
-	trap 'crowd echo crowded 1<>"$d/ok"' EXIT
-	for b in bash sh; do
-		for s in /usr/local/bin /usr/bin /bin; do [ -x $s/$b ] && break 2; done
-		s=/busybox
+# Runs script $1 by $2 (setsid) once $3 follows, with its output through the pipe; the end frame takes the same way. The
+# shell's own remarks ("Killed") are not output of the script. Ends when all of it is in the spool. A shell of its own in
+# the script's session reads the prelude, so that nothing in it (PATH, IFS, libraries) changes anything here.
+supervise_script() {
+	trap 'on_failed_fork echo crowded 1<>"$run_directory/ok"' EXIT
+	for shell_name in bash sh; do
+		for shell_directory in /usr/local/bin /usr/bin /bin; do [ -x $shell_directory/$shell_name ] && break 2; done
+		shell_directory=/busybox
 	done
-	b=$s/$b
+	script_shell=$shell_directory/$shell_name
 	# An image may have its shell anywhere on PATH.
-	[ -x "$b" ] || b=$(command -v sh)
+	[ -x "$script_shell" ] || script_shell=$(command -v sh)
 	exec </dev/null 2>/dev/null
-	# Braces: on a bare function dash keeps the old descriptors, and somebody waits for this one to close.
-	{ copy; } 4<"$d/p" >/dev/null &
-	[ "$2" ] || echo " $! $h " >"$d/nosid"
-	exec >"$d/p"
-	# All of ours stand before it takes the last process, however long a busy machine takes; but whoever was to follow may be
-	# gone.
-	until [ -s "$d/tail" ] || ! proc "/proc/$3/stat"; do nap .002; done
-	kills 0
-	echo "$m" >"$d/mem"
+	# Braces: on a bare function dash keeps the old descriptors, and the start waits for this one to close.
+	{ copy_output; } 4<"$run_directory/p" >/dev/null &
+	[ "$2" ] || echo " $! $3 " >"$run_directory/nosid"
+	exec >"$run_directory/p"
+	# Waits until the follower runs, before the script takes the last process, however long a busy machine takes. But the
+	# process that was to follow may be gone.
+	until [ -s "$run_directory/tail" ] || ! read_stat "/proc/$3/stat"; do short_sleep .002; done
+	count_kills 0
+	echo "$kill_count" >"$run_directory/mem"
 	# In a child of its own: dash redirects itself for a plain command, and its remark would go the script's way.
 	if [ -s "$1.e" ]; then
 		# shellcheck disable=SC2016
-		(exec $2 sh -c '. "$0" && exec "$@" 2>&1' "$1.e" "$b" "$1")
+		(exec $2 sh -c '. "$0" && exec "$@" 2>&1' "$1.e" "$script_shell" "$1")
 	else
-		(exec $2 "$b" "$1" 2>&1)
+		(exec $2 "$script_shell" "$1" 2>&1)
 	fi
-	c=$?
+	exit_code=$?
 	trap - EXIT
-	kills "$m"
-	frame "end $c $m"
+	count_kills "$kill_count"
+	write_frame "end $exit_code $kill_count"
 	exec >/dev/null
 	wait
 }
 
 [ -r /proc/self/stat ] || {
-	frame 'lacks /proc'
+	write_frame 'lacks /proc'
 	exit 1
 }
-d=
-for b in /var/tmp /tmp "$HOME"; do
-	[ -d "$b/.gad-$k/$n" ] && d=$b/.gad-$k/$n && break
+run_directory=
+for parent_directory in /var/tmp /tmp "$HOME"; do
+	found_directory=$parent_directory/.gad-$job_key/$run_nonce
+	[ -d "$found_directory" ] && run_directory=$found_directory && break
 done
-[ "$2" = sup ] || trap 'crowd frame crowded' EXIT
+[ "$2" = sup ] || trap 'on_failed_fork write_frame crowded' EXIT
 
 case $2 in
 start)
-	z=$((O + ${7:-0})) s=$O O=0
-	if [ ! -s "$d/sup" ]; then
-		h=$d
+	sent_length=$(($6 + ${7:-0}))
+	if [ ! -s "$run_directory/sup" ]; then
+		found_directory=$run_directory
 		# A script whose driver was killed must not run on beside the next one; this one may have begun meanwhile.
-		for d in /var/tmp/.gad-"$k"/*/sup /tmp/.gad-"$k"/*/sup "$HOME/.gad-$k"/*/sup; do
-			d=${d%/sup} b=${d%/*}
-			[ "${d##*/}" = "$n" ] || [ ! -s "$d/sup" ] || [ ! -O "$b" ] || [ -h "$b" ] || { ask; stop 2 && forget; } 2>/dev/null
+		for run_directory in /var/tmp/.gad-"$job_key"/*/sup /tmp/.gad-"$job_key"/*/sup "$HOME/.gad-$job_key"/*/sup; do
+			run_directory=${run_directory%/sup} base_directory=${run_directory%/*}
+			[ "${run_directory##*/}" != "$run_nonce" ] || continue
+			[ -s "$run_directory/sup" ] || continue
+			if [ ! -O "$base_directory" ] || [ -h "$base_directory" ]; then continue; fi
+			{ terminate_session; end_session 2 && forget_script; } 2>/dev/null
 		done
 		# Eight for all that is done here at once, eight for the script: with fewer it would fail of it.
-		room 16 || exit 2
-		e=
-		for c in /var/tmp /tmp "$HOME"; do
-			b=$c/.gad-$k
-			d=$b/$n w=$b/$n.$$
-			# Where another start has begun.
-			[ "${h:-$d}" = "$d" ] || continue
-			a=$(
-				trap 'crowd echo crowded' EXIT
-				take 2>&1 || exit 1
-			) && e= && break
-			case $a in *crowded) exit 2 ;; esac
-			undo
-			e="$e, $c: ${a##*: }"
+		can_run 16 || exit 2
+		all_errors=
+		for parent_directory in /var/tmp /tmp "$HOME"; do
+			base_directory=$parent_directory/.gad-$job_key
+			run_directory=$base_directory/$run_nonce script_file=$base_directory/$run_nonce.$$
+			# Only where another start has begun, if one has.
+			[ "${found_directory:-$run_directory}" = "$run_directory" ] || continue
+			make_error=$(
+				trap 'on_failed_fork echo crowded' EXIT
+				make_directory 2>&1 || exit 1
+			) && all_errors= && break
+			case $make_error in *crowded) exit 2 ;; esac
+			remove_directory
+			all_errors="$all_errors, $parent_directory: ${make_error##*: }"
 		done
-		[ -z "$e" ] || fail "${e#, }"
-		e=$(exec head -c "$z" 2>&1 >"$w") || fail
-		# Cut off on its way: the driver sends it again, and may be at it.
-		[ "$(wc -c <"$w")" -eq "$z" ] || {
-			rm -f "$w" "$w.e"
+		[ -z "$all_errors" ] || refuse_script "${all_errors#, }"
+		start_error=$(exec head -c "$sent_length" 2>&1 >"$script_file") || refuse_script
+		# Cut off on its way: the driver sends it again, and may do so at this time.
+		[ "$(wc -c <"$script_file")" -eq "$sent_length" ] || {
+			rm -f "$script_file" "$script_file.e"
 			exit 1
 		}
 		# Taken apart here, since a head may read more from a pipe than it was told to; dd cuts the file off.
-		[ -z "$7" ] || { e=$(exec tail -c "$7" "$w" 2>&1 >"$w.e") && e=$(exec dd if=/dev/null of="$w" bs=1 seek="$s" 2>&1); } || fail
+		if [ "$7" ]; then
+			start_error=$(exec tail -c "$7" "$script_file" 2>&1 >"$script_file.e") || refuse_script
+			start_error=$(exec dd if=/dev/null of="$script_file" bs=1 seek="$6" 2>&1) || refuse_script
+		fi
 		if command -v setsid >/dev/null 2>&1; then
 			# Twice: the second is a session leader, so it forks. No "&": dash and busybox would leave SIGINT ignored
 			# for ever. The supervisor closes this stdout when it has begun.
-			e=$(setsid setsid sh -c "$T" gad "$T" sup "$k" "$4" "$5" "$w" $$) || exit 2
-		elif e=$(claim); then
+			start_error=$(setsid setsid sh -c "$own_text" gad "$own_text" sup "$job_key" "$4" "$5" "$script_file" $$) || exit 2
+		elif start_error=$(claim_script); then
 			exec 3<&0
-			{ control; } <&3 3<&- &
-			h=$!
+			{ serve_connection 0; } <&3 3<&- &
+			serving_pid=$!
 			exec 3<&-
-			supervise "$w" '' $h
+			supervise_script "$script_file" '' $serving_pid
 			exit 0
 		fi
-		case $e in
+		case $start_error in
 		'') ;;
-		*won) rm -f "$w" "$w.e" ;;
-		*) fail ;;
+		*won) rm -f "$script_file" "$script_file.e" ;;
+		*) refuse_script ;;
 		esac
 	else
 		# Sent again, though the first took effect: none of it is an order.
-		head -c "$z" >/dev/null
+		head -c "$sent_length" >/dev/null
 	fi
-	control
+	serve_connection 0
 	;;
 follow)
-	[ -s "$d/sup" ] || {
-		frame gone
+	[ -s "$run_directory/sup" ] || {
+		write_frame gone
 		exit 1
 	}
-	control
+	serve_connection "$6"
 	;;
 sup)
-	d=${6%.*}
-	claim && supervise "$6" setsid "$7"
+	run_directory=${6%.*}
+	claim_script && supervise_script "$6" setsid "$7"
 	;;
 esac

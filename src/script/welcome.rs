@@ -1,7 +1,7 @@
 //! The first command on a container machine, after `prepare`'s first login: brings back process 1's environment, and
 //! sets the watchdog that ends the machine at its deadline, whether this host is still there then or not.
 //!
-//! `welcome.sh` is the far side; `watchdog.sh` is what it leaves running. It may be sent again, after a cut: the
+//! `first_command.sh` is the far side; `watchdog.sh` is what it leaves running. It may be sent again, after a cut: the
 //! watchdog of the first time stays the only one.
 
 use std::time::Duration;
@@ -9,18 +9,16 @@ use std::time::Duration;
 use memchr::memmem;
 use tokio::time::timeout;
 
-use super::Nonce;
-use super::failures;
-use super::quiet;
-use super::stripped;
+use super::shorten::shortened;
+use super::{Nonce, failures, quiet};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::machine::environment::{self, ContainerEnvironment, Missing};
 use crate::shell::quote;
 use crate::ssh::first_line::{LINE, TAKE, is_astray};
 use crate::ssh::session::{Event, Session};
 
-const REMOTE: &str = include_str!("welcome.sh");
-const WATCHDOG: &str = include_str!("watchdog.sh");
+pub(super) const FIRST_COMMAND: &str = include_str!("first_command.sh");
+pub(super) const WATCHDOG: &str = include_str!("watchdog.sh");
 
 /// A connection on which this takes longer is lost.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -176,8 +174,8 @@ fn command(nonce: &Nonce, deadline: Duration) -> Vec<u8> {
     let (half, other) = nonce.as_str().split_at(nonce.as_str().len() / 2);
     format!(
         "{TAKE}set -- {} {}; exec sh -c \"$1\" gad \"$2\" {half} {other} {} {}",
-        quote(&stripped(REMOTE)),
-        quote(&stripped(WATCHDOG)),
+        quote(&shortened(FIRST_COMMAND)),
+        quote(&shortened(WATCHDOG)),
         deadline.as_secs(),
         // One more tells that there is more.
         environment::LIMIT + 1,
@@ -296,7 +294,6 @@ mod tests {
         assert!(!text.contains(nonce.as_str()));
         // What is looked for among all processes must not be found in this one.
         assert!(!text.contains("gad-watchdog"));
-        assert!(!REMOTE.contains("<<") && !WATCHDOG.contains("<<"));
     }
 
     #[test]

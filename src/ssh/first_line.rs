@@ -1,15 +1,14 @@
-//! The first line on a command's standard input, for whoever reads it.
+//! The first line on a command's standard input, for any shell that reads it.
 //!
-//! The login's shell takes it away before the command begins. A shell that a start-up file has started in its place would run all
-//! that comes, a job's script included: this line has it say so, and end. A start-up file that reads leaves another line in its
-//! place, which the login's shell sees.
+//! The login's shell reads it before the command begins. A start-up file may have started another shell in its place, which would
+//! run all that comes, a job's script included: this line has that shell say so, and end. A start-up file that reads this line
+//! leaves another one in its place, which the login's shell sees.
 
 /// The line, for shells of any kind: interactive zsh knows no comment behind a command, csh has another `>&2`, and before it may
 /// stand a prompt.
 pub const LINE: &str = "printf '\\ngad-astray\\n'; exit 97; #gad\n";
 /// What a command begins with: takes the line, and ends where it is gone, since the rest would be cut.
-pub const TAKE: &str =
-    "read -r g; case $g in *'#gad');; *) echo '\ngad-astray' >&2; exit 97;; esac; ";
+pub const TAKE: &str = "read -r first_line; case $first_line in *'#gad');; *) echo '\ngad-astray' >&2; exit 97;; esac; ";
 /// What is said then, on a line of its own.
 const ASTRAY: &str = "gad-astray";
 
