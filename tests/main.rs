@@ -68,6 +68,7 @@ mod process_limit;
 mod profiles;
 mod programs;
 mod pruning;
+mod quick_start;
 mod reap;
 mod reap_lost;
 mod recorded;
