@@ -52,6 +52,7 @@ mod interruption;
 mod job_directory;
 mod jobs;
 mod kept;
+mod kept_in_step;
 mod kills;
 mod lab;
 mod lab_aws;
