@@ -26,7 +26,7 @@ fn the_address_for_weaknesses_is_the_maintainers() {
     assert!(address.contains('@'), "{maintainer}");
     let page = read("SECURITY.md");
     assert_eq!(between(&page, "Write to <", ">"), address, "in SECURITY.md");
-    // Nobody reads a placeholder's mail, and a real address is none.
+    // A real address must not be called a placeholder, nor the other way round.
     let placeholder = address.ends_with(".invalid");
     assert_eq!(page.contains("is a placeholder"), placeholder, "{address}");
 }

@@ -208,14 +208,15 @@ impl Workstation {
         json!(answers)
     }
 
-    /// Returns the words of each `aws` command that was run.
-    fn calls(&self) -> Vec<Vec<String>> {
+    /// Returns the exit code and the words of each `aws` command that was run.
+    fn calls(&self) -> Vec<(i64, Vec<String>)> {
         let calls = fs::read_to_string(self.at("page/calls")).unwrap_or_default();
-        let words = |line: &str| {
+        let read = |line: &str| {
             let call: Value = serde_json::from_str(line).unwrap();
-            serde_json::from_value(call["words"].clone()).unwrap()
+            let words = serde_json::from_value(call["words"].clone()).unwrap();
+            (call["code"].as_i64().unwrap(), words)
         };
-        calls.lines().map(words).collect()
+        calls.lines().map(read).collect()
     }
 
     /// Runs a job by the driver's file that the page wrote, but for what the lab has otherwise: ports and directories. The
@@ -273,8 +274,12 @@ fn every_command_of_the_page_works_in_its_order() {
     workstation.run(&format!(". ./variables\n{removal}"));
 
     // No command was passed over, and the closed list has nothing that the page does not use.
-    let calls = workstation.calls().into_iter();
-    let called: BTreeSet<_> = calls.map(|words| words[..2].join(" ")).collect();
+    let calls = workstation.calls();
+    assert!(calls.iter().all(|(code, _)| *code == 0), "{calls:?}");
+    let called: BTreeSet<_> = calls
+        .iter()
+        .map(|(_, words)| words[..2].join(" "))
+        .collect();
     assert_eq!(called, commands(&(script + &removal)));
     for (name, _) in FORM_ALONE {
         assert!(called.contains(name), "{name} is not on the page");
@@ -318,12 +323,12 @@ fn a_wrong_command_fails_whether_it_is_sent_or_not() {
     ];
     let workstation = Workstation::new();
     let exports = below(&["1."]);
-    let exports = exports.lines().next().unwrap();
+    let mut script = format!("{}\n", exports.lines().next().unwrap());
     for code in wrong {
-        let script = format!("{exports}\nif ! {code}; then touch failed; fi\n");
-        workstation.run(&script);
-        let failed = workstation.at("failed");
-        assert!(failed.exists(), "{code}");
-        fs::remove_file(failed).unwrap();
+        script += &format!("if {code}; then echo '{code}' >>passed; fi\n");
     }
+    workstation.run(&script);
+    let passed = fs::read_to_string(workstation.at("passed"));
+    assert!(passed.is_err(), "{passed:?}");
+    assert_eq!(workstation.calls().len(), wrong.len());
 }
