@@ -73,6 +73,7 @@ pub(crate) struct Account {
     region: String,
     access_key: String,
     secret_key: String,
+    vpc: String,
     subnets: Vec<String>,
     cidrs: Vec<String>,
     security_group: String,
@@ -103,6 +104,7 @@ impl Account {
             region: text("region"),
             access_key: text("access_key"),
             secret_key: text("secret_key"),
+            vpc: text("vpc"),
             subnets: texts("subnets"),
             cidrs: texts("cidrs"),
             security_group: text("security_group"),
@@ -123,6 +125,16 @@ impl Account {
     /// Returns the region.
     pub(crate) fn region(&self) -> &str {
         &self.region
+    }
+
+    /// Says that others than the driver make calls here, which its example policies need not allow.
+    pub(crate) fn called_by_hand(&self) {
+        self.by_hand.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns the network.
+    pub(crate) fn vpc(&self) -> &str {
+        &self.vpc
     }
 
     /// Returns the subnets.
@@ -448,7 +460,7 @@ impl Account {
         headers: &[(&str, &str)],
         body: &str,
     ) -> std::io::Result<http::Answer> {
-        self.by_hand.store(true, Ordering::SeqCst);
+        self.called_by_hand();
         // The lab does not check signatures, only who and for what they say to be.
         let signature = format!(
             "AWS4-HMAC-SHA256 Credential={key}/20260101/{}/{service}/aws4_request, SignedHeaders=host, Signature=0",
