@@ -1,6 +1,6 @@
 //! The far side of a script, and the protocol that starts it once, follows it by offset and ends it.
 //!
-//! `remote.sh` is the far side; [`shorten`] makes it fit into a command. [`frames`] reads what it sends, [`follow`] drives it
+//! `remote.sh` is the far side; `shorten.rs` makes it fit into a command. [`frames`] reads what it sends, [`follow`] drives it
 //! over as many connections as it takes. On a container machine [`welcome`] comes before the first script: it brings back
 //! the container's own [`environment`] and sets the watchdog.
 
