@@ -4,7 +4,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::session::SESSION;
+use super::session_tags::SESSION;
 use super::{GO_ROLE as ROLE, GO_TASK_DEFINITION as TASK_DEFINITION, *};
 
 mod choices;
