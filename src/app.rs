@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use tokio::runtime::Runtime;
 
-use crate::cli::{self, Cli, Command, Internal, People, Shown, Stage};
+use crate::cli::{self, Cli, Command, Internal, Stage, UserCommand, VisibleCli};
 use crate::compute::aws::metadata::Metadata;
 use crate::compute::keeper;
 use crate::config;
@@ -31,12 +31,12 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
     let ui = Ui::for_people(env.no_color());
     let mut failure = FAILURE;
     let command = match cli.command {
-        Command::People(command) => command,
+        Command::UserCommand(command) => command,
         Command::Internal(command) => return internal(command, env, ui),
     };
     let done = match command {
-        People::Custom { stage } => return custom(config, overrides, env, &stage),
-        People::Try(args) => {
+        UserCommand::Custom { stage } => return custom(config, overrides, env, &stage),
+        UserCommand::Try(args) => {
             failure = try_job::EXIT_SYSTEM;
             // Its stages have another working directory.
             let file = overrides.log_file.take();
@@ -44,10 +44,14 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
             // Never one in the usual places: it may start machines, and whoever tries has not asked for any.
             try_job::run(&args, config, overrides.words(), env.no_color())
         }
-        People::Check(args) => check::run(&args, config, &overrides, ui),
-        People::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
-        People::Completions { shell } => manual::completions(Shown::command(), shell).map(|()| 0),
-        People::Man { name } => manual::page(Shown::command(), name.as_deref()).map(|()| 0),
+        UserCommand::Check(args) => check::run(&args, config, &overrides, ui),
+        UserCommand::Reap(args) => reap::run(&args, config, &overrides, metadata(env), ui),
+        UserCommand::Completions { shell } => {
+            manual::completions(VisibleCli::command(), shell).map(|()| 0)
+        }
+        UserCommand::Man { name } => {
+            manual::page(VisibleCli::command(), name.as_deref()).map(|()| 0)
+        }
     };
     match done {
         Ok(code) => code.into(),
@@ -130,7 +134,7 @@ fn custom(
         // Where the contract is broken no script may run, but what it left must still be ended.
         Err((code, error)) => (ExitCodes::only_system(code), Some(error)),
     };
-    tell_panics(codes.system(), ui);
+    report_panics(codes.system(), ui);
     if matches!(stage, Stage::Run { .. }) {
         codes.forget_script_code();
     }
@@ -154,7 +158,7 @@ fn custom(
 
 /// Has a panic end the stage as any other failure of the machinery does: GitLab Runner makes nothing of a process that
 /// aborts.
-fn tell_panics(code: u8, ui: Ui) {
+fn report_panics(code: u8, ui: Ui) {
     std::panic::set_hook(Box::new(move |panic| {
         let place = panic
             .location()

@@ -1,7 +1,7 @@
 //! The commands, as they are typed.
 //!
 //! The Go driver's command lines are taken as they are: its aliases, its flags before the command, and the
-//! spellings that Go's flag parser knows ([`go_spellings`]).
+//! spellings that Go's flag parser knows ([`go_driver_flags`]).
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -37,7 +37,7 @@ pub struct Cli<C: Subcommand = Command> {
 }
 
 /// The program as it is shown: without the commands by which it starts itself.
-pub type Shown = Cli<People>;
+pub type VisibleCli = Cli<UserCommand>;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,7 +72,7 @@ const GLOBAL_FLAGS: [(&str, bool); 7] = [
 /// `-v`. A flag whose value is empty goes away: that is how a wrapper script spells "none". From the first word
 /// on that is none of these flags, everything stays as it is.
 #[must_use]
-pub fn go_spellings(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub fn go_driver_flags(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut words: VecDeque<OsString> = words.into_iter().collect();
     let mut out: Vec<OsString> = words.pop_front().into_iter().collect();
     while let Some(word) = words.pop_front() {
@@ -116,7 +116,7 @@ pub fn go_spellings(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     out
 }
 
-/// Parses words that have been through [`go_spellings`]. What is said of wrong ones names no internal command.
+/// Parses words that have been through [`go_driver_flags`]. What is said of wrong ones names no internal command.
 ///
 /// # Errors
 /// Where they make no sense, and where they ask for help.
@@ -125,11 +125,11 @@ pub fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     if name.is_some_and(Internal::has_subcommand) {
         return Cli::try_parse_from(words);
     }
-    let shown = Shown::try_parse_from(words)?;
+    let shown = VisibleCli::try_parse_from(words)?;
     Ok(Cli {
         config: shown.config,
         overrides: shown.overrides,
-        command: Command::People(shown.command),
+        command: Command::UserCommand(shown.command),
     })
 }
 
@@ -143,7 +143,7 @@ pub fn asks_for_json(words: &[OsString]) -> bool {
 }
 
 /// Returns the command's name among words that may make no sense: the first that is no flag. Those before it have been through
-/// [`go_spellings`], so none of them has its value in the next word.
+/// [`go_driver_flags`], so none of them has its value in the next word.
 #[must_use]
 pub fn command_name(words: &[OsString]) -> Option<&OsStr> {
     let is_flag = |word: &&OsString| word.as_bytes().starts_with(b"-");
@@ -167,7 +167,7 @@ fn flag(word: &OsStr) -> Option<(&[u8], Option<&[u8]>)> {
 pub enum Command {
     /// One that somebody calls
     #[command(flatten)]
-    People(People),
+    UserCommand(UserCommand),
     /// One that the program calls itself
     #[command(flatten)]
     Internal(Internal),
@@ -175,7 +175,7 @@ pub enum Command {
 
 /// The commands for GitLab Runner and for people.
 #[derive(Debug, Subcommand)]
-pub enum People {
+pub enum UserCommand {
     /// The stages that GitLab Runner calls
     #[command(visible_alias = "c")]
     Custom {

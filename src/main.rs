@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         reason = "the one place where the environment is read"
     )]
     let env = Environment::from_pairs(std::env::vars_os());
-    let words = cli::go_spellings(std::env::args_os());
+    let words = cli::go_driver_flags(std::env::args_os());
     match cli::parse(&words) {
         Ok(cli) => app::run(cli, &env),
         Err(error) => app::refuse(&error, &words, &env),

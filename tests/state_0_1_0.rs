@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use base64ct::Base64;
-use base64ct::Encoding;
+use base64ct::Encoding as _;
 use gitlab_aws_driver::ssh::keys::JobKey;
 use serde_json::Value;
 
@@ -33,7 +33,13 @@ use crate::lab::traces::assert_only_tombstones;
 use crate::reap::ended;
 use crate::reap::files;
 use crate::reap::reap;
-use crate::reap::unix_now;
+
+mod values;
+
+use self::values::Values;
+use self::values::form;
+use self::values::hex;
+use self::values::started;
 
 /// Jobs on tasks: one that was asked for and not answered yet; a rung that is over, and a task on its way up; a machine
 /// that is ready, with its container's environment; one whose `cleanup` could not end it.
@@ -254,165 +260,8 @@ fn shown_key(host: &str, runner: &Runner) -> String {
     key.to_owned()
 }
 
-/// What stands in the place of the names.
-struct Values(BTreeMap<String, String>);
-
-impl Values {
-    fn new(owner: Owner) -> Self {
-        let mut values = Self(BTreeMap::new());
-        let now = unix_now();
-        let mut deadline = now + LIFETIME;
-        let this = i32::try_from(std::process::id()).unwrap();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let boot = boot.replace('-', "");
-        let boot = u64::from_str_radix(&boot[..16], 16).unwrap();
-        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
-        let namespace = namespace.to_str().unwrap();
-        let mut namespace = namespace["pid:[".len()..namespace.len() - 1].to_owned();
-        let (mut pid, mut began, mut of_boot) = (this, started(this), boot);
-        match owner {
-            Owner::Lives => {}
-            Owner::Gone => {
-                let mut child = Command::new("true").spawn().unwrap();
-                pid = i32::try_from(child.id()).unwrap();
-                began = started(pid);
-                child.wait().unwrap();
-            }
-            Owner::OfAnotherBoot => of_boot = boot.wrapping_add(1),
-            Owner::UnknownAndPast => {
-                namespace = "1".to_owned();
-                // By more than clocks may differ.
-                deadline = now - 600;
-                pid = 1;
-                began = 1;
-            }
-        }
-        for (name, value) in [
-            ("NOW", now),
-            ("DEADLINE", deadline),
-            // What the machine itself goes by; it has not passed.
-            ("DEADLINE_TEXT", now + LIFETIME),
-            ("STARTED", began),
-            ("BOOT", of_boot),
-        ] {
-            values.set(name, &value.to_string());
-        }
-        values.set("PID", &pid.to_string());
-        values.set("NAMESPACE", &namespace);
-        values
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        self.0.insert(name.to_owned(), value.to_owned());
-    }
-
-    fn get(&self, name: &str) -> &str {
-        &self.0[name]
-    }
-
-    /// Reads a file of JSON and fills it in.
-    fn filled(&self, path: &Path) -> String {
-        let mut value: Value = serde_json::from_str(&read(path)).unwrap();
-        self.fill(&mut value);
-        value.to_string()
-    }
-
-    fn fill(&self, value: &mut Value) {
-        const NUMBERS: [&str; 10] = [
-            "NOW",
-            "DEADLINE",
-            "JOB_NUMBER",
-            "PORT",
-            "PID",
-            "STARTED",
-            "BOOT",
-            "NAMESPACE",
-            "KEEPER_PID",
-            "KEEPER_STARTED",
-        ];
-        match value {
-            Value::Array(items) => items.iter_mut().for_each(|item| self.fill(item)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| self.fill(field)),
-            Value::String(text) => {
-                let name = text.trim_matches('@');
-                if text.starts_with('@') && NUMBERS.contains(&name) {
-                    *value = self.get(name).parse::<u64>().unwrap().into();
-                } else {
-                    *text = self.filled_text(text);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn filled_plainly(&self, path: &Path) -> String {
-        self.filled_text(&read(path))
-    }
-
-    fn filled_text(&self, text: &str) -> String {
-        let all = self.0.iter();
-        all.fold(text.to_owned(), |text, (name, value)| {
-            text.replace(&format!("@{name}@"), value)
-        })
-    }
-}
-
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-/// Returns when a process began, as the kernel counts it.
-fn started(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields.split(' ').nth(19).unwrap().parse().unwrap()
-}
-
-fn hex(text: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Writes parameters in EC2's query form.
-fn form(parameters: &Value) -> String {
-    let mut pairs = Vec::new();
-    flatten("", parameters, &mut pairs);
-    pairs.join("&")
-}
-
-fn flatten(name: &str, value: &Value, pairs: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            for (field, inner) in fields {
-                let field = match field.as_str() {
-                    "TagSpecifications" => "TagSpecification",
-                    "Tags" => "Tag",
-                    "NetworkInterfaces" => "NetworkInterface",
-                    "BlockDeviceMappings" => "BlockDeviceMapping",
-                    "Groups" => "SecurityGroupId",
-                    other => other,
-                };
-                let dot = if name.is_empty() { "" } else { "." };
-                flatten(&format!("{name}{dot}{field}"), inner, pairs);
-            }
-        }
-        Value::Array(items) => {
-            for (number, inner) in items.iter().enumerate() {
-                flatten(&format!("{name}.{}", number + 1), inner, pairs);
-            }
-        }
-        Value::String(text) => {
-            let encoded: String = text
-                .bytes()
-                .map(|byte| match byte {
-                    b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-                    b => format!("%{b:02X}"),
-                })
-                .collect();
-            pairs.push(format!("{name}={encoded}"));
-        }
-        other => pairs.push(format!("{name}={other}")),
-    }
 }
 
 impl Job {

@@ -20,9 +20,9 @@ use gitlab_aws_driver::script::frames::{Frame, HELD_LIMIT, Item, Malformed, Scan
 use gitlab_aws_driver::state::Store;
 use gitlab_aws_driver::state::record::Record;
 use gitlab_aws_driver::state::shared::Shared;
-use gitlab_aws_driver::state::shared::breaker::Look;
+use gitlab_aws_driver::state::shared::breaker::Decision;
 use gitlab_aws_driver::state::shared::budget::Bucket;
-use gitlab_aws_driver::state::shared::climb::Loss;
+use gitlab_aws_driver::state::shared::spot_losses::SpotLoss;
 
 /// The nonce that inputs of [`frames`] have to use for something to happen.
 const NONCE: &str = "0123456789abcdef0123456789abcdef";
@@ -256,24 +256,28 @@ async fn use_all(shared: &Shared) {
     shared.drain("here", &BUCKET).await;
     assert!(shared.take("here", &BUCKET).await <= Duration::from_secs(240));
     assert!(!matches!(
-        shared.look("other", true).await,
-        Look::Skip { .. }
+        shared.decide("other", true).await,
+        Decision::Skip { .. }
     ));
-    if let Look::Skip { until, .. } = shared.look("rung", false).await {
+    if let Decision::Skip { until, .. } = shared.decide("rung", false).await {
         assert!(until <= SystemTime::now() + Duration::from_secs(30 * 60));
     }
     let full = classify::no_room(Action::RunTask, "no room".to_owned());
     shared.full("rung", &full).await;
-    assert_ne!(shared.look("rung", true).await, Look::Wait);
+    assert_ne!(shared.decide("rung", true).await, Decision::Wait);
     shared.has_room("rung").await;
-    assert_eq!(shared.look("rung", false).await, Look::Try);
-    assert!(shared.loss("job").is_none_or(|loss| !loss.rung.is_empty()));
-    let loss = Loss {
+    assert_eq!(shared.decide("rung", false).await, Decision::Try);
+    assert!(
+        shared
+            .spot_loss("job")
+            .is_none_or(|loss| !loss.rung.is_empty())
+    );
+    let loss = SpotLoss {
         rung: "rung".to_owned(),
         cause: "no room".to_owned(),
     };
-    shared.lost("job", loss.clone()).await;
-    assert_eq!(shared.loss("job"), Some(loss));
+    shared.note_spot_loss("job", loss.clone()).await;
+    assert_eq!(shared.spot_loss("job"), Some(loss));
     let queue = shared.queue("here");
     // Where a damaged place is in the way each asks for itself.
     let Ok(Some(lead)) = queue.lead() else { return };

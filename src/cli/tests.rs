@@ -5,7 +5,7 @@ use crate::config::settings::{LogFormat, LogLevel};
 
 fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
     let words = ["fargate"].iter().chain(words).map(OsString::from);
-    super::parse(&go_spellings(words))
+    super::parse(&go_driver_flags(words))
 }
 
 fn overrides(words: &[&str]) -> Overrides {
@@ -17,7 +17,7 @@ fn overrides(words: &[&str]) -> Overrides {
 fn the_command_line_is_sound() {
     use clap::CommandFactory;
     <Cli>::command().debug_assert();
-    Shown::command().debug_assert();
+    VisibleCli::command().debug_assert();
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn the_go_drivers_aliases_are_taken() {
     }
     for run in ["run", "r"] {
         let cli = parse(&["--config", "f", "c", run, "/tmp/s", "build_script"]).unwrap();
-        let Command::People(People::Custom {
+        let Command::UserCommand(UserCommand::Custom {
             stage: Stage::Run { script, name },
         }) = cli.command
         else {
@@ -117,16 +117,16 @@ fn what_follows_the_first_word_stays_as_it_is() {
         "-",
         "--=",
     ];
-    let got = go_spellings(words.map(OsString::from));
+    let got = go_driver_flags(words.map(OsString::from));
     assert_eq!(got[1], "--debug");
     assert_eq!(got[2..], words[2..]);
     for help in ["-h", "-help", "--help", "-v", "-version", "--version"] {
         let error = parse(&[help]).err().unwrap();
         assert!(!error.use_stderr(), "{help}");
     }
-    assert_eq!(go_spellings([]), Vec::<OsString>::new());
+    assert_eq!(go_driver_flags([]), Vec::<OsString>::new());
     assert_eq!(
-        go_spellings(["x", "--task-def"].map(OsString::from)).len(),
+        go_driver_flags(["x", "--task-def"].map(OsString::from)).len(),
         2
     );
 }
@@ -135,7 +135,7 @@ fn what_follows_the_first_word_stays_as_it_is() {
 fn what_cannot_be_parsed_still_says_for_whom_it_is() {
     let read = |words: &[&str]| {
         let words = ["x"].iter().chain(words).map(OsString::from);
-        let words = go_spellings(words);
+        let words = go_driver_flags(words);
         let name = command_name(&words).map(OsStr::to_owned);
         (name, asks_for_json(&words))
     };

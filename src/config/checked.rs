@@ -1,24 +1,24 @@
 //! From the file as written to checked settings: defaults, and what only holds between keys.
 
-mod matching;
-mod names;
-mod reach;
+mod aws_names;
+mod defaults;
+mod profile_match;
 mod rungs;
-mod tables;
+mod unreachable_profiles;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::file::Keys;
+use super::key_locations::{KeyLocation, KeyLocations, Misspelt};
 use super::keys::TAG;
-use super::place::Place;
+use super::normalise::ignored;
 use super::problem::Problem;
 use super::settings::{
     Limits, Local, Log, LogFormat, LogLevel, Match, Profile, Rung, Settings, Style,
 };
-use super::spots::{Misspelt, Spot, Spots};
+use super::source::Source;
 use super::tags;
-use super::tree::ignored;
 
 /// Where state lives unless the file says otherwise.
 pub(crate) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
@@ -33,14 +33,14 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(30 * 60);
 
 /// What is wrong with a file, and what is odd about it.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Findings {
     /// What is wrong.
     pub(super) problems: Vec<Problem>,
     /// What is odd.
     pub(super) warnings: Vec<String>,
 }
 
-impl Found {
+impl Findings {
     /// Notes what is wrong: once, where several profiles share it.
     fn wrong(&mut self, problem: Problem) {
         if !self.problems.contains(&problem) {
@@ -49,13 +49,13 @@ impl Found {
     }
 
     /// Notes a name that nobody knows, and what is missing for it: one error, however much that is.
-    fn misspelt(&mut self, problem: Problem, missing: &Problem, place: Place<'_>) {
+    fn misspelt(&mut self, problem: Problem, missing: &Problem, source: Source<'_>) {
         let is_same = |told: &&mut Problem| {
             (told.line, told.column, &told.cause) == (problem.line, problem.column, &problem.cause)
         };
         let Some(told) = self.problems.iter_mut().find(is_same) else {
             self.problems
-                .push(problem.hint(missing.message(place.path)));
+                .push(problem.hint(missing.message(source.path)));
             return;
         };
         let remedy = told.remedy.get_or_insert_default();
@@ -77,13 +77,13 @@ impl Found {
 pub(super) fn settings(
     keys: &Keys,
     style: Style,
-    spots: &Spots,
-    place: Place<'_>,
-    found: &mut Found,
+    locations: &KeyLocations,
+    source: Source<'_>,
+    found: &mut Findings,
 ) -> Settings {
     let file = Check {
-        spots,
-        place,
+        locations,
+        source,
         profile: None,
     };
     file.local(keys, found);
@@ -102,7 +102,7 @@ pub(super) fn settings(
         if let Some(above) = settings
             .profiles
             .iter()
-            .find(|p| reach::covers(&p.matches, &matches))
+            .find(|p| unreachable_profiles::covers(&p.matches, &matches))
         {
             found.odd(file.at_line(
                 &format!("profile[{i}].name"),
@@ -127,15 +127,15 @@ pub(super) fn settings(
 /// What stands where.
 #[derive(Clone, Copy)]
 struct Check<'a> {
-    spots: &'a Spots,
-    place: Place<'a>,
+    locations: &'a KeyLocations,
+    source: Source<'a>,
     /// The profile that is laid over the file: its keys are looked for first.
     profile: Option<usize>,
 }
 
 impl Check<'_> {
     /// Makes settings of keys that are the file's own, or a profile's over them.
-    fn settings(self, keys: Keys, style: Style, found: &mut Found) -> Settings {
+    fn settings(self, keys: Keys, style: Style, found: &mut Findings) -> Settings {
         self.tags(keys.tags.as_deref(), found);
         self.names(&keys, style, found);
         let capacity_wait = keys.capacity_wait.unwrap_or(CAPACITY_WAIT);
@@ -153,7 +153,7 @@ impl Check<'_> {
             None => {
                 found.odd(format!(
                     "{}: there is no [limits], so any job may choose any task definition and any role (FARGATE_TASK_DEFINITION, ROLE_ARN), as with the Go driver; list what they may choose under [limits]",
-                    self.place.path.display()
+                    self.source.path.display()
                 ));
                 None
             }
@@ -199,53 +199,56 @@ impl Check<'_> {
     }
 
     /// Returns where a key stands: in the profile at hand, else in the file itself.
-    fn spot(&self, path: &str) -> Option<&Spot> {
-        self.paths(path).find_map(|path| self.spots.get(&path))
+    fn location(&self, path: &str) -> Option<&KeyLocation> {
+        self.paths(path).find_map(|path| self.locations.get(&path))
     }
 
     /// Returns a problem with a key's value; of one that the file does not have it is told at the file's top.
     fn problem(self, path: &str, cause: &str) -> Problem {
-        match self.spot(path) {
-            Some(spot) => spot.problem(self.place, cause),
-            None => self.place.problem(0, None, cause),
+        match self.location(path) {
+            Some(location) => location.problem(self.source, cause),
+            None => self.source.problem(0, None, cause),
         }
     }
 
     /// Returns a problem with a key's value whose remedy is elsewhere.
     fn plain_problem(self, path: &str, cause: &str) -> Problem {
-        match self.spot(path) {
-            Some(spot) => spot.plain_problem(self.place, cause),
-            None => self.place.problem(0, None, cause),
+        match self.location(path) {
+            Some(location) => location.plain_problem(self.source, cause),
+            None => self.source.problem(0, None, cause),
         }
     }
 
     /// Returns a warning that names the line of a key.
     fn at_line(self, path: &str, warning: &str) -> String {
-        let line = self.spot(path);
-        let line = line.map_or(1, |spot| self.place.line(spot.key.start));
-        format!("{}:{line}: {warning}", self.place.path.display())
+        let line = self.location(path);
+        let line = line.map_or(1, |location| self.source.line(location.key.start));
+        format!("{}:{line}: {warning}", self.source.path.display())
     }
 
     /// Notes that something is not there. Where the file has it under a name that nobody knows, that this is no key is noted, once
     /// and in place of its warning; where what the file has was refused, that is enough.
-    fn missing(self, table: &str, key: &str, problem: Problem, found: &mut Found) {
+    fn missing(self, table: &str, key: &str, problem: Problem, found: &mut Findings) {
         let path = format!("{table}.{key}");
-        if self.paths(&path).any(|path| self.spots.is_broken(&path)) {
+        if self
+            .paths(&path)
+            .any(|path| self.locations.is_broken(&path))
+        {
             return;
         }
         let meant = self.paths(&path).zip(self.paths(table));
         let misspelt = meant
             .flat_map(|(path, table)| [path, table])
-            .find_map(|path| self.spots.meant(&path));
+            .find_map(|path| self.locations.meant(&path));
         match misspelt {
             Some(misspelt) if misspelt.refused => {}
             Some(Misspelt {
                 shown, advice, key, ..
             }) => {
                 let cause = format!("there is no such key; {advice}");
-                let instead = self.place.problem(*key, Some(shown), &cause);
-                found.misspelt(instead, &problem, self.place);
-                let warning = ignored(self.place, *key, shown, Some(advice));
+                let instead = self.source.problem(*key, Some(shown), &cause);
+                found.misspelt(instead, &problem, self.source);
+                let warning = ignored(self.source, *key, shown, Some(advice));
                 found.warnings.retain(|told| *told != warning);
             }
             None => found.wrong(problem),
@@ -253,12 +256,14 @@ impl Check<'_> {
     }
 
     /// Checks the administrator's own tags: AWS would refuse a whole launch for one of them.
-    fn tags(self, all: Option<&[(String, String)]>, found: &mut Found) {
+    fn tags(self, all: Option<&[(String, String)]>, found: &mut Findings) {
         let all = all.unwrap_or_default();
         for (key, _) in all {
             let problem = tags::key_problem(key);
-            if let (Some(problem), Some(spot)) = (problem, self.spot(&format!("tags.{key}"))) {
-                found.wrong(spot.problem_at_key(self.place, &problem, Some(TAG)));
+            if let (Some(problem), Some(location)) =
+                (problem, self.location(&format!("tags.{key}")))
+            {
+                found.wrong(location.problem_at_key(self.source, &problem, Some(TAG)));
             }
         }
         if all.len() > tags::OWN {
@@ -267,9 +272,9 @@ impl Check<'_> {
                 all.len(),
                 tags::OWN
             );
-            found.wrong(match self.spot("tags") {
-                Some(spot) => spot.problem_at_key(self.place, &cause, None),
-                None => self.place.problem(0, None, &cause),
+            found.wrong(match self.location("tags") {
+                Some(location) => location.problem_at_key(self.source, &cause, None),
+                None => self.source.problem(0, None, &cause),
             });
         }
     }
@@ -278,7 +283,7 @@ impl Check<'_> {
         self,
         own: Option<PathBuf>,
         go: Option<PathBuf>,
-        found: &mut Found,
+        found: &mut Findings,
     ) -> PathBuf {
         if let Some(directory) = own {
             if !directory.is_absolute() {
@@ -311,10 +316,10 @@ impl Check<'_> {
         i: usize,
         profile: &Keys,
         before: &[Keys],
-        found: &mut Found,
+        found: &mut Findings,
     ) -> Option<(String, Match)> {
         let path = format!("profile[{i}]");
-        if self.spots.is_broken(&path) {
+        if self.locations.is_broken(&path) {
             return None;
         }
         let name = profile.name.as_ref();
@@ -322,9 +327,9 @@ impl Check<'_> {
             let same = |other: &Keys| other.name.as_ref() == Some(name);
             if let Some(first) = before.iter().position(same) {
                 let line = self
-                    .spots
+                    .locations
                     .get(&format!("profile[{first}].name"))
-                    .map_or(1, |spot| self.place.line(spot.key.start));
+                    .map_or(1, |location| self.source.line(location.key.start));
                 let cause = format!("the profile of line {line} is called {name:?} too");
                 let problem = self.problem(&format!("{path}.name"), &cause);
                 found.wrong(problem.hint("Give each profile a name of its own."));
@@ -337,7 +342,7 @@ impl Check<'_> {
         }
         let matches = Match::from(profile.matches.clone().unwrap_or_default());
         let is_empty = matches == Match::default();
-        if is_empty && !self.spots.has_broken_below(&format!("{path}.match")) {
+        if is_empty && !self.locations.has_broken_below(&format!("{path}.match")) {
             let what = name.map_or("the profile".to_owned(), |name| {
                 format!("the profile {name:?}")
             });
@@ -357,9 +362,10 @@ impl Check<'_> {
     /// Returns a problem with a profile as a whole, at the first of its keys.
     fn of_whole(self, i: usize, cause: &str) -> Problem {
         let path = format!("profile[{i}]");
-        let offset = self.spots.first_below(&path);
-        let offset = offset.or_else(|| self.spots.get(&path).map(|spot| spot.key.start));
-        self.place.problem(offset.unwrap_or(0), Some(&path), cause)
+        let offset = self.locations.first_below(&path);
+        let offset =
+            offset.or_else(|| self.locations.get(&path).map(|location| location.key.start));
+        self.source.problem(offset.unwrap_or(0), Some(&path), cause)
     }
 }
 

@@ -11,16 +11,16 @@ pub struct Key {
     /// The Go driver's spelling, if that driver knows the key.
     pub go: Option<&'static str>,
     /// What stands behind it.
-    pub holds: Holds,
+    pub kind: KeyKind,
     /// Whether a profile may set it.
     pub in_profile: bool,
     /// Whether a file that has it is one of this driver, and none of the Go driver's.
-    pub tells_style: bool,
+    pub is_new_style: bool,
 }
 
 /// What stands behind a key.
 #[derive(Debug)]
-pub enum Holds {
+pub enum KeyKind {
     /// One value; the example is how TOML writes it.
     Value(&'static str),
     /// A table.
@@ -36,9 +36,9 @@ impl Key {
         Self {
             name,
             go: None,
-            holds: Holds::Value(example),
+            kind: KeyKind::Value(example),
             in_profile: true,
-            tells_style: true,
+            is_new_style: true,
         }
     }
 
@@ -46,9 +46,9 @@ impl Key {
         Self {
             name,
             go: Some(go),
-            holds: Holds::Value(example),
+            kind: KeyKind::Value(example),
             in_profile: true,
-            tells_style: true,
+            is_new_style: true,
         }
     }
 
@@ -56,9 +56,9 @@ impl Key {
         Self {
             name,
             go,
-            holds: Holds::Table(keys),
+            kind: KeyKind::Table(keys),
             in_profile: true,
-            tells_style: true,
+            is_new_style: true,
         }
     }
 
@@ -69,8 +69,8 @@ impl Key {
     }
 
     /// Marks a key that the Go driver has in another table: its users have it in this one too, where that driver ignored it.
-    const fn not_by_itself(mut self) -> Self {
-        self.tells_style = false;
+    const fn in_go_driver_files_too(mut self) -> Self {
+        self.is_new_style = false;
         self
     }
 
@@ -95,9 +95,9 @@ impl Key {
     /// Returns the keys below this one.
     #[must_use]
     pub fn children(&self) -> &'static [Self] {
-        match self.holds {
-            Holds::Value(_) | Holds::Free(..) => &[],
-            Holds::Table(keys) | Holds::Tables(keys) => keys,
+        match self.kind {
+            KeyKind::Value(_) | KeyKind::Free(..) => &[],
+            KeyKind::Table(keys) | KeyKind::Tables(keys) => keys,
         }
     }
 }
@@ -106,7 +106,7 @@ impl Key {
 const GO_ONLY: [&str; 3] = ["Subnet", "SecurityGroup", "TaskMetadata"];
 
 /// Keys that set the same thing; together they are a contradiction.
-pub const RIVALS: [(&str, &str); 3] = [
+pub const MUTUALLY_EXCLUSIVE: [(&str, &str); 3] = [
     ("fargate.subnet", "fargate.subnets"),
     ("fargate.securitygroup", "fargate.security_groups"),
     ("taskmetadata.directory", "state.directory"),
@@ -136,9 +136,9 @@ pub const ROOT: &[Key] = &[
     Key {
         name: "profile",
         go: None,
-        holds: Holds::Tables(PROFILE),
+        kind: KeyKind::Tables(PROFILE),
         in_profile: false,
-        tells_style: true,
+        is_new_style: true,
     },
 ];
 
@@ -169,9 +169,9 @@ pub const TAG: &str = "team";
 const TAGS_TABLE: Key = Key {
     name: "tags",
     go: None,
-    holds: Holds::Free(TAG, "\"platform\""),
+    kind: KeyKind::Free(TAG, "\"platform\""),
     in_profile: true,
-    tells_style: true,
+    is_new_style: true,
 };
 const SSH_TABLE: Key = Key::table("ssh", Some("SSH"), SSH);
 const FARGATE_TABLE: Key = Key::table("fargate", Some("Fargate"), FARGATE);
@@ -187,9 +187,9 @@ const MATCH: &[Key] = &[
     Key {
         name: "variables",
         go: None,
-        holds: Holds::Free("CI_PIPELINE_SOURCE", "\"schedule\""),
+        kind: KeyKind::Free("CI_PIPELINE_SOURCE", "\"schedule\""),
         in_profile: true,
-        tells_style: true,
+        is_new_style: true,
     },
 ];
 
@@ -232,8 +232,8 @@ const FARGATE: &[Key] = &[
     Key::own("container", "\"ci-coordinator\""),
     Key::own("role_arn", "\"arn:aws:iam::111122223333:role/ci-launch\""),
     Key::own("propagate_tags", "true"),
-    Key::own("username", "\"root\"").not_by_itself(),
-    Key::own("port", "2222").not_by_itself(),
+    Key::own("username", "\"root\"").in_go_driver_files_too(),
+    Key::own("port", "2222").in_go_driver_files_too(),
 ];
 
 const EC2: &[Key] = &[

@@ -7,21 +7,21 @@
 //! go on working.
 
 pub mod arn;
-pub mod broken;
+pub mod broken_file;
 mod checked;
-pub mod facts;
+pub mod display;
 pub mod file;
+mod key_locations;
 pub mod keys;
+mod normalise;
 pub mod overrides;
-mod place;
 mod problem;
 mod quantity;
 pub mod settings;
-pub mod shown;
-mod spots;
+mod source;
 pub mod tags;
-mod tree;
-mod unknown;
+pub mod trusted_variables;
+mod unknown_keys;
 mod values;
 pub mod zone;
 
@@ -30,12 +30,12 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use self::checked::Found;
+use self::checked::Findings;
 pub(crate) use self::checked::STATE_DIRECTORY;
-use self::place::Place;
 pub use self::problem::{Problem, Refusal, Wrong};
 pub(crate) use self::quantity::{parse_cpu, parse_duration, parse_size};
 use self::settings::Settings;
+use self::source::Source;
 pub(crate) use self::values::{
     parse_architecture, parse_instance_type, parse_machine_image, parse_rung,
 };
@@ -154,12 +154,12 @@ fn understand(bytes: &[u8], path: &Path) -> std::result::Result<Loaded, Wrong> {
         Err(e) => {
             let valid = e.valid_up_to();
             let head = String::from_utf8_lossy(&bytes[..valid]);
-            let place = Place { text: &head, path };
+            let source = Source { text: &head, path };
             let byte = bytes.get(valid).copied().unwrap_or_default();
             let cause = format!("the file is not UTF-8: byte 0x{byte:02x}");
-            let problem = place.problem(valid, None, &cause);
+            let problem = source.problem(valid, None, &cause);
             Err(wrong(
-                place,
+                source,
                 vec![
                     problem
                         .hint("Save the file as UTF-8, without a special character in that place."),
@@ -180,28 +180,28 @@ pub fn parse(text: &str, path: &Path) -> Result<Loaded> {
 
 /// Reads a configuration from its text, and tells all that is wrong with it.
 fn parse_all(text: &str, path: &Path) -> std::result::Result<Loaded, Wrong> {
-    let place = Place { text, path };
+    let source = Source { text, path };
     let (root, mut errors) = DeTable::parse_recoverable(text);
     // The parser reports in an order of its own.
     errors.sort_by_key(|e| e.span().map(|span| span.start));
     // What breaks the syntax makes nonsense of all below it; what only stands there twice does not.
-    let broken = errors.iter().position(|e| !is_double(e));
+    let broken = errors.iter().position(|e| !is_duplicate_key(e));
     errors.truncate(broken.map_or(MOST_DOUBLES, |at| at + 1));
-    let problems: Vec<Problem> = errors.iter().map(|e| not_toml(place, e)).collect();
+    let problems: Vec<Problem> = errors.iter().map(|e| not_toml(source, e)).collect();
     if broken.is_some() {
-        return Err(wrong(place, problems));
+        return Err(wrong(source, problems));
     }
-    let mut tree = match tree::read(root.into_inner(), place) {
+    let mut tree = match normalise::read(root.into_inner(), source) {
         Ok(tree) => tree,
-        Err(problem) => return Err(wrong(place, vec![problem])),
+        Err(problem) => return Err(wrong(source, vec![problem])),
     };
-    let keys = tree.values(place);
-    let mut found = Found {
+    let keys = tree.values(source);
+    let mut found = Findings {
         problems: [problems, tree.problems].concat(),
         warnings: tree.warnings,
     };
     let settings =
-        keys.map(|keys| checked::settings(&keys, tree.style, &tree.spots, place, &mut found));
+        keys.map(|keys| checked::settings(&keys, tree.style, &tree.locations, source, &mut found));
     match settings {
         Some(settings) if found.problems.is_empty() => Ok(Loaded {
             settings,
@@ -211,42 +211,42 @@ fn parse_all(text: &str, path: &Path) -> std::result::Result<Loaded, Wrong> {
         }),
         _ => Err(Wrong {
             warnings: found.warnings,
-            ..wrong(place, found.problems)
+            ..wrong(source, found.problems)
         }),
     }
 }
 
 /// Puts what is wrong into the order of the file.
-fn wrong(place: Place<'_>, mut problems: Vec<Problem>) -> Wrong {
+fn wrong(source: Source<'_>, mut problems: Vec<Problem>) -> Wrong {
     problems.sort_by_key(|problem| (problem.line, problem.column));
     Wrong {
-        path: place.path.to_owned(),
+        path: source.path.to_owned(),
         problems,
         warnings: Vec::new(),
     }
 }
 
 /// Tells whether all that is wrong is that something stands there twice.
-fn is_double(error: &toml::de::Error) -> bool {
+fn is_duplicate_key(error: &toml::de::Error) -> bool {
     error.message().starts_with("duplicate key")
 }
 
-fn not_toml(place: Place<'_>, error: &toml::de::Error) -> Problem {
+fn not_toml(source: Source<'_>, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
-    if is_double(error) {
-        let name = place.written(&span);
-        if let Some(first) = first_of(place, name, span.start) {
+    if is_duplicate_key(error) {
+        let name = source.written(&span);
+        if let Some(first) = line_of_first(source, name, span.start) {
             let cause = format!("the same is set in line {first}");
-            return place.problem(span.start, Some(name), &cause).hint(format!(
+            return source.problem(span.start, Some(name), &cause).hint(format!(
                 "Keep one of the two lines, {first} or {}.",
-                place.line(span.start)
+                source.line(span.start)
             ));
         }
-        return place.problem(span.start, Some(name), "the key stands here twice");
+        return source.problem(span.start, Some(name), "the key stands here twice");
     }
     let cause = format!("not TOML: {}", error.message());
-    let line = place::clip(place.whole_line(span.start).trim(), 100);
-    let problem = place.problem(span.start, None, &cause);
+    let line = source::clip(source.whole_line(span.start).trim(), 100);
+    let problem = source.problem(span.start, None, &cause);
     if line.is_empty() {
         problem
     } else {
@@ -258,7 +258,7 @@ fn not_toml(place: Place<'_>, error: &toml::de::Error) -> Problem {
 ///
 /// The parser tells only the second place. Parsing what is above the second one's line shows the first; of several tables
 /// with such a key, the last one is meant.
-fn first_of(place: Place<'_>, name: &str, offset: usize) -> Option<usize> {
+fn line_of_first(source: Source<'_>, name: &str, offset: usize) -> Option<usize> {
     fn last(table: &DeTable<'_>, name: &str, found: &mut Option<usize>) {
         for (key, value) in table {
             if key.get_ref() == name {
@@ -277,12 +277,12 @@ fn first_of(place: Place<'_>, name: &str, offset: usize) -> Option<usize> {
             }
         }
     }
-    let above = place.before(offset);
+    let above = source.before(offset);
     let above = &above[..above.rfind('\n').map_or(0, |at| at + 1)];
     let (table, _) = DeTable::parse_recoverable(above);
     let mut found = None;
     last(table.get_ref(), name, &mut found);
-    found.map(|at| place.line(at))
+    found.map(|at| source.line(at))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod reading;
 mod warnings;
 
 use super::file::Keys;
-use super::keys::{Holds, Key, ROOT};
+use super::keys::{Key, KeyKind, ROOT};
 use super::settings::{LogFormat, LogLevel, Rung, Style};
 use super::*;
 
@@ -213,12 +213,12 @@ fn every_key() -> Vec<(String, String, String)> {
             let dot = if header.is_empty() { "" } else { "." };
             for name in [Some(key.name), key.go].into_iter().flatten() {
                 let path = format!("{header}{dot}{name}");
-                match key.holds {
-                    Holds::Value(example) => {
+                match key.kind {
+                    KeyKind::Value(example) => {
                         out.push((header.to_owned(), name.to_owned(), example.to_owned()));
                     }
-                    Holds::Table(keys) | Holds::Tables(keys) => walk(keys, &path, out),
-                    Holds::Free(key, example) => {
+                    KeyKind::Table(keys) | KeyKind::Tables(keys) => walk(keys, &path, out),
+                    KeyKind::Free(key, example) => {
                         out.push((path, key.to_owned(), example.to_owned()));
                     }
                 }

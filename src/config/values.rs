@@ -5,8 +5,8 @@
 
 mod aws;
 mod names;
+mod texts;
 mod visitors;
-mod words;
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
@@ -29,12 +29,12 @@ pub(super) use self::names::{
 };
 use self::names::{parse_key_name, parse_pattern};
 use self::visitors::{List, Most, Plain, Words};
-use self::words::{
+use super::quantity::{parse_cpu, parse_duration, parse_size};
+use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
+use super::values::texts::{
     no_nul, parse_absolute, parse_log_format, parse_log_level, parse_manager, parse_plain_fit,
     parse_profile_name, parse_project_fit, parse_ref_fit, parse_text, parse_username,
 };
-use super::quantity::{parse_cpu, parse_duration, parse_size};
-use super::settings::{Architecture, EcrLogin, LogFormat, LogLevel, Rung};
 
 /// What a list of rungs looks like.
 const RUNGS_WANTED: &str = "a list of rungs such as [\"fargate-spot\", \"fargate\"]";

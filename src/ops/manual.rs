@@ -111,11 +111,11 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::Shown;
+    use crate::cli::VisibleCli;
     use crate::ops::manual::PAGES;
 
     fn program() -> Command {
-        let mut program = Shown::command();
+        let mut program = VisibleCli::command();
         program.build();
         program
     }

@@ -9,7 +9,7 @@ use crate::machine::proof;
 use crate::machine::tags::{self, Owner};
 use crate::machine::template::{Given, Root, Setting};
 use crate::plan::user_data::UserData;
-use crate::plan::{Asked, Attempt, SESSION_NAME};
+use crate::plan::{Attempt, PlanInput, SESSION_NAME};
 
 /// The root volume's type, where its size alone is set.
 const VOLUME_TYPE: &str = "gp3";
@@ -24,7 +24,7 @@ pub(super) struct Common {
     pub(super) directories: Vec<String>,
 }
 
-impl Asked<'_> {
+impl PlanInput<'_> {
     /// Returns the request of an instance, but for what is each launch's own.
     pub(super) fn instance_request(
         &self,

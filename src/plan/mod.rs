@@ -19,7 +19,7 @@ use crate::machine::tags::{self, Owner};
 use crate::machine::task::{Capacity, TaskRequest};
 use crate::machine::{Login, Request, proof};
 use crate::runner::Call;
-use crate::state::until::Until;
+use crate::state::deadline::Deadline;
 use crate::ui::Ui;
 use containers::ContainerPlan;
 use instance::Common;
@@ -32,7 +32,7 @@ const SESSION_NAME: &str = "gitlab-aws-driver";
 
 /// All that a plan is made of.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct PlanInput<'a> {
     /// The checked configuration.
     pub settings: &'a Settings,
     /// What GitLab Runner said.
@@ -46,7 +46,7 @@ pub struct Asked<'a> {
     /// The job's public key, as an OpenSSH line.
     pub public_key: String,
     /// When nothing of the job may live any more.
-    pub until: Until,
+    pub until: Deadline,
     /// The job log.
     pub ui: Ui,
 }
@@ -149,34 +149,34 @@ impl Plan {
 ///
 /// # Errors
 /// Where the job asks for what no rung has, or the settings lack what a rung needs.
-pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
-    let settings = asked.settings;
-    let payload = &asked.call.payload;
+pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
+    let settings = input.settings;
+    let payload = &input.call.payload;
     if settings.capacity == [Rung::Local] {
-        settle(settings, asked.overrides, asked.overwrites)?;
-        let request = local_request(settings, asked.public_key.clone())?;
-        return Ok(asked.with(vec![Step {
+        settle(settings, input.overrides, input.overwrites)?;
+        let request = local_request(settings, input.public_key.clone())?;
+        return Ok(input.with(vec![Step {
             name: Rung::Local.to_string(),
             fallback: false,
             login: login((&settings.ssh.username, settings.ssh.port)),
             template: Request::Local(request),
         }]));
     }
-    heed_images(asked);
-    let settled = settle(settings, asked.overrides, asked.overwrites)?;
+    warn_of_ignored_images(input);
+    let settled = settle(settings, input.overrides, input.overwrites)?;
     for (rung, why) in &settled.left_out {
-        asked.ui.progress(&format!("{rung} is left out: {why}."));
+        input.ui.progress(&format!("{rung} is left out: {why}."));
     }
     if let Some(doubt) = &settled.doubt {
-        asked
+        input
             .ui
             .warn(&format!("{doubt}; AWS is asked for it all the same"));
     }
-    if let Some(told) = asked.overwrites.left_out_of_session(settings, &settled) {
-        asked.ui.warn(&told);
+    if let Some(told) = input.overwrites.left_out_of_session(settings, &settled) {
+        input.ui.warn(&told);
     }
     let containers = match settled.rungs.iter().any(Rung::is_instance) {
-        true => ContainerPlan::new(settings, asked.call),
+        true => ContainerPlan::new(settings, input.call),
         false => None,
     };
     let mut steps = Vec::new();
@@ -186,11 +186,11 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
             Rung::Fargate => Capacity::LaunchTypeFargate,
             Rung::Ecs(provider) => Capacity::Provider(provider.clone()),
             Rung::Ec2Spot => {
-                steps.push(asked.instances(&settled, rung, Market::Spot)?);
+                steps.push(input.instances(&settled, rung, Market::Spot)?);
                 continue;
             }
             Rung::Ec2 => {
-                steps.push(asked.instances(&settled, rung, Market::OnDemand)?);
+                steps.push(input.instances(&settled, rung, Market::OnDemand)?);
                 continue;
             }
             Rung::Local => {
@@ -200,23 +200,23 @@ pub fn plan(asked: &Asked<'_>) -> Result<Plan> {
                 );
             }
         };
-        steps.push(asked.step(&settled, rung.to_string(), false, capacity)?);
+        steps.push(input.step(&settled, rung.to_string(), false, capacity)?);
     }
     // A Go-driver file: the cluster's own strategy decides, as it did, and where there is none plain Fargate.
     if steps.is_empty() {
         let name = "the cluster's default".to_owned();
-        steps.push(asked.step(&settled, name, false, Capacity::ClusterDefault)?);
+        steps.push(input.step(&settled, name, false, Capacity::ClusterDefault)?);
         let name = Rung::Fargate.to_string();
-        steps.push(asked.step(&settled, name, true, Capacity::LaunchTypeFargate)?);
+        steps.push(input.step(&settled, name, true, Capacity::LaunchTypeFargate)?);
     }
     tracing::debug!(job = payload.id, steps = steps.len(), "planned");
     Ok(Plan {
         containers,
-        ..asked.with(steps)
+        ..input.with(steps)
     })
 }
 
-impl Asked<'_> {
+impl PlanInput<'_> {
     fn with(&self, steps: Vec<Step>) -> Plan {
         Plan {
             steps,
@@ -246,7 +246,7 @@ impl Asked<'_> {
             .hint("Use the packaged driver, or take the rung out of capacity."));
         }
         let Some(instance) = &settled.instance else {
-            return Err(unsettled(&rung.to_string()));
+            return Err(no_settings_for(&rung.to_string()));
         };
         let request = self.instance_request(instance, market)?;
         Ok(Step {
@@ -265,7 +265,7 @@ impl Asked<'_> {
         capacity: Capacity,
     ) -> Result<Step> {
         let Some(task) = &settled.task else {
-            return Err(unsettled(&name));
+            return Err(no_settings_for(&name));
         };
         let request = self.task_request(task, capacity)?;
         Ok(Step {
@@ -347,7 +347,7 @@ fn local_request(settings: &Settings, public_key: String) -> Result<LocalRequest
     })
 }
 
-fn unsettled(name: &str) -> Error {
+fn no_settings_for(name: &str) -> Error {
     Error::new(
         Kind::Bug,
         format!("nothing is settled about the machines of {name}"),
@@ -369,11 +369,11 @@ pub fn access(fargate: &Fargate, role: Option<&SettledRole>) -> Access {
 
 /// The Go driver ignored `image:` and `services:`, so its users' pipelines have them: with its file they are still ignored,
 /// but not in silence. With a new file they are overwrites like others.
-fn heed_images(asked: &Asked<'_>) {
-    if asked.settings.style != Style::GoDriver {
+fn warn_of_ignored_images(input: &PlanInput<'_>) {
+    if input.settings.style != Style::GoDriver {
         return;
     }
-    let payload = &asked.call.payload;
+    let payload = &input.call.payload;
     let image = payload
         .image
         .iter()
@@ -383,7 +383,7 @@ fn heed_images(asked: &Asked<'_>) {
         .iter()
         .map(|s| format!("service {}", s.image.name));
     if let Some(what) = image.chain(services).next() {
-        asked.ui.warn(&format!(
+        input.ui.warn(&format!(
             "the job asks for the {what}, which is ignored, as by the Go driver: it runs in its task definition's own image"
         ));
     }

@@ -1,12 +1,12 @@
 //! Which `[[profile]]` a job falls under: by what GitLab says of the job beside its variables, which no variable of the job
 //! can shadow.
 
-use crate::config::facts::{self, Fact};
 use crate::config::settings::{Match, Profile, Settings};
+use crate::config::trusted_variables::{self, TrustedVariable};
 use crate::image::Reference;
 use crate::pattern;
-use crate::runner::facts::{Told, lacks};
 use crate::runner::payload::Payload;
+use crate::runner::trusted_variables::{TrustedValue, missing_field};
 
 /// What parts paths and refs, and so ends what one `*` may stand for.
 const OF_PATHS: &[char] = &['/'];
@@ -44,7 +44,8 @@ pub fn applied(mut settings: Settings, payload: &Payload) -> Applied {
     let untold = passed_over.iter().flat_map(|verdict| {
         let name = &verdict.profile.name;
         let missing = verdict.missing.iter();
-        missing.map(move |field| format!("the profile {name} does not hold: {}", lacks(field)))
+        missing
+            .map(move |field| format!("the profile {name} does not hold: {}", missing_field(field)))
     });
     let untold = untold.collect();
     match first {
@@ -75,7 +76,7 @@ pub fn verdicts<'a>(settings: &'a Settings, payload: &Payload) -> Vec<Verdict<'a
                 misfits: Vec::new(),
                 missing: Vec::new(),
             };
-            verdict.hold_all(&profile.matches, payload);
+            verdict.compare_all(&profile.matches, payload);
             verdict
         })
         .collect()
@@ -83,14 +84,24 @@ pub fn verdicts<'a>(settings: &'a Settings, payload: &Payload) -> Vec<Verdict<'a
 
 impl Verdict<'_> {
     /// Holds all that a match names, all of which must fit; what the payload does not say fits nothing.
-    fn hold_all(&mut self, wanted: &Match, payload: &Payload) {
+    fn compare_all(&mut self, wanted: &Match, payload: &Payload) {
         for (what, pattern, fact, separators) in [
-            ("job_name", &wanted.job_name, Fact::JobName, NOTHING),
-            ("project", &wanted.project, Fact::ProjectPath, OF_PATHS),
-            ("ref", &wanted.reference, Fact::Ref, OF_PATHS),
+            (
+                "job_name",
+                &wanted.job_name,
+                TrustedVariable::JobName,
+                NOTHING,
+            ),
+            (
+                "project",
+                &wanted.project,
+                TrustedVariable::ProjectPath,
+                OF_PATHS,
+            ),
+            ("ref", &wanted.reference, TrustedVariable::Ref, OF_PATHS),
         ] {
             if let Some(pattern) = pattern {
-                self.hold(what, pattern, &payload.told(fact), separators);
+                self.compare(what, pattern, &payload.trusted(fact), separators);
             }
         }
         if let Some(pattern) = &wanted.image {
@@ -106,8 +117,9 @@ impl Verdict<'_> {
         }
         for (name, pattern) in &wanted.variables {
             // The file names no others.
-            let told = facts::named(name).map_or(Told::Nothing, |fact| payload.told(fact));
-            self.hold(&format!("variable {name}"), pattern, &told, NOTHING);
+            let told = trusted_variables::named(name)
+                .map_or(TrustedValue::Absent, |fact| payload.trusted(fact));
+            self.compare(&format!("variable {name}"), pattern, &told, NOTHING);
         }
         if let Some(wanted) = wanted.protected {
             let is = match payload.protected {
@@ -116,23 +128,23 @@ impl Verdict<'_> {
                 Some(false) => "not protected",
                 None => "not known to be protected or not",
             };
-            if let Told::Missing(field) = payload.told(Fact::RefProtected) {
-                self.lack(field);
+            if let TrustedValue::Missing(field) = payload.trusted(TrustedVariable::RefProtected) {
+                self.missing(field);
             }
             let misfit = format!("the ref is {is}, and protected has to be {wanted}");
             self.misfits.push(misfit);
         }
     }
 
-    fn hold(&mut self, what: &str, pattern: &str, told: &Told, separators: &[char]) {
+    fn compare(&mut self, what: &str, pattern: &str, told: &TrustedValue, separators: &[char]) {
         match told {
-            Told::Is(text) if pattern::fits(pattern, text, separators) => {}
-            Told::Is(text) => self.misfit(what, text, pattern),
-            Told::Nothing => self
+            TrustedValue::Value(text) if pattern::fits(pattern, text, separators) => {}
+            TrustedValue::Value(text) => self.misfit(what, text, pattern),
+            TrustedValue::Absent => self
                 .misfits
                 .push(format!("there is no {what}, and it has to be {pattern:?}")),
-            Told::Missing(field) => {
-                self.lack(field);
+            TrustedValue::Missing(field) => {
+                self.missing(field);
                 self.misfits
                     .push(format!("{what} is not said, and has to be {pattern:?}"));
             }
@@ -144,7 +156,7 @@ impl Verdict<'_> {
             .push(format!("{what} is {text:?}, not {pattern:?}"));
     }
 
-    fn lack(&mut self, field: &'static str) {
+    fn missing(&mut self, field: &'static str) {
         if !self.missing.contains(&field) {
             self.missing.push(field);
         }

@@ -2,14 +2,14 @@
 //!
 //! The environment is read once, here; nothing else in the program asks for a variable.
 
+pub mod ancestors;
 pub mod containers;
 pub mod exit;
-pub mod facts;
 pub mod identity;
 pub mod note;
-pub mod owner;
 pub mod payload;
 pub mod substage;
+pub mod trusted_variables;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

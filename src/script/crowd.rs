@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::failures;
 use super::follow::Script;
 use crate::error::{Error, Kind, Result};
-use crate::ssh::connect::connect_below;
+use crate::ssh::connect::connect_within;
 use crate::ssh::failure::Failure;
 use crate::ssh::session::Session;
 
@@ -42,7 +42,7 @@ impl Crowd {
         begun: bool,
     ) -> Result<Session> {
         let until = async |until: Instant| {
-            connect_below(script.endpoint, script.key, &script.ceiling, || until).await
+            connect_within(script.endpoint, script.key, &script.ceiling, || until).await
         };
         let early = Instant::now() + UNTOLD;
         let session = match begun || deadline <= early {

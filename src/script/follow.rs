@@ -32,9 +32,9 @@ use crate::error::{Error, Kind};
 use crate::machine::environment::ContainerEnvironment;
 use crate::machine::{Endpoint, Machine};
 use crate::process::Process;
-use crate::ssh::ceiling::Ceiling;
 use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
+use crate::ssh::memory_limit::MemoryLimit;
 use crate::ssh::session::{Event, Session};
 use crate::state::Job;
 use crate::state::shared::Shared;
@@ -69,7 +69,7 @@ pub struct Script<'a> {
     /// How long the script may be out of reach.
     pub reconnect_timeout: Duration,
     /// What all that comes back may take of this host's memory.
-    pub ceiling: Ceiling,
+    pub ceiling: MemoryLimit,
     /// The Runner process.
     pub owner: Option<Process>,
     /// What this host's other jobs do.

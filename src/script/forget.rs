@@ -10,7 +10,7 @@ use super::frames::{Frame, Item, Scanner};
 use super::left::Left;
 use super::line::Line;
 use super::world::{CANCEL_LIMIT, World};
-use crate::ssh::connect::connect_below;
+use crate::ssh::connect::connect_within;
 use crate::ssh::session::{Event, Receiver};
 
 /// How long the far side may take to forget a script whose end is known.
@@ -42,7 +42,7 @@ pub(super) async fn forget(
             if fresh {
                 let until = deadline.min(Instant::now() + FORGET_LIMIT);
                 let Ok(session) =
-                    connect_below(script.endpoint, script.key, &script.ceiling, || until).await
+                    connect_within(script.endpoint, script.key, &script.ceiling, || until).await
                 else {
                     return;
                 };

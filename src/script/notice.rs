@@ -154,7 +154,7 @@ impl Telling {
     /// Tells it first: one that is told twice is better than one that is not told.
     fn tell(&self, notice: Notice) {
         self.ui.warn(&notice.told());
-        self.job.note_notice(&self.attempt, notice.at);
+        self.job.note_spot_notice(&self.attempt, notice.at);
     }
 }
 
@@ -171,7 +171,7 @@ impl Notices {
     /// Returns the notices of a Spot instance, which that try of the job's `prepare` made.
     pub(super) fn of_spot(ui: Ui, job: &Job, attempt: &str) -> Self {
         Self {
-            known: job.noticed(attempt).map(|at| Notice { at }),
+            known: job.spot_notice(attempt).map(|at| Notice { at }),
             telling: Some(Telling {
                 ui,
                 job: job.clone(),

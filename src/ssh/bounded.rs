@@ -1,7 +1,7 @@
 //! A connection on which a server can do no more than talk: russh sits on top of it.
 //!
 //! Three bounds that russh has not. Lines before the version are read over ([`super::greeting`]); as bytes come the memory of
-//! the stage is looked at ([`super::ceiling`]); and a connection that nobody holds any more ends, though its server go on for
+//! the stage is looked at ([`super::memory_limit`]); and a connection that nobody holds any more ends, though its server go on for
 //! ever: russh's task would read on, since it does not look up while the keys are exchanged.
 
 use std::io;
@@ -14,8 +14,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::ceiling::Ceiling;
-use super::greeting::{Greeting, VERSION};
+use super::lines_before_version::{LinesBeforeVersion, VERSION};
+use super::memory_limit::MemoryLimit;
 
 /// So many bytes come between two looks at the memory; each takes some microseconds.
 const LOOK: usize = 512 << 10;
@@ -26,7 +26,7 @@ const PARTING_TIME: Duration = Duration::from_secs(2);
 
 /// Keeps a connection; whoever has it holds it.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct KeepOpen {
     _alive: Arc<()>,
 }
 
@@ -34,30 +34,30 @@ pub(super) struct Hold {
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
-    ceiling: Ceiling,
+    memory_limit: MemoryLimit,
     held: Weak<()>,
     /// When it was first seen that nobody holds it, and what was read since.
     parting: Option<(Instant, usize)>,
     unlooked: usize,
     /// Until the version has begun.
-    greeting: Option<Greeting>,
+    greeting: Option<LinesBeforeVersion>,
     /// What came with the version's beginning.
     rest: Bytes,
 }
 
 impl<S> Bounded<S> {
-    pub(super) fn new(stream: S, ceiling: &Ceiling) -> (Self, Hold) {
+    pub(super) fn new(stream: S, memory_limit: &MemoryLimit) -> (Self, KeepOpen) {
         let alive = Arc::new(());
         let bounded = Self {
             stream,
-            ceiling: ceiling.clone(),
+            memory_limit: memory_limit.clone(),
             held: Arc::downgrade(&alive),
             parting: None,
             unlooked: 0,
-            greeting: Some(Greeting::default()),
+            greeting: Some(LinesBeforeVersion::default()),
             rest: Bytes::new(),
         };
-        (bounded, Hold { _alive: alive })
+        (bounded, KeepOpen { _alive: alive })
     }
 
     /// Heeds that bytes came; `false` where the connection has gone on for long enough without anybody.
@@ -65,7 +65,7 @@ impl<S> Bounded<S> {
         self.unlooked += bytes;
         if self.unlooked >= LOOK {
             self.unlooked = 0;
-            self.ceiling.look().map_err(io::Error::other)?;
+            self.memory_limit.look().map_err(io::Error::other)?;
         }
         if self.held.strong_count() > 0 {
             return Ok(true);
@@ -172,7 +172,7 @@ mod tests {
     async fn the_lines_before_the_version_never_come_through() {
         let before = "wait\r\n".repeat(40) + &"x".repeat(400) + "\n";
         let stream = flood(&format!("{before}SSH-2.0-x\r\n")).await;
-        let (mut bounded, _hold) = Bounded::new(stream, &Ceiling::of(u64::MAX));
+        let (mut bounded, _hold) = Bounded::new(stream, &MemoryLimit::of(u64::MAX));
         let mut read = [0; 13];
         bounded.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"SSH-2.0-x\r\n\0\0");
@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_nobody_holds_ends() {
         let stream = flood("SSH-2.0-x\r\n").await;
-        let (mut bounded, hold) = Bounded::new(stream, &Ceiling::of(u64::MAX));
+        let (mut bounded, hold) = Bounded::new(stream, &MemoryLimit::of(u64::MAX));
         let mut read = vec![0; 1 << 20];
         bounded.read_exact(&mut read).await.unwrap();
         drop(hold);
@@ -199,7 +199,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        let (mut bounded, hold) = Bounded::new(ours, &Ceiling::of(u64::MAX));
+        let (mut bounded, hold) = Bounded::new(ours, &MemoryLimit::of(u64::MAX));
         drop(hold);
         let began = Instant::now();
         let mut rest = Vec::new();
@@ -210,19 +210,19 @@ mod tests {
     #[tokio::test]
     async fn memory_is_looked_at_as_bytes_come() {
         let stream = flood("SSH-2.0-x\r\n").await;
-        let ceiling = Ceiling::of(1);
-        let (mut bounded, _hold) = Bounded::new(stream, &ceiling);
+        let memory_limit = MemoryLimit::of(1);
+        let (mut bounded, _hold) = Bounded::new(stream, &memory_limit);
         let mut read = Vec::new();
         let error = bounded.read_to_end(&mut read).await.unwrap_err();
         assert!(error.to_string().contains("MiB of memory"), "{error}");
         assert!(read.len() <= 4 * LOOK, "{}", read.len());
-        assert!(ceiling.crossed().is_some());
+        assert!(memory_limit.crossed().is_some());
     }
 
     #[tokio::test]
     async fn a_greeting_without_end_is_an_error() {
         let stream = flood("").await;
-        let (mut bounded, _hold) = Bounded::new(stream, &Ceiling::of(u64::MAX));
+        let (mut bounded, _hold) = Bounded::new(stream, &MemoryLimit::of(u64::MAX));
         let error = bounded.read(&mut [0; 16]).await.unwrap_err();
         assert!(
             error.to_string().contains("before its SSH version"),
@@ -243,7 +243,7 @@ mod tests {
             let (ours, mut theirs) = tokio::io::duplex(64);
             theirs.write_all(said.as_bytes()).await.unwrap();
             drop(theirs);
-            let (mut bounded, _hold) = Bounded::new(ours, &Ceiling::of(u64::MAX));
+            let (mut bounded, _hold) = Bounded::new(ours, &MemoryLimit::of(u64::MAX));
             let done = bounded.read(&mut [0; 16]).await;
             let words = done.map_err(|error| error.to_string()).err();
             assert_eq!(words.as_deref(), last, "{said}");

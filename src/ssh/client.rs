@@ -34,7 +34,7 @@ const GROUP_BITS: (usize, usize, usize) = (2048, 3072, 4096);
 
 /// What a server has shown and said on one connection, up to the login.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct Observed {
     /// Its host key.
     pub(super) host_key: Option<PublicKey>,
     /// How many bits that has, where they are too few.
@@ -45,7 +45,7 @@ pub(super) struct Shown {
     pub(super) words: String,
 }
 
-impl Shown {
+impl Observed {
     pub(super) fn hear(&mut self, words: &str) {
         let room = WORDS.saturating_sub(self.words.chars().count());
         if !self.words.is_empty() {
@@ -59,22 +59,22 @@ impl Shown {
 #[derive(Debug)]
 pub(super) struct Client {
     expected: Option<PublicKey>,
-    shown: Arc<Mutex<Shown>>,
+    observed: Arc<Mutex<Observed>>,
     refused: u32,
 }
 
 impl Client {
-    pub(super) fn new(expected: Option<PublicKey>, shown: Arc<Mutex<Shown>>) -> Self {
+    pub(super) fn new(expected: Option<PublicKey>, observed: Arc<Mutex<Observed>>) -> Self {
         Self {
             expected,
-            shown,
+            observed,
             refused: 0,
         }
     }
 
-    fn note(&self, note: impl FnOnce(&mut Shown)) {
-        if let Ok(mut shown) = self.shown.lock() {
-            note(&mut shown);
+    fn note(&self, note: impl FnOnce(&mut Observed)) {
+        if let Ok(mut observed) = self.observed.lock() {
+            note(&mut observed);
         }
     }
 
@@ -111,9 +111,9 @@ impl client::Handler for Client {
             .rsa()
             .map(public_bits)
             .filter(|bits| *bits < LEAST_RSA_BITS);
-        self.note(|shown| {
-            shown.host_key = Some(key.clone());
-            shown.weak = weak;
+        self.note(|observed| {
+            observed.host_key = Some(key.clone());
+            observed.weak = weak;
         });
         // By their data: a comment is no part of a key.
         let expected = self
@@ -130,19 +130,19 @@ impl client::Handler for Client {
         _: &mut Session,
     ) -> Result<(), Error> {
         let curve25519 = [kex::CURVE25519, kex::CURVE25519_PRE_RFC_8731].contains(&names.kex);
-        self.note(|shown| shown.no_curve25519 = !curve25519);
+        self.note(|observed| observed.no_curve25519 = !curve25519);
         Ok(())
     }
 
     async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), Error> {
-        self.note(|shown| shown.hear(banner));
+        self.note(|observed| observed.hear(banner));
         Ok(())
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Error>) -> Result<(), Error> {
         match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
-                self.note(|shown| shown.hear(&info.message));
+                self.note(|observed| observed.hear(&info.message));
                 Ok(())
             }
             DisconnectReason::Error(error) => Err(error),
@@ -365,8 +365,8 @@ mod tests {
             let exponent = Mpint::from_positive_bytes(&[1, 0, 1]);
             let key = RsaPublicKey::new(exponent, Mpint::from_positive_bytes(&modulus)).unwrap();
             let key = PublicKey::from(KeyData::Rsa(key));
-            let shown = Arc::new(Mutex::new(Shown::default()));
-            let mut client = Client::new(None, Arc::clone(&shown));
+            let observed = Arc::new(Mutex::new(Observed::default()));
+            let mut client = Client::new(None, Arc::clone(&observed));
             let key = PublicKeyOrCertificate::PublicKey {
                 key,
                 hash_alg: None,
@@ -376,17 +376,17 @@ mod tests {
                 believed,
                 "{bits}"
             );
-            let weak = shown.lock().unwrap().weak;
+            let weak = observed.lock().unwrap().weak;
             assert_eq!(weak, (!believed).then_some(bits as u32));
         }
     }
 
     #[test]
     fn what_a_server_says_is_kept_within_bounds() {
-        let mut shown = Shown::default();
+        let mut observed = Observed::default();
         for _ in 0..10 {
-            shown.hear(&"ä".repeat(300));
+            observed.hear(&"ä".repeat(300));
         }
-        assert!(shown.words.chars().count() <= WORDS + 10);
+        assert!(observed.words.chars().count() <= WORDS + 10);
     }
 }

@@ -10,11 +10,11 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ceiling::Ceiling;
 use super::failure::{Failure, TCP_TIMEOUT};
 use super::keys::{self, JobKey};
 use super::login::{Refusal, log_in};
-use super::prompt::Prompt;
+use super::memory_limit::MemoryLimit;
+use super::quick_ack::QuickAck;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::machine::Endpoint;
@@ -81,31 +81,31 @@ pub async fn connect(
     key: &JobKey,
     deadline: impl Fn() -> Instant,
 ) -> Result<Session> {
-    connect_below(endpoint, key, &Ceiling::beside(0), deadline).await
+    connect_within(endpoint, key, &MemoryLimit::beside(0), deadline).await
 }
 
 /// As [`connect`]; what comes takes no more memory than that, as over all other connections with the same ceiling.
 ///
 /// # Errors
 /// As [`connect`], and at once where it took more.
-pub async fn connect_below(
+pub async fn connect_within(
     endpoint: &Endpoint,
     key: &JobKey,
-    ceiling: &Ceiling,
+    memory_limit: &MemoryLimit,
     deadline: impl Fn() -> Instant,
 ) -> Result<Session> {
-    connect_admitted(endpoint, key, ceiling, deadline, async |_| Ok(())).await
+    connect_with_admission(endpoint, key, memory_limit, deadline, async |_| Ok(())).await
 }
 
-/// As [`connect_below`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
+/// As [`connect_within`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
 /// refused the last time.
 ///
 /// # Errors
-/// As [`connect_below`], and at once where `admit` fails.
-pub async fn connect_admitted<E: From<Error>>(
+/// As [`connect_within`], and at once where `admit` fails.
+pub async fn connect_with_admission<E: From<Error>>(
     endpoint: &Endpoint,
     key: &JobKey,
-    ceiling: &Ceiling,
+    memory_limit: &MemoryLimit,
     deadline: impl Fn() -> Instant,
     mut admit: impl AsyncFnMut(bool) -> std::result::Result<(), E>,
 ) -> std::result::Result<Session, E> {
@@ -124,12 +124,12 @@ pub async fn connect_admitted<E: From<Error>>(
         let done = match dial(endpoint).await {
             Ok(stream) => {
                 admit(refused).await?;
-                log_in(endpoint, key, expected.as_ref(), stream, ceiling).await
+                log_in(endpoint, key, expected.as_ref(), stream, memory_limit).await
             }
             Err(failure) => Err(failure.into()),
         };
         // Whatever else it looked like; a connection before this one may have done it.
-        let done = match ceiling.crossed() {
+        let done = match memory_limit.crossed() {
             Some(crossed) => Err(Failure::Crossed(crossed).into()),
             None => done,
         };
@@ -160,7 +160,7 @@ pub async fn connect_admitted<E: From<Error>>(
 }
 
 /// The one place where an endpoint becomes a byte stream.
-async fn dial(endpoint: &Endpoint) -> std::result::Result<Prompt, Failure> {
+async fn dial(endpoint: &Endpoint) -> std::result::Result<QuickAck, Failure> {
     let stream = match timeout(
         TCP_TIMEOUT,
         TcpStream::connect((endpoint.host.as_str(), endpoint.port)),
@@ -173,7 +173,7 @@ async fn dial(endpoint: &Endpoint) -> std::result::Result<Prompt, Failure> {
         Ok(Ok(stream)) => stream,
     };
     stream.set_nodelay(true).map_err(Failure::Network)?;
-    Ok(Prompt(stream))
+    Ok(QuickAck(stream))
 }
 
 #[cfg(test)]
@@ -217,8 +217,8 @@ mod tests {
             let known = began.elapsed() >= settled;
             began + if known { 2 * settled } else { 100 * settled }
         };
-        let ceiling = Ceiling::of(u64::MAX);
-        let failed = connect_below(&endpoint, &key, &ceiling, deadline).await;
+        let memory_limit = MemoryLimit::of(u64::MAX);
+        let failed = connect_within(&endpoint, &key, &memory_limit, deadline).await;
         assert!(failed.unwrap_err().to_string().contains("refused"));
         assert_eq!(began.elapsed().as_millis(), (2 * settled).as_millis());
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use russh::{AlgorithmKind, MethodKind};
 
-use super::ceiling::Crossed;
+use super::memory_limit::Crossed;
 use crate::error::{Error, Kind, one_line};
 use crate::machine::Endpoint;
 

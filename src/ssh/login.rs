@@ -8,12 +8,12 @@ use russh::keys::{PrivateKeyWithHashAlg, PublicKey};
 use tokio::time::timeout;
 
 use super::bounded::Bounded;
-use super::ceiling::Ceiling;
-use super::client::{Client, Shown, config};
+use super::client::{Client, Observed, config};
 use super::failure::{Failure, LOGIN_TIMEOUT, Unauthorised, methods};
-use super::greeting::TurnedAway;
 use super::keys::{self, JobKey, Pair};
-use super::prompt::Prompt;
+use super::lines_before_version::TurnedAway;
+use super::memory_limit::MemoryLimit;
+use super::quick_ack::QuickAck;
 use super::rsa::{self, Hash, NotSigned, RsaKey};
 use super::session::Session;
 use crate::machine::Endpoint;
@@ -36,30 +36,32 @@ pub(super) async fn log_in(
     endpoint: &Endpoint,
     key: &JobKey,
     expected: Option<&PublicKey>,
-    stream: Prompt,
-    ceiling: &Ceiling,
+    stream: QuickAck,
+    memory_limit: &MemoryLimit,
 ) -> Result<Session, Refusal> {
-    let (stream, hold) = Bounded::new(stream, ceiling);
-    let shown = Arc::new(Mutex::new(Shown::default()));
+    let (stream, hold) = Bounded::new(stream, memory_limit);
+    let observed = Arc::new(Mutex::new(Observed::default()));
     let login = Login {
         endpoint,
         key,
         expected,
-        shown: Arc::clone(&shown),
+        observed: Arc::clone(&observed),
     };
     let done = match timeout(LOGIN_TIMEOUT, login.run(stream)).await {
         Ok(done) => done,
         Err(_) => Err(Failure::Silent),
     };
-    let shown = shown.lock().map(|mut shown| std::mem::take(&mut *shown));
-    let shown = shown.unwrap_or_default();
+    let observed = observed
+        .lock()
+        .map(|mut observed| std::mem::take(&mut *observed));
+    let observed = observed.unwrap_or_default();
     match done {
         Err(why) => Err(Refusal {
             why,
-            words: shown.words,
+            words: observed.words,
         }),
         Ok(handle) => {
-            let line = shown.host_key.as_ref().map(keys::line).transpose();
+            let line = observed.host_key.as_ref().map(keys::line).transpose();
             Ok(Session::new(handle, line.map_err(Failure::Local)?, hold))
         }
     }
@@ -69,12 +71,12 @@ struct Login<'a> {
     endpoint: &'a Endpoint,
     key: &'a JobKey,
     expected: Option<&'a PublicKey>,
-    shown: Arc<Mutex<Shown>>,
+    observed: Arc<Mutex<Observed>>,
 }
 
 impl Login<'_> {
-    async fn run(self, stream: Bounded<Prompt>) -> Result<Handle<Client>, Failure> {
-        let client = Client::new(self.expected.cloned(), Arc::clone(&self.shown));
+    async fn run(self, stream: Bounded<QuickAck>) -> Result<Handle<Client>, Failure> {
+        let client = Client::new(self.expected.cloned(), Arc::clone(&self.observed));
         let mut handle = client::connect_stream(config(self.expected), stream, client)
             .await
             .map_err(|e| self.classify(e))?;
@@ -151,8 +153,11 @@ impl Login<'_> {
     }
 
     fn unauthorised(&self) -> Failure {
-        let is_without = |shown: &Shown| shown.no_curve25519;
-        let fips = self.shown.lock().is_ok_and(|shown| is_without(&shown));
+        let is_without = |observed: &Observed| observed.no_curve25519;
+        let fips = self
+            .observed
+            .lock()
+            .is_ok_and(|observed| is_without(&observed));
         Failure::Unauthorised(match (self.key.is_rsa(), fips) {
             (true, _) => Unauthorised::Rsa,
             (false, true) => Unauthorised::Ed25519OfFips,
@@ -181,26 +186,28 @@ impl Login<'_> {
         let Some(TurnedAway(words)) = source else {
             return Some(error);
         };
-        if let Ok(mut shown) = self.shown.lock() {
-            shown.hear(words);
+        if let Ok(mut observed) = self.observed.lock() {
+            observed.hear(words);
         }
         None
     }
 
     /// Returns why a host key was refused.
     fn unknown_key(&self) -> Failure {
-        let shown = self.shown.lock().ok();
-        let Some(shown) = &shown else {
+        let observed = self.observed.lock().ok();
+        let Some(observed) = &observed else {
             return Failure::Closed(None);
         };
-        match (&shown.host_key, self.expected) {
+        match (&observed.host_key, self.expected) {
             (Some(found), Some(expected)) if found.key_data() != expected.key_data() => {
                 Failure::HostKey {
                     found: keys::fingerprint(found),
                     expected: keys::fingerprint(expected),
                 }
             }
-            _ => shown.weak.map_or(Failure::Closed(None), Failure::WeakKey),
+            _ => observed
+                .weak
+                .map_or(Failure::Closed(None), Failure::WeakKey),
         }
     }
 }

@@ -3,14 +3,14 @@
 //! Knows nothing of AWS. russh stays in this folder.
 
 mod bounded;
-pub mod ceiling;
 mod client;
 pub mod connect;
 pub(crate) mod failure;
 pub mod first_line;
-mod greeting;
 pub mod keys;
+mod lines_before_version;
 mod login;
-mod prompt;
+pub mod memory_limit;
+mod quick_ack;
 mod rsa;
 pub mod session;

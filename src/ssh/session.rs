@@ -7,7 +7,7 @@ use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use tokio::time::timeout;
 
-use super::bounded::Hold;
+use super::bounded::KeepOpen;
 use super::client::Client;
 use super::first_line;
 
@@ -22,7 +22,7 @@ pub struct Session {
     handle: Handle<Client>,
     host_key: Option<String>,
     /// Let go of with the session.
-    _hold: Hold,
+    _hold: KeepOpen,
 }
 
 /// What a command's far end sends.
@@ -40,7 +40,7 @@ pub enum Event {
 
 /// What a command said that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct CommandOutput {
     /// Its exit code; `None` where a signal ended it.
     pub code: Option<u32>,
     /// Standard output.
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(handle: Handle<Client>, host_key: Option<String>, hold: Hold) -> Self {
+    pub(super) fn new(handle: Handle<Client>, host_key: Option<String>, hold: KeepOpen) -> Self {
         Self {
             handle,
             host_key,
@@ -94,12 +94,12 @@ impl Session {
 
     /// Runs a shell text, which goes over standard input, to its end; `None` where the connection is lost or the server
     /// refuses. Of either output only the end is kept, so many bytes of it.
-    pub async fn run(&self, text: &str, keep: usize) -> Option<Said> {
+    pub async fn run(&self, text: &str, keep: usize) -> Option<CommandOutput> {
         let channel = self.channel().await?;
         let command = format!("{}exec sh -s", first_line::TAKE);
         channel.exec(true, command).await.ok()?;
         let (mut receiver, sender) = channel.split();
-        let mut said = Said::default();
+        let mut said = CommandOutput::default();
         let mut ended = false;
         let text = Bytes::from([first_line::LINE, text].concat());
         // Beside each other: where the session dies while the sender waits for room, it never returns.

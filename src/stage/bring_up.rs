@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::cleanup::end_launches;
-use super::climb::{Ready, Rung};
 use super::containers::SetUp;
+use super::first_command::FirstCommand;
 use super::first_login::{Failed, FirstLogin};
-use super::prepare::hopeless;
-use super::welcome::FirstCommand;
+use super::prepare::final_failure;
+use super::try_rungs::{Ready, RungResult};
 use crate::compute::{self, Coming, Launched, News, Refused, Settled, keeper, local};
 use crate::error::{Error, Kind, Result};
 use crate::machine::environment::ContainerEnvironment;
@@ -59,18 +59,18 @@ impl Preparation<'_> {
             session,
             mut coming,
             step,
-        } = self.climb().await?;
+        } = self.try_rungs().await?;
         let rung = &self.plan.steps[step].name;
         // A machine that goes away meanwhile would not be missed until nobody can log in for long.
         tokio::select! {
             biased;
             gone = self.gone(&mut coming) => {
                 if gone.kind() == Kind::TakenBack {
-                    self.context.lost(rung, &gone.to_string()).await;
+                    self.context.note_spot_loss(rung, &gone.to_string()).await;
                 }
                 return Err(gone);
             }
-            done = self.settle_in(machine, session, rung) => done?,
+            done = self.finish(machine, session, rung) => done?,
         }
         self.context.ui.progress(&format!(
             "Machine ready after {:.1} s.",
@@ -79,12 +79,12 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    pub(super) fn hopeless(&self, error: Error) -> Error {
-        hopeless(error, self.job, &self.intent)
+    pub(super) fn final_failure(&self, error: Error) -> Error {
+        final_failure(error, self.job, &self.intent)
     }
 
     /// Launches on one rung and waits until the machine lets the driver in.
-    pub(super) async fn try_rung(&mut self, step: usize) -> Result<Rung> {
+    pub(super) async fn try_rung(&mut self, step: usize) -> Result<RungResult> {
         let launched = match self.launch(step).await? {
             Launched::Untaggable(cause) => {
                 self.give_up_tags(&cause);
@@ -96,14 +96,14 @@ impl Preparation<'_> {
             Launched::Coming(coming) => return self.accepted(coming, step).await,
             Launched::NoRoom(verdict) => (verdict, true),
             Launched::Neither(verdict) => (verdict, false),
-            Launched::Unusable(verdict) => return Ok(Rung::Unusable(verdict.into())),
-            Launched::Untaggable(cause) => return Ok(Rung::Unusable(cause.into())),
+            Launched::Unusable(verdict) => return Ok(RungResult::Unusable(verdict.into())),
+            Launched::Untaggable(cause) => return Ok(RungResult::Unusable(cause.into())),
         };
-        Ok(Rung::NoRoom { verdict, over })
+        Ok(RungResult::NoRoom { verdict, over })
     }
 
     /// Waits for what was accepted on a rung.
-    async fn accepted(&mut self, coming: Coming, step: usize) -> Result<Rung> {
+    async fn accepted(&mut self, coming: Coming, step: usize) -> Result<RungResult> {
         if let Some(capacity) = self.plan.steps[step].capacity() {
             self.shared.accepted(&capacity).await;
         }
@@ -184,7 +184,7 @@ impl Preparation<'_> {
 
     fn refused(&self, refused: Refused) -> Error {
         match refused.hopeless {
-            true => self.hopeless(refused.error),
+            true => self.final_failure(refused.error),
             false => refused.error,
         }
     }
@@ -203,16 +203,16 @@ impl Preparation<'_> {
     }
 
     /// Waits for the first login; dials as soon as there is an address.
-    async fn come_up(&self, mut coming: Coming, step: usize) -> Result<Rung> {
+    async fn come_up(&self, mut coming: Coming, step: usize) -> Result<RungResult> {
         let ui = self.context.ui;
         let connect_timeout = self.context.settings.ssh.connect_timeout;
         let deadline = Cell::new(Instant::now() + UNTIL_RUNNING);
         let mut machine = loop {
             match coming.next().await.map_err(|e| self.launch_failed(e))? {
                 News::Progress(line) => ui.progress(&line),
-                News::NoRoom { verdict, over } => return Ok(Rung::NoRoom { verdict, over }),
-                News::Stuck(error) => return Ok(Rung::Stuck(error)),
-                News::Hopeless(error) => return Err(self.hopeless(error)),
+                News::NoRoom { verdict, over } => return Ok(RungResult::NoRoom { verdict, over }),
+                News::Stuck(error) => return Ok(RungResult::Stuck(error)),
+                News::Hopeless(error) => return Err(self.final_failure(error)),
                 News::Running => {}
                 News::Reachable(machine) => break machine,
             }
@@ -237,9 +237,9 @@ impl Preparation<'_> {
                     biased;
                     news = coming.next() => match news.map_err(|e| self.launch_failed(e))? {
                         News::Progress(line) => ui.progress(&line),
-                        News::NoRoom { verdict, over } => return Ok(Rung::NoRoom { verdict, over }),
-                        News::Stuck(error) => return Ok(Rung::Stuck(error)),
-                        News::Hopeless(error) => return Err(self.hopeless(error)),
+                        News::NoRoom { verdict, over } => return Ok(RungResult::NoRoom { verdict, over }),
+                        News::Stuck(error) => return Ok(RungResult::Stuck(error)),
+                        News::Hopeless(error) => return Err(self.final_failure(error)),
                         News::Running => deadline.set(Instant::now() + connect_timeout),
                         News::Reachable(_) => {}
                     },
@@ -251,7 +251,7 @@ impl Preparation<'_> {
             }
         };
         coming.entered();
-        Ok(Rung::Ready(Box::new(Ready {
+        Ok(RungResult::Ready(Box::new(Ready {
             machine,
             session,
             coming,
@@ -270,7 +270,7 @@ impl Preparation<'_> {
                     return Error::new(Kind::TakenBack, format!("{what}: {}", verdict.cause))
                         .hint("Retry the job.");
                 }
-                Ok(News::Hopeless(error)) => return self.hopeless(error),
+                Ok(News::Hopeless(error)) => return self.final_failure(error),
                 Ok(News::Stuck(error)) => return error,
                 Err(error) => return self.launch_failed(error),
             }
@@ -278,7 +278,7 @@ impl Preparation<'_> {
     }
 
     /// Does what a machine needs once, and leaves the record.
-    async fn settle_in(&self, mut machine: Machine, session: Session, rung: &str) -> Result<()> {
+    async fn finish(&self, mut machine: Machine, session: Session, rung: &str) -> Result<()> {
         let context = self.context;
         let spool = crate::hash::random_hex()
             .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?;
@@ -325,7 +325,7 @@ impl Preparation<'_> {
         let tokens =
             compute::registry_tokens(&machine.place, regions, &self.shared, self.context.ui);
         let tokens = match tokens.await {
-            Err(error) if error.kind() == Kind::Denied => return Err(self.hopeless(error)),
+            Err(error) if error.kind() == Kind::Denied => return Err(self.final_failure(error)),
             tokens => tokens?,
         };
         let set_up = SetUp {
@@ -341,7 +341,7 @@ impl Preparation<'_> {
                 machine.endpoints = inside.endpoints;
                 Ok(inside.environment)
             }
-            Err(trouble) if trouble.hopeless => Err(self.hopeless(trouble.error)),
+            Err(trouble) if trouble.hopeless => Err(self.final_failure(trouble.error)),
             Err(trouble) => Err(trouble.error),
         }
     }

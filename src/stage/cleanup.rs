@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::Context;
-use super::inherited;
+use super::{Context, go_driver_jobs};
 use crate::compute::{self, local};
 use crate::error::{Error, Kind, Result};
 use crate::machine::launch::Launch;
@@ -60,7 +59,7 @@ pub(super) async fn in_grace<T>(work: impl Future<Output = Result<T>>) -> Result
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn of_nobody(context: &Context) -> Result<()> {
+pub(super) async fn end_without_owner(context: &Context) -> Result<()> {
     end(context, Ending::Judged).await
 }
 
@@ -82,7 +81,7 @@ async fn unless<T>(
 }
 
 async fn end(context: &Context, ending: Ending) -> Result<()> {
-    inherited::end(context).await?;
+    go_driver_jobs::end(context).await?;
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
         Some(locked) => end_job(&store, &job, locked, &reason(context), ending, context.ui).await,
@@ -190,7 +189,7 @@ pub(super) fn forget(
 ) -> Result<()> {
     if let Some(record) = record {
         local::remove_spools(&record.spool);
-        inherited::forget(store, job, record);
+        go_driver_jobs::forget(store, job, record);
     }
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
     // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Context;
 use crate::config::settings::{Rung, Style};
 use crate::error::{Error, Kind, Result};
-use crate::runner::owner;
+use crate::runner::ancestors;
 
 /// What machines run scripts by; the Runner's word for it.
 const SHELL: &str = "bash";
@@ -39,7 +39,7 @@ struct Driver {
 /// # Errors
 /// Where the Runner does not take the answer.
 pub fn run(context: &Context) -> Result<()> {
-    context.leave_note(owner::ancestors());
+    context.leave_note(ancestors::ancestors());
     let settings = &context.settings;
     let store = context.store();
     let key = &context.call.identity.key;

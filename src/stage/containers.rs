@@ -18,11 +18,11 @@ use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::failures;
 use crate::script::quiet::{self, Quiet};
-use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect_below;
+use crate::ssh::connect::connect_within;
 use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
-use crate::ssh::session::{Said, Session};
+use crate::ssh::memory_limit::MemoryLimit;
+use crate::ssh::session::{CommandOutput, Session};
 use crate::ui::Ui;
 
 /// How often a command is sent, each time on a connection of its own, before the machine is out of reach.
@@ -77,7 +77,7 @@ impl SetUp<'_> {
         let mut far = Far {
             set_up: self,
             session,
-            ceiling: Ceiling::beside(0),
+            memory_limit: MemoryLimit::beside(0),
         };
         far.login().await?;
         far.docker().await?;
@@ -121,12 +121,12 @@ impl SetUp<'_> {
 struct Far<'a> {
     set_up: &'a SetUp<'a>,
     session: Session,
-    ceiling: Ceiling,
+    memory_limit: MemoryLimit,
 }
 
 impl Far<'_> {
     /// Runs a text that may fail.
-    async fn say(&mut self, text: &str) -> Result<Said> {
+    async fn say(&mut self, text: &str) -> Result<CommandOutput> {
         let text = &commands::marked(text);
         for _ in 1..ATTEMPTS {
             if let Some(said) = self.session.run(text, KEPT).await {
@@ -134,7 +134,7 @@ impl Far<'_> {
             }
             let deadline = Instant::now() + self.set_up.connect_timeout;
             let (endpoint, key) = (self.set_up.endpoint, self.set_up.key);
-            let again = connect_below(endpoint, key, &self.ceiling, || deadline).await;
+            let again = connect_within(endpoint, key, &self.memory_limit, || deadline).await;
             self.session = again.map_err(retryable)?;
         }
         let last = self.session.run(text, KEPT).await;
@@ -319,7 +319,7 @@ impl Far<'_> {
             .say(&commands::environment(container, Some(process)))
             .await?;
         let of_image = self.say(&commands::environment(container, None)).await?;
-        let read = |said: &Said| {
+        let read = |said: &CommandOutput| {
             let whole = (said.code == Some(0)).then_some(&said.out)?;
             ContainerEnvironment::read(whole, "sh").ok()
         };
@@ -335,7 +335,7 @@ impl Far<'_> {
 }
 
 /// Takes off what a login shell's start-up files print.
-fn without_greeting(mut said: Said) -> Said {
+fn without_greeting(mut said: CommandOutput) -> CommandOutput {
     for output in [&mut said.out, &mut said.err] {
         if let Some(at) = memchr::memmem::find(output, commands::MARK) {
             output.drain(..at + commands::MARK.len());
@@ -345,7 +345,7 @@ fn without_greeting(mut said: Said) -> Said {
 }
 
 /// Why a service is not known to answer; `None` where it does.
-fn silence(said: &Said, patience: Duration) -> Option<String> {
+fn silence(said: &CommandOutput, patience: Duration) -> Option<String> {
     match said.code {
         Some(0) => None,
         Some(2) => Some("its container ended".to_owned()),

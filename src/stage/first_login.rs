@@ -10,9 +10,9 @@ use crate::error::{Error, Kind};
 use crate::machine::Endpoint;
 use crate::script::keep_key::{self, keep};
 use crate::script::quiet::{self, Quiet};
-use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect_admitted;
+use crate::ssh::connect::connect_with_admission;
 use crate::ssh::keys::JobKey;
+use crate::ssh::memory_limit::MemoryLimit;
 use crate::ssh::session::Session;
 use crate::ui::Ui;
 
@@ -53,10 +53,10 @@ impl FirstLogin<'_> {
     /// # Errors
     /// Where one of them lets nobody in.
     pub(super) async fn run(mut self, endpoints: &mut [Endpoint]) -> Result<Session> {
-        let ceiling = Ceiling::beside(0);
+        let memory_limit = MemoryLimit::beside(0);
         let mut first = None;
         for endpoint in endpoints {
-            let session = self.log_in(endpoint, &ceiling).await?;
+            let session = self.log_in(endpoint, &memory_limit).await?;
             // Known from now on: another key at this address is another machine.
             endpoint.host_key = session.host_key().map(str::to_owned);
             match first {
@@ -67,11 +67,11 @@ impl FirstLogin<'_> {
         first.ok_or_else(|| Error::new(Kind::Launch, "the machine has no way in").into())
     }
 
-    async fn log_in(&mut self, endpoint: &Endpoint, ceiling: &Ceiling) -> Result<Session> {
+    async fn log_in(&mut self, endpoint: &Endpoint, memory_limit: &MemoryLimit) -> Result<Session> {
         let user = endpoint.user.clone();
         let (mut quiet, mut silent) = (Quiet::new(self.ui, &user), false);
         for _ in 0..ATTEMPTS {
-            let session = self.connect(endpoint, ceiling).await?;
+            let session = self.connect(endpoint, memory_limit).await?;
             if self.admission.is_none() {
                 return Ok(session);
             }
@@ -91,13 +91,17 @@ impl FirstLogin<'_> {
         Err(Error::new(Kind::Unreachable, what).hint(hint).into())
     }
 
-    async fn connect(&mut self, endpoint: &Endpoint, ceiling: &Ceiling) -> Result<Session> {
+    async fn connect(
+        &mut self,
+        endpoint: &Endpoint,
+        memory_limit: &MemoryLimit,
+    ) -> Result<Session> {
         let deadline = || self.deadline.get();
         let admission = &mut self.admission;
         let admit = async |refused| match admission {
             Some(admission) => admission.renew(refused).await.map_err(Failed::Cloud),
             None => Ok(()),
         };
-        connect_admitted(endpoint, self.key, ceiling, deadline, admit).await
+        connect_with_admission(endpoint, self.key, memory_limit, deadline, admit).await
     }
 }

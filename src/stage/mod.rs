@@ -2,16 +2,16 @@
 
 mod bring_up;
 pub mod cleanup;
-mod climb;
 pub mod config;
 pub mod containers;
+mod first_command;
 mod first_login;
-mod inherited;
+mod go_driver_jobs;
 pub mod prepare;
 pub mod recover;
 pub mod run;
-mod rungs;
-mod welcome;
+mod shared_rungs;
+mod try_rungs;
 
 use crate::compute::aws::metadata::Metadata;
 use crate::config::overrides::Overrides;
@@ -20,12 +20,12 @@ use crate::error::Result;
 use crate::plan::overwrites::Overwrites;
 use crate::process::Process;
 use crate::runner::note::Note;
-use crate::runner::{Call, owner};
+use crate::runner::{Call, ancestors};
 use crate::state::lease::{self, Held};
 use crate::state::manager::Bastion;
 use crate::state::owner::Ownership;
 use crate::state::shared::Shared;
-use crate::state::shared::climb::Loss;
+use crate::state::shared::spot_losses::SpotLoss;
 use crate::state::trust::Lenience;
 use crate::state::{Job, JobDirectory, Store};
 use crate::ui::Ui;
@@ -115,16 +115,18 @@ impl Context {
     }
 
     /// Notes that the job was lost to Spot on that rung: its retry starts higher.
-    async fn lost(&self, rung: &str, cause: &str) {
+    async fn note_spot_loss(&self, rung: &str, cause: &str) {
         if let Some(job) = self.call.payload.lineage() {
             let (rung, cause) = (rung.to_owned(), cause.to_owned());
-            self.shared().lost(&job, Loss { rung, cause }).await;
+            self.shared()
+                .note_spot_loss(&job, SpotLoss { rung, cause })
+                .await;
         }
     }
 
     /// Says whose the job is, as far as this stage and what one before it left can tell, and leaves it to those that follow.
-    fn claim(&self) -> Ownership {
-        let ancestors = owner::ancestors();
+    fn note_owner(&self) -> Ownership {
+        let ancestors = ancestors::ancestors();
         let ownership = match &self.call.note {
             Some(note) => Ownership::unsettled(note.ancestors.clone()).seen_by(&ancestors),
             None => Ownership::unsettled(ancestors.clone()),

@@ -9,11 +9,11 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::bring_up::Preparation;
-use crate::config::facts::Fact;
 use crate::config::settings::Rung;
+use crate::config::trusted_variables::TrustedVariable;
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Asked, Plan, plan};
-use crate::runner::facts::{Told, lacks};
+use crate::plan::{Plan, PlanInput, plan};
+use crate::runner::trusted_variables::{TrustedValue, missing_field};
 use crate::ssh::keys::JobKey;
 use crate::state::Job;
 use crate::state::record::{FinalFailure, Intent, Tombstone};
@@ -22,7 +22,7 @@ use crate::state::record::{FinalFailure, Intent, Tombstone};
 /// variable of the job is asked.
 const JOB_TIMEOUT: Duration = Duration::from_secs(3600);
 /// By how much a child's death may come to this process's knowledge before the signal that both were sent.
-const HEARSAY: Duration = Duration::from_millis(100);
+const SIGNAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Runs the stage.
 ///
@@ -32,7 +32,7 @@ pub async fn run(context: &Context) -> Result<()> {
     for lost in &context.call.lost {
         context.ui.warn(lost);
     }
-    if let Some(untold) = untold_limit(context) {
+    if let Some(untold) = unknown_time_limit(context) {
         context.ui.warn(&untold);
     }
     if let Some(profile) = &context.profile {
@@ -42,10 +42,10 @@ pub async fn run(context: &Context) -> Result<()> {
     }
     let job = context.job();
     let mut intent = Intent::new(context.call.attempt.clone(), None, None, lifetime(context));
-    intent.set_ownership(context.claim());
+    intent.set_ownership(context.note_owner());
     intent.configuration.clone_from(&context.configuration);
     let tombstone = job.tombstone()?.filter(|t| t.holds_for(&intent));
-    refuse_hopeless(tombstone.as_ref())?;
+    refuse_after_final_failure(tombstone.as_ref())?;
     if let Some(tombstone) = tombstone {
         intent.first_seen = tombstone.first_seen;
     }
@@ -59,7 +59,7 @@ pub async fn run(context: &Context) -> Result<()> {
     }
     let plan = match settle(context, &key, &intent, &manager) {
         Ok(plan) => plan,
-        Err(error) => return Err(hopeless(error, &job, &intent)),
+        Err(error) => return Err(final_failure(error, &job, &intent)),
     };
     let running = job.begin_stage().await;
     // Without that nobody could tell a job whose directory somebody cleared from one that is over.
@@ -89,7 +89,7 @@ pub async fn run(context: &Context) -> Result<()> {
         _ = terminate.recv() => return Err(cancelled()),
         () = owner_gone => {
             // Nobody will call that `cleanup`.
-            super::cleanup::of_nobody(context).await?;
+            super::cleanup::end_without_owner(context).await?;
             return Err(Error::new(Kind::Cancelled, "GitLab Runner went away while the machine was prepared"));
         }
         done = preparation.run() => done,
@@ -110,7 +110,7 @@ fn cancelled() -> Error {
 /// Returns why there is no machine. The Runner's signal goes to the whole process group, and a child that has only just
 /// begun may die of it before this process hears of it: then that is the reason, not what the child could not say.
 async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
-    if error.kind() == Kind::Launch && timeout(HEARSAY, asked).await.is_ok() {
+    if error.kind() == Kind::Launch && timeout(SIGNAL_DELAY, asked).await.is_ok() {
         return cancelled();
     }
     error
@@ -124,12 +124,12 @@ pub(super) fn lifetime(context: &Context) -> Duration {
 }
 
 /// Says that nobody tells how long the job may take, where that is so.
-fn untold_limit(context: &Context) -> Option<String> {
+fn unknown_time_limit(context: &Context) -> Option<String> {
     let payload = &context.call.payload;
-    match payload.told(Fact::JobTimeout) {
-        Told::Missing(field) => Some(format!(
+    match payload.trusted(TrustedVariable::JobTimeout) {
+        TrustedValue::Missing(field) => Some(format!(
             "{}; the job's machine lives for {} at most",
-            lacks(field),
+            missing_field(field),
             humantime::format_duration(lifetime(context))
         )),
         _ => None,
@@ -138,7 +138,7 @@ fn untold_limit(context: &Context) -> Option<String> {
 
 /// Brings together what the administrator allows and what the job asks for.
 fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Result<Plan> {
-    plan(&Asked {
+    plan(&PlanInput {
         settings: &context.settings,
         call: &context.call,
         overrides: &context.overrides,
@@ -150,7 +150,7 @@ fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Re
     })
 }
 
-fn refuse_hopeless(tombstone: Option<&Tombstone>) -> Result<()> {
+fn refuse_after_final_failure(tombstone: Option<&Tombstone>) -> Result<()> {
     match tombstone.and_then(|t| t.final_failure.as_ref()) {
         None => Ok(()),
         Some(failure) => {
@@ -164,7 +164,7 @@ fn refuse_hopeless(tombstone: Option<&Tombstone>) -> Result<()> {
 }
 
 /// Leaves word that no further try can fare better: tries two and three end at once with the same words.
-pub(super) fn hopeless(error: Error, job: &Job, intent: &Intent) -> Error {
+pub(super) fn final_failure(error: Error, job: &Job, intent: &Intent) -> Error {
     let mut tombstone = Tombstone::of(intent);
     tombstone.final_failure = Some(FinalFailure {
         message: error.to_string(),
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_launch_that_the_same_signal_ended_was_cancelled() {
-        let asked = || sleep(HEARSAY / 2);
+        let asked = || sleep(SIGNAL_DELAY / 2);
         for (kind, told) in [
             (Kind::Launch, Kind::Cancelled),
             (Kind::Unreachable, Kind::Unreachable),

@@ -7,12 +7,12 @@
 use std::path::{Path, PathBuf};
 
 use super::cleanup::{self, Ending};
-use crate::config::{self, broken};
+use crate::config::{self, broken_file};
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::runner::identity::Identity;
 use crate::runner::note::Note;
-use crate::runner::{self, Environment, owner};
+use crate::runner::{self, Environment, ancestors};
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
@@ -51,7 +51,7 @@ pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui)
     let identity = runner::payload(env).and_then(|job| Identity::of(&job, env, noted));
     let configured = match &loaded {
         Some(loaded) => loaded.settings.state_directory.clone(),
-        None => broken::state_directory(config),
+        None => broken_file::state_directory(config),
     };
     let mut directories: Vec<PathBuf> = note.map(|note| note.state_directory).into_iter().collect();
     if !directories.contains(&configured) {
@@ -63,7 +63,7 @@ pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui)
         directories,
         key: identity.ok().map(|identity| identity.key),
         attempt: directory.as_deref().map(runner::attempt),
-        ancestors: owner::ancestors(),
+        ancestors: ancestors::ancestors(),
     };
     match cleanup::in_grace(known.end(ui)).await {
         Err(kept) => {

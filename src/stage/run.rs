@@ -5,15 +5,15 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::cleanup::{self, Ending};
-use super::{Context, inherited};
+use super::{Context, go_driver_jobs};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::runner::exit::Outcome;
-use crate::runner::{owner, substage};
+use crate::runner::{ancestors, substage};
 use crate::script::follow::{self, Script};
 use crate::script::{Nonce, Stopped};
-use crate::ssh::ceiling::Ceiling;
 use crate::ssh::keys::JobKey;
+use crate::ssh::memory_limit::MemoryLimit;
 use crate::state::record::Record;
 use crate::state::{self, Job};
 
@@ -38,13 +38,13 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
     };
     let record = match job.record()? {
         Some(record) => claimed(record, &job),
-        None => inherited::record(context)
+        None => go_driver_jobs::record(context)
             .await?
             .ok_or_else(|| state::unknown(&job))?,
     };
     let key = JobKey::from_pem(&record.private_key)?;
     // The script itself, and once more with what is put behind it.
-    let ceiling = Ceiling::beside(2 * text.len());
+    let memory_limit = MemoryLimit::beside(2 * text.len());
     let endpoint = record.machine.endpoint(substage::role(name))?;
     let is_there = endpoint.inside.is_some() || !record.machine.is_shared_with_container();
     let ended = follow::run(Script {
@@ -57,7 +57,7 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
         endpoint,
         key: &key,
         reconnect_timeout: context.settings.ssh.reconnect_timeout,
-        ceiling,
+        ceiling: memory_limit,
         owner: record.owner,
         shared: &context.shared(),
         job: &job,
@@ -79,7 +79,7 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
             if error.kind() == Kind::TakenBack
                 && let Some(rung) = &record.rung
             {
-                context.lost(rung, &error.to_string()).await;
+                context.note_spot_loss(rung, &error.to_string()).await;
             }
             Err(error)
         }
@@ -112,7 +112,7 @@ fn refuse_other_shells(script: &Path) -> Result<()> {
 /// end of a process that may not be the Runner.
 fn claimed(mut record: Record, job: &Job) -> Record {
     let known = record.ownership();
-    let seen = known.seen_by(&owner::ancestors());
+    let seen = known.seen_by(&ancestors::ancestors());
     if seen != known {
         job.note_ownership(&record.attempt, &seen);
         record.set_ownership(seen);
@@ -125,7 +125,7 @@ async fn end_job(context: &Context, record: &Record) -> Result<()> {
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
         // A `cleanup` was called after all, another job has this name now, or the Go driver prepared it.
-        None => inherited::end(context).await,
+        None => go_driver_jobs::end(context).await,
         Some(locked)
             if !locked
                 .record()?

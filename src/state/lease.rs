@@ -18,10 +18,10 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::deadline::Clock;
 use super::files::{self, VERSION, Versioned};
 use super::lock::LockFile;
 use super::manager::Bastion;
-use super::until::Clock;
 use super::{Store, make_directory, shared};
 use crate::error::Result;
 use crate::hash::random_hex;

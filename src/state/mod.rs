@@ -14,21 +14,21 @@
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
 //! directory is locked (flock) around each change, never during a launch: `cleanup` may come at any time.
 
-mod directory;
+mod aws_cache;
+pub mod deadline;
 mod files;
 pub mod go_driver;
-mod known;
+mod job_directory;
 pub mod lease;
 mod lock;
 pub mod manager;
-mod noticed;
 pub mod owner;
 mod prune;
 pub mod record;
 pub mod shared;
-mod stages;
+mod spot_notice;
+mod stage_lock;
 pub mod trust;
-pub mod until;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -44,8 +44,8 @@ use lock::LockFile;
 use record::{Intent, Record, Tombstone};
 use shared::Shared;
 
-pub use directory::JobDirectory;
-pub use stages::StageLock;
+pub use self::job_directory::JobDirectory;
+pub use self::stage_lock::StageLock;
 
 /// Between two looks at a lock that another stage holds.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
@@ -91,7 +91,11 @@ impl Store {
             key: key.to_owned(),
             dir: self.root.join("jobs").join(key),
             tombstone: self.root.join("tombstones").join(format!("{key}.json")),
-            stages: self.root.join(shared::NAME).join(stages::NAME).join(key),
+            stages: self
+                .root
+                .join(shared::NAME)
+                .join(stage_lock::NAME)
+                .join(key),
         }
     }
 

@@ -8,7 +8,7 @@ use std::fs::{self, DirEntry, Metadata};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{NOTE_AGE, Store, shared, stages};
+use super::{NOTE_AGE, Store, shared, stage_lock};
 use crate::process::Process;
 
 /// How long a tombstone is of use: longer than any pipeline waits before it retries a job.
@@ -30,7 +30,7 @@ impl Store {
         self.prune_seeds();
         let old = |path: &Path| fs::metadata(path).is_ok_and(|m| is_older(&m, TOMBSTONE_AGE));
         let is_known = |key: &str| self.job(key).dir.exists();
-        stages::prune(&in_root(shared::NAME).join(stages::NAME), is_known, old);
+        stage_lock::prune(&in_root(shared::NAME).join(stage_lock::NAME), is_known, old);
         self.shared().prune();
     }
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::directory::JobDirectory;
+use super::deadline::Deadline;
 use super::files::{VERSION, Versioned};
-use super::until::Until;
+use super::job_directory::JobDirectory;
 use crate::error::Result;
 use crate::machine::Machine;
 use crate::machine::environment::ContainerEnvironment;
@@ -26,7 +26,7 @@ pub struct Intent {
     pub first_seen: u64,
     /// When nothing of the job may live any more.
     #[serde(flatten)]
-    pub until: Until,
+    pub until: Deadline,
     /// The Runner process that owns the job, where that is settled (see [`super::owner`]).
     pub owner: Option<Process>,
     /// Where it is not: who may be it.
@@ -59,7 +59,7 @@ pub struct Record {
     pub created: u64,
     /// When nothing of the job may live any more.
     #[serde(flatten)]
-    pub until: Until,
+    pub until: Deadline,
     /// The job's number.
     pub job_id: u64,
     /// The project's path, if known.
@@ -131,7 +131,7 @@ impl Intent {
             attempt,
             created: now,
             first_seen: first_seen.unwrap_or(now),
-            until: Until::after(lifetime),
+            until: Deadline::after(lifetime),
             owner,
             bastion: None,
             candidates: Vec::new(),

@@ -304,7 +304,7 @@ async fn a_named_pipe_anywhere_in_the_state_is_refused_at_once() {
     let said = locked.record().unwrap_err().to_string();
     assert!(said.contains("a named pipe"), "{said}");
     assert!(locked.intent().is_err());
-    assert_eq!(job.noticed("a"), None);
+    assert_eq!(job.spot_notice("a"), None);
     drop(locked);
     let root = dir.path().join("state");
     let store = Store::new(root.clone());
@@ -335,17 +335,17 @@ fn a_told_notice_is_remembered_for_its_machine_alone() {
     let (_dir, job) = store();
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     // Of a job that is gone nothing is kept.
-    job.note_notice("try-1", at);
+    job.note_spot_notice("try-1", at);
     assert!(!job.directory().exists());
     drop(job.lock().unwrap());
-    job.note_notice("try-1", at);
-    assert_eq!(job.noticed("try-1"), Some(at));
-    assert_eq!(job.noticed("try-2"), None);
+    job.note_spot_notice("try-1", at);
+    assert_eq!(job.spot_notice("try-1"), Some(at));
+    assert_eq!(job.spot_notice("try-2"), None);
     // Whoever has the lock is not waited for.
     let locked = job.lock().unwrap();
-    job.note_notice("try-2", at);
-    assert_eq!(job.noticed("try-2"), None);
+    job.note_spot_notice("try-2", at);
+    assert_eq!(job.spot_notice("try-2"), None);
     fs::write(job.directory().join("notice.json"), "{\"version\":2}").unwrap();
-    assert_eq!(job.noticed("try-1"), None);
+    assert_eq!(job.spot_notice("try-1"), None);
     locked.remove().unwrap();
 }

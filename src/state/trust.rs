@@ -74,8 +74,8 @@ impl Store {
         }
     }
 
-    fn looked_at(&self, user: u32, lenience: Lenience) -> Look {
-        let mut look = Look::new(user);
+    fn looked_at(&self, user: u32, lenience: Lenience) -> Inspection {
+        let mut look = Inspection::new(user);
         look.along(&self.root, lenience == Lenience::Sticky);
         for part in PARTS {
             look.at(&self.root.join(part), false);
@@ -99,7 +99,7 @@ fn directories(parent: &Path) -> Vec<PathBuf> {
 }
 
 /// A look at directories, and what was found.
-struct Look {
+struct Inspection {
     user: u32,
     seen: BTreeSet<PathBuf>,
     links: usize,
@@ -112,13 +112,13 @@ impl Job {
     /// # Errors
     /// Where it is one.
     pub fn trust(&self) -> Result<()> {
-        let mut look = Look::new(files::me());
+        let mut look = Inspection::new(files::me());
         look.at(&self.dir, false);
         look.verdict()
     }
 }
 
-impl Look {
+impl Inspection {
     fn new(user: u32) -> Self {
         Self {
             user,

@@ -10,7 +10,7 @@ use super::front::endpoint;
 use super::front::forward;
 use super::refused;
 use super::refused_again;
-use crate::fargate_failures::behind_pages;
+use crate::fargate_failures::out_of_reach::behind_pages;
 use crate::lab::aws::Account;
 use crate::lab::port::Port;
 use crate::lab::runner::Runner;

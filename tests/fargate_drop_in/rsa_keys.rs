@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Inherited;
 use super::Place;
+use super::prepared_jobs::Inherited;
 use crate::lab;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;

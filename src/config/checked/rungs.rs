@@ -2,7 +2,7 @@
 
 use super::super::file::Keys;
 use super::super::settings::{EcrLogin, Rung};
-use super::{Check, Found};
+use super::{Check, Findings};
 
 /// Why `local` is refused.
 const LOCAL_IS_OPEN: &str =
@@ -12,13 +12,13 @@ const LOCAL_REMEDY: &str = "Take \"local\" out; or, on a host that is there to r
 
 impl Check<'_> {
     /// Refuses `local` unless the whole file is about it and says so.
-    pub(super) fn local(self, keys: &Keys, found: &mut Found) {
+    pub(super) fn local(self, keys: &Keys, found: &mut Findings) {
         let base = keys.capacity.as_deref().unwrap_or_default();
         let allowed = keys.allow_jobs_on_this_host == Some(true);
         if base.contains(&Rung::Local) {
             let missing = if base.len() > 1 {
                 "\"local\" cannot stand beside other rungs"
-            } else if !allowed && !self.spots.is_broken("allow_jobs_on_this_host") {
+            } else if !allowed && !self.locations.is_broken("allow_jobs_on_this_host") {
                 "\"local\" is refused without allow_jobs_on_this_host = true"
             } else {
                 ""
@@ -31,7 +31,7 @@ impl Check<'_> {
             let warning = "allow_jobs_on_this_host changes nothing: capacity is not [\"local\"]";
             found.odd(self.at_line("allow_jobs_on_this_host", warning));
         }
-        if self.spots.is_broken("capacity") {
+        if self.locations.is_broken("capacity") {
             return;
         }
         for (i, profile) in keys.profile.iter().enumerate() {
@@ -55,7 +55,7 @@ impl Check<'_> {
     }
 
     /// Checks that rungs have what their machines need, also those that a job may choose.
-    pub(super) fn rungs(self, keys: &Keys, found: &mut Found) {
+    pub(super) fn rungs(self, keys: &Keys, found: &mut Findings) {
         let all = keys.capacity.as_deref().unwrap_or_default();
         let limits = keys.limits.as_ref();
         let choice = limits
@@ -76,7 +76,7 @@ impl Check<'_> {
     }
 
     /// Refuses keys that say what a launch template of the administrator's own says: they would change nothing.
-    fn template(self, keys: &Keys, found: &mut Found) {
+    fn template(self, keys: &Keys, found: &mut Findings) {
         let Some(ec2) = keys.ec2.as_ref().filter(|e| e.launch_template.is_some()) else {
             return;
         };
@@ -99,7 +99,7 @@ impl Check<'_> {
     }
 
     /// Checks that the rungs of a list have what their machines need.
-    fn needs(self, path: &str, rungs: &[Rung], keys: &Keys, found: &mut Found) {
+    fn needs(self, path: &str, rungs: &[Rung], keys: &Keys, found: &mut Findings) {
         let mut missing = |rung: &Rung, table: &str, key: &str, example: &str| {
             let cause = format!("the rung \"{rung}\" needs [{table}] {key}, which is not there");
             let problem = self
@@ -114,7 +114,11 @@ impl Check<'_> {
             }
             let subnet = self.paths("fargate.subnet");
             let has_subnet = fargate.subnet.is_some() || fargate.subnets.is_some();
-            if !has_subnet && !subnet.into_iter().any(|path| self.spots.is_broken(&path)) {
+            if !has_subnet
+                && !subnet
+                    .into_iter()
+                    .any(|path| self.locations.is_broken(&path))
+            {
                 missing(rung, "fargate", "subnets", "[\"subnet-0a1b2c3d\"]");
             }
         }
@@ -122,8 +126,8 @@ impl Check<'_> {
         if let Some(rung) = rungs.iter().find(|rung| rung.is_instance()) {
             // A launch template of the administrator's own may say all of it.
             let mut templates = self.paths("ec2.launch_template");
-            let template =
-                ec2.launch_template.is_some() || templates.any(|path| self.spots.is_broken(&path));
+            let template = ec2.launch_template.is_some()
+                || templates.any(|path| self.locations.is_broken(&path));
             for (key, example, there) in [
                 (
                     "image_id",
@@ -145,7 +149,7 @@ impl Check<'_> {
     }
 
     /// Checks what only means something for jobs in containers.
-    pub(super) fn container(self, keys: &Keys, found: &mut Found) {
+    pub(super) fn container(self, keys: &Keys, found: &mut Findings) {
         let Some(ec2) = &keys.ec2 else { return };
         if ec2.container != Some(true) {
             for (key, set) in [

@@ -225,7 +225,7 @@ fn a_profile_goes_by_what_no_author_can_write() {
             "[[profile]]\nname = \"a\"\nmatch = {{ protected = true, variables = {{ {names} }} }}\n"
         )
     };
-    let all: Vec<_> = facts::FACTS
+    let all: Vec<_> = trusted_variables::TRUSTED_VARIABLES
         .iter()
         .map(|(name, _)| format!("{name} = \"*\""))
         .collect();

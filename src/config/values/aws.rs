@@ -5,7 +5,7 @@ use super::super::quantity::parse_size;
 use super::super::settings::{Architecture, EcrLogin, Rung};
 use super::super::{arn, tags};
 use super::names::{has_id, parse_plain, slip};
-use super::words::{one_of, parse_text};
+use super::texts::{one_of, parse_text};
 use crate::image::Reference;
 
 /// The largest volume that there is, in bytes.

@@ -2,7 +2,7 @@
 //! under, what could never be such a name is refused by what is wrong with it.
 
 use super::super::{arn, zone};
-use super::words::parse_text;
+use super::texts::parse_text;
 
 /// Reads a text that is one name: as it stands there AWS would be asked for it.
 pub(super) fn parse_plain(text: &str, what: &str) -> Result<String, String> {

@@ -10,7 +10,7 @@ use super::json::rungs;
 use super::page::{Page, list, login, time};
 use crate::config::overrides::Overrides;
 use crate::config::settings::{Rung, Settings};
-use crate::config::{Loaded, shown};
+use crate::config::{Loaded, display};
 use crate::error::{Error, Kind, Result};
 use crate::machine::task::TaskSize;
 use crate::ops::{error_json, print, told};
@@ -19,8 +19,8 @@ use crate::plan::overwrites::{
 };
 use crate::plan::profile::{self, Verdict};
 use crate::runner::Environment;
-use crate::runner::facts::lacks;
 use crate::runner::payload::Payload;
+use crate::runner::trusted_variables::missing_field;
 use crate::ui::Ui;
 
 /// Prints what a job would get.
@@ -104,7 +104,7 @@ impl Explained<'_> {
                     [] if held => "fits too, and comes later".to_owned(),
                     [] => "holds".to_owned(),
                     misfits => {
-                        let missing = verdict.missing.iter().map(|field| lacks(field));
+                        let missing = verdict.missing.iter().map(|field| missing_field(field));
                         let why: Vec<_> = misfits.iter().cloned().chain(missing).collect();
                         format!("does not fit: {}", why.join("; "))
                     }
@@ -284,8 +284,8 @@ fn instance_lines(page: &mut Page, instance: &SettledInstance) {
     let least: Vec<_> = [
         instance
             .min_cpu_millis
-            .map(|m| format!("{} vCPU", shown::vcpu(m.into()))),
-        instance.min_memory.map(shown::size),
+            .map(|m| format!("{} vCPU", display::vcpu(m.into()))),
+        instance.min_memory.map(display::size),
     ]
     .into_iter()
     .flatten()
@@ -297,7 +297,7 @@ fn instance_lines(page: &mut Page, instance: &SettledInstance) {
         );
     }
     if let Some(disk) = instance.disk {
-        page.line("root volume", &shown::size(disk));
+        page.line("root volume", &display::size(disk));
     }
     role_line(page, "instance's role", instance.role.as_ref());
 }
@@ -312,11 +312,11 @@ fn role_line(page: &mut Page, what: &str, role: Option<&SettledRole>) {
 fn size_line(size: &TaskSize) -> String {
     let parts = [
         size.cpu_millis()
-            .map(|m| format!("{} vCPU", shown::vcpu(m))),
+            .map(|m| format!("{} vCPU", display::vcpu(m))),
         size.memory_bytes()
-            .map(|b| format!("{} of memory", shown::size(b))),
+            .map(|b| format!("{} of memory", display::size(b))),
         size.disk_bytes()
-            .map(|b| format!("{} of disk", shown::size(b))),
+            .map(|b| format!("{} of disk", display::size(b))),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

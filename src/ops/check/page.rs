@@ -7,7 +7,7 @@ use crate::config::file::Keys;
 use crate::config::settings::{
     CONTAINER, Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Style,
 };
-use crate::config::{Loaded, shown};
+use crate::config::{Loaded, display};
 
 /// Returns whether this build can run jobs on the rung.
 fn is_here(rung: &Rung) -> bool {
@@ -244,7 +244,7 @@ fn ec2_lines(page: &mut Page, ec2: &Ec2) {
         None => "the VPC's default one",
     };
     page.line("security groups", &list(&ec2.security_groups, groups));
-    let disk = ec2.volume_size.map(shown::size).into_iter();
+    let disk = ec2.volume_size.map(display::size).into_iter();
     let disk: Vec<_> = disk.chain(ec2.volume_type.clone()).collect();
     if !disk.is_empty() {
         page.line("root volume", &disk.join(", "));
@@ -344,10 +344,10 @@ fn limit_lines(page: &mut Page, limits: &Limits) {
     page.line("roles", &names(&limits.roles));
     page.line("images", &names(&limits.images));
     let cpu = limits.max_cpu_millis;
-    let cpu = cpu.map(|millis| format!("{} vCPU", shown::vcpu(millis.into())));
+    let cpu = cpu.map(|millis| format!("{} vCPU", display::vcpu(millis.into())));
     page.line("cpu", &up_to(cpu));
-    page.line("memory", &up_to(limits.max_memory.map(shown::size)));
-    page.line("disk", &up_to(limits.max_disk.map(shown::size)));
+    page.line("memory", &up_to(limits.max_memory.map(display::size)));
+    page.line("disk", &up_to(limits.max_disk.map(display::size)));
     let architectures = limits.architectures.iter();
     page.line(
         "architectures",

@@ -12,7 +12,7 @@ use crate::ui::Ui;
 #[derive(Debug)]
 pub(super) struct Verdict {
     /// What is wrong, in order.
-    errors: Vec<Told>,
+    errors: Vec<ErrorReport>,
     /// What is odd.
     warnings: Vec<String>,
     /// Whether it is the file that is wrong, and not what is around it.
@@ -23,7 +23,7 @@ pub(super) struct Verdict {
 
 /// One error, for people and for programs.
 #[derive(Debug)]
-struct Told {
+struct ErrorReport {
     error: Error,
     as_json: Value,
 }
@@ -114,7 +114,7 @@ impl Verdict {
     }
 }
 
-fn of_content(wrong: &Wrong) -> Vec<Told> {
+fn of_content(wrong: &Wrong) -> Vec<ErrorReport> {
     let file = wrong.path.display().to_string();
     let told = wrong.problems.iter().map(|problem| {
         let error = problem.error(&wrong.path);
@@ -127,13 +127,13 @@ fn of_content(wrong: &Wrong) -> Vec<Told> {
             "message": error.to_string(),
             "remedy": error.remedy(),
         });
-        Told { error, as_json }
+        ErrorReport { error, as_json }
     });
     told.collect()
 }
 
 /// An error that has no place in the file.
-fn around(error: Error) -> Told {
+fn around(error: Error) -> ErrorReport {
     let message = error.to_string();
     let as_json = json!({
         "file": null,
@@ -144,7 +144,7 @@ fn around(error: Error) -> Told {
         "message": message,
         "remedy": error.remedy(),
     });
-    Told { error, as_json }
+    ErrorReport { error, as_json }
 }
 
 fn count(number: usize, what: &str) -> Option<String> {

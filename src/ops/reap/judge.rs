@@ -6,8 +6,8 @@ use crate::error::Kind;
 use crate::machine::launch::{Launch, LaunchState};
 use crate::machine::{Place, Request, proof, tags};
 use crate::process::Life as Alive;
+use crate::state::deadline::{CLOCK_MARGIN, Clock};
 use crate::state::record::{Intent, Record};
-use crate::state::until::{CLOCK_MARGIN, Clock};
 
 use super::owned::Life;
 

@@ -12,9 +12,9 @@ use crate::compute::ec2::list;
 use crate::error::Result;
 #[cfg(feature = "ec2")]
 use crate::machine::access::Access;
+use crate::state::deadline::Clock;
 use crate::state::lease::{Held, Holder, TERM};
 use crate::state::manager::Bastion;
-use crate::state::until::Clock;
 
 /// Who this is.
 #[derive(Debug, Default)]

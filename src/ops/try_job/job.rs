@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
+use super::config_answer::Answer;
 use super::temp;
 use crate::error::{Error, Kind, Result};
 
@@ -40,14 +40,14 @@ pub(super) struct Job {
 
 /// What changes while the job goes on.
 #[derive(Clone, Debug)]
-pub(super) struct Stand {
+pub(super) struct JobState {
     pub(super) status: &'static str,
     /// Empty until `config` has answered for the first time.
     pub(super) builds_dir: String,
     pub(super) project_dir: String,
 }
 
-impl Default for Stand {
+impl Default for JobState {
     fn default() -> Self {
         Self {
             status: "running",
@@ -57,7 +57,7 @@ impl Default for Stand {
     }
 }
 
-impl Stand {
+impl JobState {
     /// Takes over where the driver wants the build.
     pub(super) fn settle(&mut self, answer: &Answer, runners_own: &Path) {
         let builds: PathBuf = answer
@@ -142,15 +142,15 @@ impl Job {
 
     /// Returns all variables of the job at this stand, in the Runner's order; a later one of the same
     /// name wins, in a script and in the environment alike.
-    pub(super) fn variables(&self, stand: &Stand) -> Vec<(String, String)> {
+    pub(super) fn variables(&self, state: &JobState) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = [
             ("CI_RUNNER_SHORT_TOKEN", RUNNER_TOKEN.to_owned()),
-            ("CI_BUILDS_DIR", stand.builds_dir.clone()),
-            ("CI_PROJECT_DIR", stand.project_dir.clone()),
+            ("CI_BUILDS_DIR", state.builds_dir.clone()),
+            ("CI_PROJECT_DIR", state.project_dir.clone()),
             ("CI_CONCURRENT_ID", "0".to_owned()),
             ("CI_CONCURRENT_PROJECT_ID", "0".to_owned()),
             ("CI_SERVER", "yes".to_owned()),
-            ("CI_JOB_STATUS", stand.status.to_owned()),
+            ("CI_JOB_STATUS", state.status.to_owned()),
             ("CI_JOB_TIMEOUT", self.timeout.as_secs().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -162,7 +162,7 @@ impl Job {
                 ("CI_RUNNER_VERSION", RUNNER_VERSION.to_owned()),
                 ("CI_RUNNER_REVISION", RUNNER_REVISION.to_owned()),
                 ("CI_RUNNER_EXECUTABLE_ARCH", platform()),
-                ("RUNNER_TEMP_PROJECT_DIR", stand.project_temp()),
+                ("RUNNER_TEMP_PROJECT_DIR", state.project_temp()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -170,8 +170,8 @@ impl Job {
     }
 
     /// Returns what a driver sees of the job in its environment, names without their prefix.
-    pub(super) fn environment(&self, stand: &Stand) -> Vec<(String, String)> {
-        let mut all = self.variables(stand);
+    pub(super) fn environment(&self, state: &JobState) -> Vec<(String, String)> {
+        let mut all = self.variables(state);
         if let Some(image) = &self.image {
             all.push(("CI_JOB_IMAGE".to_owned(), image.clone()));
         }

@@ -12,7 +12,7 @@ const RESET: &str = "\x1b[0;m";
 
 /// How `try`'s own lines look; GitLab's own colours.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Look {
+pub(super) enum LineStyle {
     Plain,
     Heading,
     Good,
@@ -20,7 +20,7 @@ pub(super) enum Look {
     Error,
 }
 
-impl Look {
+impl LineStyle {
     fn colour(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -68,9 +68,9 @@ impl JobLog {
     }
 
     /// Appends one line of `try`'s own.
-    pub(super) async fn line(&self, look: Look, text: &str) {
+    pub(super) async fn line(&self, style: LineStyle, text: &str) {
         let text = crate::error::one_line(text);
-        let colour = look.colour();
+        let colour = style.colour();
         let line = if self.colour && !colour.is_empty() {
             format!("{colour}{text}{RESET}\n")
         } else {

@@ -13,9 +13,9 @@
 //! - [`verdict`]: what an exit code means, and how the job ended.
 //! - [`report`]: the table of times, and the JSON object.
 
-mod answer;
 mod args;
 mod child;
+mod config_answer;
 mod job;
 mod log;
 mod player;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::answer::Answer;
 use super::child::{Grace, Running, Sink};
-use super::job::{self, Job, Stand};
-use super::log::{JobLog, Look};
+use super::config_answer::Answer;
+use super::job::{self, Job, JobState};
+use super::log::{JobLog, LineStyle};
 use super::report::{Report, StageTime};
 use super::script::Writer;
-use super::stage::Reach;
+use super::stage::CancelScope;
 use super::temp::{self, TempDir};
 use super::verdict::{Failure, go_duration, judge};
 
@@ -83,13 +83,13 @@ pub(super) struct Plan {
 
 /// One try of `prepare`, and with it the directory that all its stages share.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(super) struct PrepareAttempt {
     pub(super) number: u32,
     pub(super) temp: TempDir,
     pub(super) answer: Answer,
 }
 
-impl Scene {
+impl PrepareAttempt {
     pub(super) fn build_exit_code_file(&self) -> PathBuf {
         self.temp.path().join("build_exit_code")
     }
@@ -109,7 +109,7 @@ pub(super) struct Player {
     pub(super) cancel: watch::Receiver<u32>,
     began: Instant,
     pub(super) deadline: Instant,
-    pub(super) stand: Stand,
+    pub(super) state: JobState,
     pub(super) stages: Vec<StageTime>,
     /// A stage that did not end when told to, beside which `cleanup` had to begin.
     pub(super) left_over: Option<Running>,
@@ -132,7 +132,7 @@ impl Player {
             cancel,
             began,
             deadline,
-            stand: Stand::default(),
+            state: JobState::default(),
             stages: Vec::new(),
             left_over: None,
         }
@@ -143,9 +143,9 @@ impl Player {
         self.log.bytes(job::opening().into_bytes()).await;
         let failure = match self.set_up().await {
             Err(failure) => Some(failure),
-            Ok(scene) => {
-                let failure = self.scripts(&scene).await;
-                self.clean_up(scene).await;
+            Ok(prepared) => {
+                let failure = self.scripts(&prepared).await;
+                self.clean_up(prepared).await;
                 failure
             }
         };
@@ -161,101 +161,112 @@ impl Player {
 
     async fn closing(&self, failure: Option<&Failure>) {
         let (look, text) = match failure {
-            None => (Look::Good, "Job succeeded".to_owned()),
-            Some(failure) => (Look::Error, failure.last_line(self.plan.timeout)),
+            None => (LineStyle::Good, "Job succeeded".to_owned()),
+            Some(failure) => (LineStyle::Error, failure.last_line(self.plan.timeout)),
         };
         self.log.line(look, &text).await;
     }
 
     /// Tries `config` and `prepare` until they succeed; each try that does not is cleaned up at once.
-    async fn set_up(&mut self) -> Result<Scene, Failure> {
+    async fn set_up(&mut self) -> Result<PrepareAttempt, Failure> {
         self.log
-            .line(Look::Heading, "Preparing the \"custom\" executor")
+            .line(LineStyle::Heading, "Preparing the \"custom\" executor")
             .await;
         let mut number = 1;
         loop {
-            let mut scene = self.new_scene(number)?;
-            let Err(failure) = self.prepare(&mut scene).await else {
-                return Ok(scene);
+            let mut prepared = self.new_prepare_attempt(number)?;
+            let Err(failure) = self.prepare(&mut prepared).await else {
+                return Ok(prepared);
             };
-            self.clean_up(scene).await;
+            self.clean_up(prepared).await;
             let Failure::System(why) = &failure else {
                 return Err(failure);
             };
             let pause = self.plan.limits.prepare_pause;
             self.log
-                .line(Look::Error, &format!("ERROR: Preparation failed: {why}"))
+                .line(
+                    LineStyle::Error,
+                    &format!("ERROR: Preparation failed: {why}"),
+                )
                 .await;
             // After the last one too, as the Runner does; nothing is waited for then.
             let again = format!("Will be retried in {} ...", go_duration(pause));
-            self.log.line(Look::Good, &again).await;
+            self.log.line(LineStyle::Good, &again).await;
             if number == PREPARE_TRIES {
                 return Err(failure);
             }
-            self.pause(pause, Reach::SetUp).await?;
+            self.pause(pause, CancelScope::SetUp).await?;
             number += 1;
         }
     }
 
-    fn new_scene(&self, number: u32) -> Result<Scene, Failure> {
+    fn new_prepare_attempt(&self, number: u32) -> Result<PrepareAttempt, Failure> {
         let machinery = |e: &dyn std::fmt::Display| Failure::System(e.to_string());
         let temp =
             TempDir::create(&self.plan.temp, "custom-executor").map_err(|e| machinery(&e))?;
-        let scene = Scene {
+        let prepared = PrepareAttempt {
             number,
             temp,
             answer: Answer::default(),
         };
         let payload = self.plan.job.payload().to_string();
-        write_new(&scene.response_file(), payload.as_bytes(), 0o600).map_err(|e| machinery(&e))?;
-        Ok(scene)
+        write_new(&prepared.response_file(), payload.as_bytes(), 0o600)
+            .map_err(|e| machinery(&e))?;
+        Ok(prepared)
     }
 
     /// One try of `config` and `prepare`.
-    async fn prepare(&mut self, scene: &mut Scene) -> Result<(), Failure> {
-        let mut call = self.call("config", scene.number, Reach::SetUp, scene);
+    async fn prepare(&mut self, prepared: &mut PrepareAttempt) -> Result<(), Failure> {
+        let mut call = self.call("config", prepared.number, CancelScope::SetUp, prepared);
         call.stdout = Sink::Keep;
         call.limit = Some(self.plan.limits.stage);
         let stdout = self.passed(call).await?;
-        scene.answer = Answer::read(&stdout).map_err(Failure::System)?;
-        self.stand.settle(&scene.answer, &self.plan.builds_dir);
+        prepared.answer = Answer::read(&stdout).map_err(Failure::System)?;
+        self.state.settle(&prepared.answer, &self.plan.builds_dir);
         self.log
-            .line(Look::Plain, &scene.answer.introduction())
+            .line(LineStyle::Plain, &prepared.answer.introduction())
             .await;
-        let mut call = self.call("prepare", scene.number, Reach::SetUp, scene);
+        let mut call = self.call("prepare", prepared.number, CancelScope::SetUp, prepared);
         call.limit = Some(self.plan.limits.stage);
         self.passed(call).await.map(drop)
     }
 
     /// Plays the sub-stages and returns what the job failed of.
-    async fn scripts(&mut self, scene: &Scene) -> Option<Failure> {
-        let script = self.writer(scene).prepare_script();
+    async fn scripts(&mut self, prepared: &PrepareAttempt) -> Option<Failure> {
+        let script = self.writer(prepared).prepare_script();
         if let Err(failure) = self
-            .sub_stage("prepare_script", 1, Reach::SetUp, None, &script, scene)
+            .sub_stage(
+                "prepare_script",
+                1,
+                CancelScope::SetUp,
+                None,
+                &script,
+                prepared,
+            )
             .await
         {
             self.set_status_if_stopped(&failure);
             return Some(failure.of_environment());
         }
-        let failure = match self.sources(scene).await {
+        let failure = match self.sources(prepared).await {
             Err(failure) => {
                 self.set_status_if_stopped(&failure);
                 Some(failure)
             }
-            Ok(()) => self.user_scripts(scene).await,
+            Ok(()) => self.user_scripts(prepared).await,
         };
         if failure.as_ref().is_some_and(Failure::skips_to_cleanup) {
             return failure;
         }
-        let script = self.writer(scene).cleanup_file_variables();
+        let script = self.writer(prepared).cleanup_file_variables();
         match self
             .sub_stage(
                 "cleanup_file_variables",
                 1,
-                Reach::Last,
+                CancelScope::Last,
                 None,
                 &script,
-                scene,
+                prepared,
             )
             .await
         {
@@ -266,26 +277,40 @@ impl Player {
     }
 
     /// Plays the job's own script and what follows it whatever its end.
-    async fn user_scripts(&mut self, scene: &Scene) -> Option<Failure> {
-        let script = self.writer(scene).build_script();
+    async fn user_scripts(&mut self, prepared: &PrepareAttempt) -> Option<Failure> {
+        let script = self.writer(prepared).build_script();
         let failure = self
-            .sub_stage("build_script", 1, Reach::Script, None, &script, scene)
+            .sub_stage(
+                "build_script",
+                1,
+                CancelScope::Script,
+                None,
+                &script,
+                prepared,
+            )
             .await
             .err();
-        self.stand.status = failure.as_ref().map_or("success", Failure::job_status);
+        self.state.status = failure.as_ref().map_or("success", Failure::job_status);
         if failure.as_ref().is_some_and(Failure::skips_to_cleanup) {
             return failure;
         }
         if matches!(failure, Some(Failure::Cancelled { .. })) {
             let text = "WARNING: script canceled externally (UI, API)";
-            self.log.line(Look::Warning, text).await;
+            self.log.line(LineStyle::Warning, text).await;
         }
-        let Some(script) = self.writer(scene).after_script() else {
+        let Some(script) = self.writer(prepared).after_script() else {
             return failure;
         };
         let limit = Some(self.plan.limits.after_script);
         match self
-            .sub_stage("after_script", 1, Reach::Last, limit, &script, scene)
+            .sub_stage(
+                "after_script",
+                1,
+                CancelScope::Last,
+                limit,
+                &script,
+                prepared,
+            )
             .await
         {
             Err(stop) if stop.skips_to_cleanup() => self.stopped(stop),
@@ -293,7 +318,7 @@ impl Player {
                 let text = format!(
                     "WARNING: after_script failed, but job will continue unaffected: {said}"
                 );
-                self.log.line(Look::Warning, &text).await;
+                self.log.line(LineStyle::Warning, &text).await;
                 failure
             }
             Err(_) | Ok(()) => failure,
@@ -302,33 +327,40 @@ impl Player {
 
     /// Lets a stop of the whole job outweigh an earlier failure.
     fn stopped(&mut self, stop: Failure) -> Option<Failure> {
-        self.stand.status = stop.job_status();
+        self.state.status = stop.job_status();
         Some(stop)
     }
 
     /// Before the script has begun, only a stop changes `CI_JOB_STATUS`: a failure leaves it as it is.
     fn set_status_if_stopped(&mut self, failure: &Failure) {
         if matches!(failure, Failure::Timeout | Failure::Cancelled { .. }) {
-            self.stand.status = failure.job_status();
+            self.state.status = failure.job_status();
         }
     }
 
     /// Tries `get_sources` as often as the job says. The second attempt begins with clearing the working tree; where that
     /// fails, it was the attempt.
-    async fn sources(&mut self, scene: &Scene) -> Result<(), Failure> {
-        let script = self.writer(scene).get_sources();
+    async fn sources(&mut self, prepared: &PrepareAttempt) -> Result<(), Failure> {
+        let script = self.writer(prepared).get_sources();
         let mut pause = self.plan.limits.sources_pause;
         let mut attempt = 1;
         loop {
             let cleared = match attempt {
-                2 => self.clear_worktree(scene).await,
+                2 => self.clear_worktree(prepared).await,
                 _ => Ok(()),
             };
             let pauses = cleared.is_ok();
             let done = match cleared {
                 Ok(()) => {
-                    self.sub_stage("get_sources", attempt, Reach::SetUp, None, &script, scene)
-                        .await
+                    self.sub_stage(
+                        "get_sources",
+                        attempt,
+                        CancelScope::SetUp,
+                        None,
+                        &script,
+                        prepared,
+                    )
+                    .await
                 }
                 failed => failed,
             };
@@ -342,28 +374,35 @@ impl Player {
             }
             if pauses {
                 let again = format!("Retrying in {}", go_duration(pause));
-                self.log.line(Look::Good, &again).await;
-                self.pause(pause, Reach::SetUp).await?;
+                self.log.line(LineStyle::Good, &again).await;
+                self.pause(pause, CancelScope::SetUp).await?;
                 pause *= 2;
             }
             attempt += 1;
         }
     }
 
-    async fn clear_worktree(&mut self, scene: &Scene) -> Result<(), Failure> {
-        let script = self.writer(scene).clear_worktree();
-        self.sub_stage("clear_worktree", 1, Reach::SetUp, None, &script, scene)
-            .await
+    async fn clear_worktree(&mut self, prepared: &PrepareAttempt) -> Result<(), Failure> {
+        let script = self.writer(prepared).clear_worktree();
+        self.sub_stage(
+            "clear_worktree",
+            1,
+            CancelScope::SetUp,
+            None,
+            &script,
+            prepared,
+        )
+        .await
     }
 
     /// Calls `cleanup`, whose end changes nothing about the job, and removes the try's directory.
-    async fn clean_up(&mut self, scene: Scene) {
-        let mut call = self.call("cleanup", scene.number, Reach::Cleanup, &scene);
+    async fn clean_up(&mut self, prepared: PrepareAttempt) {
+        let mut call = self.call("cleanup", prepared.number, CancelScope::Cleanup, &prepared);
         call.limit = Some(self.plan.limits.stage);
         call.stdout = Sink::Log(self.console.clone());
         call.stderr = Sink::Log(self.console.clone());
         let (ended, _) = self.stage(call).await;
-        let file = scene.build_exit_code_file();
+        let file = prepared.build_exit_code_file();
         let why = match ended {
             Err(e) => Some(format!("failed to start command: {e}")),
             Ok(ended) => match judge(&ended.exit, &file) {
@@ -374,15 +413,15 @@ impl Player {
         if let Some(why) = why {
             self.log
                 .line(
-                    Look::Warning,
+                    LineStyle::Warning,
                     &format!("WARNING: Cleanup script failed: {why}"),
                 )
                 .await;
         }
-        if let Err(e) = scene.temp.remove() {
+        if let Err(e) = prepared.temp.remove() {
             self.console
                 .line(
-                    Look::Warning,
+                    LineStyle::Warning,
                     &format!("WARNING: some temporary files stay: {e}"),
                 )
                 .await;
@@ -392,16 +431,16 @@ impl Player {
         }
     }
 
-    fn writer<'a>(&'a self, scene: &'a Scene) -> Writer<'a> {
+    fn writer<'a>(&'a self, prepared: &'a PrepareAttempt) -> Writer<'a> {
         Writer {
             job: &self.plan.job,
-            stand: &self.stand,
-            hostname: scene
+            state: &self.state,
+            hostname: prepared
                 .answer
                 .hostname
                 .as_deref()
                 .filter(|name| !name.is_empty()),
-            shell: scene
+            shell: prepared
                 .answer
                 .shell
                 .as_deref()
@@ -416,21 +455,21 @@ impl Player {
         &mut self,
         name: &'static str,
         attempt: u32,
-        reach: Reach,
+        cancel_scope: CancelScope,
         limit: Option<Duration>,
         script: &[u8],
-        scene: &Scene,
+        prepared: &PrepareAttempt,
     ) -> Result<(), Failure> {
-        if let Some(stop) = self.stop_before(reach) {
+        if let Some(stop) = self.stop_before(cancel_scope) {
             return Err(stop);
         }
-        self.log.line(Look::Heading, &heading(name)).await;
+        self.log.line(LineStyle::Heading, &heading(name)).await;
         if runners_name(name) != name {
-            self.log.line(Look::Warning, RENAMED).await;
+            self.log.line(LineStyle::Warning, RENAMED).await;
         }
-        let file = script_file(scene.temp.path(), script)
+        let file = script_file(prepared.temp.path(), script)
             .map_err(|e| Failure::System(format!("cannot write the script of {name}: {e}")))?;
-        let mut call = self.call(name, attempt, reach, scene);
+        let mut call = self.call(name, attempt, cancel_scope, prepared);
         call.args = vec!["run".into(), file.into(), name.into()];
         call.limit = limit;
         self.passed(call).await.map(drop)

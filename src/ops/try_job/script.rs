@@ -3,7 +3,7 @@
 //! All that a sub-stage does is one text, which the script evaluates in a subshell without standard
 //! input. Each command is announced before it runs.
 
-use super::job::{Job, Stand};
+use super::job::{Job, JobState};
 
 const GREEN: &[u8] = b"\x1b[32;1m";
 const RESET: &[u8] = b"\x1b[0;m";
@@ -12,7 +12,7 @@ const RESET: &[u8] = b"\x1b[0;m";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Writer<'a> {
     pub(super) job: &'a Job,
-    pub(super) stand: &'a Stand,
+    pub(super) state: &'a JobState,
     /// The host on which the driver says that the job runs.
     pub(super) hostname: Option<&'a str>,
     /// The shell that the driver asked for.
@@ -103,7 +103,7 @@ impl Writer<'_> {
     /// Sets the job's variables, and those that earlier sub-stages left in the `GITLAB_ENV` file.
     fn exports(&self) -> Vec<u8> {
         let mut text = Vec::new();
-        for (name, value) in self.job.variables(self.stand) {
+        for (name, value) in self.job.variables(self.state) {
             text.extend(format!("export {name}=").into_bytes());
             text.extend(quoted_if_needed(value.as_bytes()));
             text.push(b'\n');
@@ -129,15 +129,15 @@ impl Writer<'_> {
     }
 
     fn project_dir(&self) -> Vec<u8> {
-        quoted_if_needed(self.stand.project_dir.as_bytes())
+        quoted_if_needed(self.state.project_dir.as_bytes())
     }
 
     fn project_temp(&self) -> Vec<u8> {
-        quoted_if_needed(self.stand.project_temp().as_bytes())
+        quoted_if_needed(self.state.project_temp().as_bytes())
     }
 
     fn variables_file(&self) -> Vec<u8> {
-        quoted_if_needed(format!("{}/gitlab_runner_env", self.stand.project_temp()).as_bytes())
+        quoted_if_needed(format!("{}/gitlab_runner_env", self.state.project_temp()).as_bytes())
     }
 
     /// Announces a command and runs it; of one with several lines the first is shown.

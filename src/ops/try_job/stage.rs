@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::child::{Ended, Invocation, Running, Sink};
-use super::log::{JobLog, Look};
-use super::player::{Player, Scene, runners_name};
+use super::log::{JobLog, LineStyle};
+use super::player::{Player, PrepareAttempt, runners_name};
 use super::report::StageTime;
 use super::verdict::{BUILD_FAILURE, Exit, Failure, SYSTEM_FAILURE, judge};
 
 /// How far a stop reaches into a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum CancelScope {
     /// All that comes before the job's script: any cancel is a hard one.
     SetUp,
     /// The job's script: a first cancel ends it, a second one the job.
@@ -42,11 +42,11 @@ pub(super) struct Call<'a> {
     pub(super) name: &'static str,
     pub(super) attempt: u32,
     pub(super) args: Vec<OsString>,
-    pub(super) reach: Reach,
+    pub(super) cancel_scope: CancelScope,
     pub(super) limit: Option<Duration>,
     pub(super) stdout: Sink,
     pub(super) stderr: Sink,
-    pub(super) scene: &'a Scene,
+    pub(super) prepared: &'a PrepareAttempt,
 }
 
 impl Player {
@@ -55,31 +55,31 @@ impl Player {
         &self,
         name: &'static str,
         attempt: u32,
-        reach: Reach,
-        scene: &'a Scene,
+        cancel_scope: CancelScope,
+        prepared: &'a PrepareAttempt,
     ) -> Call<'a> {
         Call {
             name,
             attempt,
             args: vec![name.into()],
-            reach,
+            cancel_scope,
             limit: None,
             stdout: Sink::Log(self.log.clone()),
             stderr: Sink::Log(self.log.clone()),
-            scene,
+            prepared,
         }
     }
 
     /// Runs a stage and returns what it printed if it was kept, or what the Runner makes of its end.
     pub(super) async fn passed(&mut self, call: Call<'_>) -> Result<Vec<u8>, Failure> {
-        if let Some(failure) = self.stop_before(call.reach) {
+        if let Some(failure) = self.stop_before(call.cancel_scope) {
             return Err(failure);
         }
-        let (name, exit_code_file) = (call.name, call.scene.build_exit_code_file());
+        let (name, exit_code_file) = (call.name, call.prepared.build_exit_code_file());
         let sub_stage = call.args.first().is_some_and(|arg| arg == "run");
         let (ended, stopped) = self.stage(call).await;
         if sub_stage && matches!(stopped, Stopped::Limit | Stopped::Job(Failure::Timeout)) {
-            self.log.line(Look::Warning, &out_of_time(name)).await;
+            self.log.line(LineStyle::Warning, &out_of_time(name)).await;
         }
         if let Stopped::Job(failure) = stopped {
             return Err(failure);
@@ -97,20 +97,20 @@ impl Player {
         let mut words = self.plan.program.clone();
         words.push("custom".into());
         words.extend(call.args);
-        let env = self.environment(call.scene, call.name == "config");
+        let env = self.environment(call.prepared, call.name == "config");
         let invocation = Invocation {
             words: &words,
             env: &env,
             forget: &self.plan.forget,
-            directory: call.scene.temp.path(),
+            directory: call.prepared.temp.path(),
         };
-        let own_code_file =
-            (call.reach != Reach::Cleanup).then(|| call.scene.build_exit_code_file());
+        let own_code_file = (call.cancel_scope != CancelScope::Cleanup)
+            .then(|| call.prepared.build_exit_code_file());
         let began = Instant::now();
         let started = Running::start(invocation, call.stdout, call.stderr, self.plan.limits.grace);
         let (ended, stopped) = match started {
             Err(e) => (Err(e), Stopped::No),
-            Ok(running) => self.attend(running, call.reach, call.limit).await,
+            Ok(running) => self.attend(running, call.cancel_scope, call.limit).await,
         };
         let exit = ended.as_ref().ok().map(|ended| &ended.exit);
         let failure = exit
@@ -132,20 +132,20 @@ impl Player {
     async fn attend(
         &mut self,
         mut running: Running,
-        reach: Reach,
+        cancel_scope: CancelScope,
         limit: Option<Duration>,
     ) -> (io::Result<Ended>, Stopped) {
         let mut stopped = Stopped::No;
-        let mut heard = heard_before(reach);
+        let mut heard = heard_before(cancel_scope);
         let mut limit = limit.map(|limit| Instant::now() + limit);
-        let mut deadline = Some(self.deadline).filter(|_| reach != Reach::Cleanup);
+        let mut deadline = Some(self.deadline).filter(|_| cancel_scope != CancelScope::Cleanup);
         let mut patience = None;
         loop {
             tokio::select! {
                 ended = running.ended() => return (Ok(ended), stopped),
                 count = more_than(&mut self.cancel, heard) => {
                     heard = Some(count);
-                    let hard = reach == Reach::SetUp || count > 1;
+                    let hard = cancel_scope == CancelScope::SetUp || count > 1;
                     stopped = Stopped::Job(Failure::Cancelled { hard });
                     running.stop();
                     if hard {
@@ -171,7 +171,7 @@ impl Player {
                 () = reached(patience) => {
                     self.left_over = Some(running);
                     let why = "Timed out waiting for the build to finish";
-                    self.log.line(Look::Warning, &format!("WARNING: {why}")).await;
+                    self.log.line(LineStyle::Warning, &format!("WARNING: {why}")).await;
                     let exit = Exit::Unknown(why.to_owned());
                     return (Ok(Ended { exit, stdout: Vec::new() }), stopped);
                 }
@@ -180,27 +180,31 @@ impl Player {
     }
 
     /// Returns why a stage must not even be started.
-    pub(super) fn stop_before(&self, reach: Reach) -> Option<Failure> {
+    pub(super) fn stop_before(&self, cancel_scope: CancelScope) -> Option<Failure> {
         let count = *self.cancel.borrow();
-        match reach {
-            Reach::Cleanup => None,
+        match cancel_scope {
+            CancelScope::Cleanup => None,
             _ if Instant::now() >= self.deadline => Some(Failure::Timeout),
-            Reach::SetUp if count > 0 => Some(Failure::Cancelled { hard: true }),
-            Reach::Script if count > 0 => Some(Failure::Cancelled { hard: count > 1 }),
-            Reach::Last if count > 1 => Some(Failure::Cancelled { hard: true }),
-            Reach::SetUp | Reach::Script | Reach::Last => None,
+            CancelScope::SetUp if count > 0 => Some(Failure::Cancelled { hard: true }),
+            CancelScope::Script if count > 0 => Some(Failure::Cancelled { hard: count > 1 }),
+            CancelScope::Last if count > 1 => Some(Failure::Cancelled { hard: true }),
+            CancelScope::SetUp | CancelScope::Script | CancelScope::Last => None,
         }
     }
 
     /// Waits, unless something ends the job meanwhile.
-    pub(super) async fn pause(&mut self, time: Duration, reach: Reach) -> Result<(), Failure> {
+    pub(super) async fn pause(
+        &mut self,
+        time: Duration,
+        cancel_scope: CancelScope,
+    ) -> Result<(), Failure> {
         let until = Instant::now() + time;
         let cut_short = tokio::select! {
             () = sleep_until(until) => false,
             () = sleep_until(self.deadline) => true,
-            _ = more_than(&mut self.cancel, heard_before(reach)) => true,
+            _ = more_than(&mut self.cancel, heard_before(cancel_scope)) => true,
         };
-        match self.stop_before(reach) {
+        match self.stop_before(cancel_scope) {
             Some(failure) if cut_short => Err(failure),
             _ => Ok(()),
         }
@@ -208,9 +212,9 @@ impl Player {
 
     /// Returns what the contract puts on top of this process's environment: the Runner's own variables,
     /// then the driver's `job_env`, then the job's with their prefix.
-    fn environment(&self, scene: &Scene, config: bool) -> Vec<(OsString, OsString)> {
+    fn environment(&self, prepared: &PrepareAttempt, config: bool) -> Vec<(OsString, OsString)> {
         let mut env: Vec<(OsString, OsString)> = vec![
-            ("TMPDIR".into(), scene.temp.path().into()),
+            ("TMPDIR".into(), prepared.temp.path().into()),
             (
                 "BUILD_FAILURE_EXIT_CODE".into(),
                 BUILD_FAILURE.to_string().into(),
@@ -221,15 +225,15 @@ impl Player {
             ),
             (
                 "BUILD_EXIT_CODE_FILE".into(),
-                scene.build_exit_code_file().into(),
+                prepared.build_exit_code_file().into(),
             ),
-            ("JOB_RESPONSE_FILE".into(), scene.response_file().into()),
+            ("JOB_RESPONSE_FILE".into(), prepared.response_file().into()),
         ];
         if !config {
-            let job_env = scene.answer.job_env.iter().flatten();
+            let job_env = prepared.answer.job_env.iter().flatten();
             env.extend(job_env.map(|(name, value)| (name.into(), value.into())));
         }
-        let job = self.plan.job.environment(&self.stand);
+        let job = self.plan.job.environment(&self.state);
         env.extend(
             job.into_iter()
                 .map(|(name, value)| (format!("CUSTOM_ENV_{name}").into(), value.into())),
@@ -245,7 +249,7 @@ async fn say_cancelled(console: &JobLog, hard: bool) {
     } else {
         "Cancelled: the script is asked to end; a second cancel skips what follows it"
     };
-    console.line(Look::Warning, text).await;
+    console.line(LineStyle::Warning, text).await;
 }
 
 /// Returns the Runner's line about a sub-stage whose time was over.
@@ -258,11 +262,11 @@ fn out_of_time(name: &str) -> String {
 }
 
 /// Returns how many cancels a stage of that reach does not mind; `None`: any number.
-fn heard_before(reach: Reach) -> Option<u32> {
-    match reach {
-        Reach::SetUp | Reach::Script => Some(0),
-        Reach::Last => Some(1),
-        Reach::Cleanup => None,
+fn heard_before(cancel_scope: CancelScope) -> Option<u32> {
+    match cancel_scope {
+        CancelScope::SetUp | CancelScope::Script => Some(0),
+        CancelScope::Last => Some(1),
+        CancelScope::Cleanup => None,
     }
 }
 

@@ -13,8 +13,8 @@ use super::{Overwrite, Overwrites, clip, one_of};
 use crate::config::overrides::Overrides;
 use crate::config::settings::{Architecture, Limits, Rung, Settings};
 use crate::config::{
-    arn, parse_architecture, parse_cpu, parse_instance_type, parse_machine_image, parse_rung,
-    parse_size, shown,
+    arn, display, parse_architecture, parse_cpu, parse_instance_type, parse_machine_image,
+    parse_rung, parse_size,
 };
 use crate::error::{Error, Result};
 use crate::pattern;
@@ -28,7 +28,7 @@ type Parse<T> = fn(&str) -> std::result::Result<T, String>;
 
 /// What a job asks for, read and found to be within its limits.
 #[derive(Debug, Default)]
-pub(super) struct Within {
+pub(super) struct Permitted {
     pub(super) cpu: Option<u32>,
     pub(super) memory: Option<u64>,
     pub(super) disk: Option<u64>,
@@ -42,10 +42,10 @@ pub(super) fn check(
     settings: &Settings,
     overrides: &Overrides,
     overwrites: &Overwrites,
-) -> Result<Within> {
+) -> Result<Permitted> {
     let task_definition = one_of(&overwrites.task_definition)?;
     let Some(limits) = &settings.limits else {
-        return Ok(Within::default());
+        return Ok(Permitted::default());
     };
     let fargate = settings.fargate.clone().unwrap_or_default();
     let ec2 = settings.ec2.clone().unwrap_or_default();
@@ -86,27 +86,27 @@ pub(super) fn check(
             )?;
         }
     }
-    Ok(Within {
+    Ok(Permitted {
         cpu: at_most(
             overwrites.cpu.as_ref(),
             "max_cpu",
             limits.max_cpu_millis,
             parse_cpu,
-            |millis| shown::vcpu(u64::from(millis)),
+            |millis| display::vcpu(u64::from(millis)),
         )?,
         memory: at_most(
             overwrites.memory.as_ref(),
             "max_memory",
             limits.max_memory,
             parse_size,
-            shown::size,
+            display::size,
         )?,
         disk: at_most(
             overwrites.disk.as_ref(),
             "max_disk",
             limits.max_disk,
             parse_size,
-            shown::size,
+            display::size,
         )?,
         architecture: architecture(overwrites.architecture.as_ref(), limits)?,
         capacity: capacity(overwrites.capacity.as_ref(), limits, &settings.capacity)?,

@@ -7,11 +7,11 @@
 
 mod limits;
 mod rungs;
-mod session;
+mod session_tags;
 pub mod sizes;
 
-use self::limits::Within;
-use self::session::SessionVariable;
+use self::limits::Permitted;
+use super::overwrites::session_tags::SessionVariable;
 use crate::config::arn;
 use crate::config::overrides::Overrides;
 use crate::config::settings::{Architecture, Rung, Settings, Style};
@@ -70,12 +70,12 @@ struct Overwrite {
 
 impl Overwrite {
     /// Begins each message about it.
-    fn told(&self) -> String {
+    fn description(&self) -> String {
         format!("the job asks for {:?} by {}", clip(&self.value), self.by)
     }
 
     fn refuse(&self, why: &str, hint: impl Into<String>) -> Error {
-        Error::new(Kind::Limit, format!("{}, {why}", self.told())).hint(hint)
+        Error::new(Kind::Limit, format!("{}, {why}", self.description())).hint(hint)
     }
 }
 
@@ -152,7 +152,7 @@ impl Overwrites {
             task_definition: [overwrite(TASK_DEFINITION), overwrite(GO_TASK_DEFINITION)],
             platform_version: overwrite(PLATFORM_VERSION),
             role: [overwrite(ROLE), overwrite(GO_ROLE)],
-            session: session::read(env, payload),
+            session: session_tags::read(env, payload),
             cpu: overwrite(CPU),
             memory: overwrite(MEMORY),
             disk: overwrite(DISK),
@@ -174,7 +174,7 @@ impl Overwrites {
     pub fn left_out_of_session(&self, settings: &Settings, settled: &Settled) -> Option<String> {
         let role = settled.task.as_ref().and_then(|task| task.role.as_ref());
         match (role, &settings.limits) {
-            (Some(_), None) => session::left_out(&self.session),
+            (Some(_), None) => session_tags::left_out(&self.session),
             _ => None,
         }
     }
@@ -189,7 +189,7 @@ impl Overwrites {
         for arn in asked.chain(of_file).filter(|arn| arn::is_role(arn)) {
             let role = SettledRole {
                 arn: arn.clone(),
-                tags: session::fitting_tags(&self.session),
+                tags: session_tags::fitting_tags(&self.session),
             };
             if !roles.contains(&Some(role.clone())) {
                 roles.push(Some(role));
@@ -259,19 +259,19 @@ pub fn settle(
             &of_go_driver
         }
     };
-    let within = limits::check(settings, overrides, overwrites)?;
-    let asked = within.capacity.as_ref().unwrap_or(&settings.capacity);
+    let permitted = limits::check(settings, overrides, overwrites)?;
+    let asked = permitted.capacity.as_ref().unwrap_or(&settings.capacity);
     let rungs::Choice {
         rungs,
         left_out,
         doubt,
-    } = rungs::choose(settings, overrides, overwrites, &within, asked)?;
+    } = rungs::choose(settings, overrides, overwrites, &permitted, asked)?;
     let task = match rungs.iter().any(Rung::is_task) || rungs.is_empty() {
-        true => Some(settle_task(settings, overrides, overwrites, &within)?),
+        true => Some(settle_task(settings, overrides, overwrites, &permitted)?),
         false => None,
     };
     let instance = match rungs.iter().any(Rung::is_instance) {
-        true => Some(settle_instance(settings, overwrites, &within)?),
+        true => Some(settle_instance(settings, overwrites, &permitted)?),
         false => None,
     };
     Ok(Settled {
@@ -287,10 +287,10 @@ fn settle_task(
     settings: &Settings,
     overrides: &Overrides,
     overwrites: &Overwrites,
-    within: &Within,
+    permitted: &Permitted,
 ) -> Result<SettledTask> {
     let file = settings.fargate.clone().unwrap_or_default();
-    let of_file = match within.architecture {
+    let of_file = match permitted.architecture {
         Some(Architecture::Arm64) => file.task_definition_arm64,
         Some(Architecture::X86_64) | None => file.task_definition,
     };
@@ -308,19 +308,19 @@ fn settle_task(
         platform_version: platform_version.or(file.platform_version),
         role: settle_role(file.role_arn.as_ref(), settings, overwrites)?,
         // Where Fargate has no such disk its rungs are left out.
-        on_fargate: sizes::on_fargate(within.cpu, within.memory, within.disk)
+        on_fargate: sizes::on_fargate(permitted.cpu, permitted.memory, permitted.disk)
             .map_or_else(|_| TaskSize::default(), |sized| sized.size),
-        elsewhere: sizes::elsewhere(within.cpu, within.memory),
+        elsewhere: sizes::elsewhere(permitted.cpu, permitted.memory),
     })
 }
 
 fn settle_instance(
     settings: &Settings,
     overwrites: &Overwrites,
-    within: &Within,
+    permitted: &Permitted,
 ) -> Result<SettledInstance> {
     let file = settings.ec2.clone().unwrap_or_default();
-    let (image, types) = match within.architecture {
+    let (image, types) = match permitted.architecture {
         Some(Architecture::Arm64) => (file.image_id_arm64, file.instance_types_arm64),
         Some(Architecture::X86_64) | None => (file.image_id, file.instance_types),
     };
@@ -329,9 +329,9 @@ fn settle_instance(
     Ok(SettledInstance {
         image: value(&overwrites.machine_image).or(image),
         types: value(&overwrites.instance_type).map_or(types, |one| vec![one]),
-        min_cpu_millis: within.cpu,
-        min_memory: within.memory,
-        disk: within.disk.map(sizes::whole_gib).or(file.volume_size),
+        min_cpu_millis: permitted.cpu,
+        min_memory: permitted.memory,
+        disk: permitted.disk.map(sizes::whole_gib).or(file.volume_size),
         role: settle_role(file.role_arn.as_ref(), settings, overwrites)?,
     })
 }
@@ -354,11 +354,11 @@ pub fn settle_role(
             {
                 limits::allow_role(overwrite, limits)?;
             }
-            (overwrites, session::File::Own)
+            (overwrites, session_tags::File::Own)
         }
         None => {
             of_go_driver = overwrites.of_go_driver();
-            (&of_go_driver, session::File::GoDriver)
+            (&of_go_driver, session_tags::File::GoDriver)
         }
     };
     match one_of(&overwrites.role)?
@@ -367,7 +367,7 @@ pub fn settle_role(
     {
         Some(arn) => Ok(Some(SettledRole {
             arn: arn.clone(),
-            tags: session::tags(&overwrites.session, file)?,
+            tags: session_tags::tags(&overwrites.session, file)?,
         })),
         None => Ok(None),
     }

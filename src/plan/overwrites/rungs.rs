@@ -1,14 +1,14 @@
 //! Which rungs can give a job what it asks for. One that cannot is left out; where none is left the job is refused.
 
-use super::limits::Within;
+use super::limits::Permitted;
 use super::{Overwrite, Overwrites, TASK_DEFINITION, one_of, sizes};
+use crate::config::display;
 use crate::config::overrides::Overrides;
 use crate::config::settings::{Architecture, Limits, Rung, Settings, Style};
-use crate::config::shown;
 use crate::error::{Error, Kind, Result};
 
 /// Why a rung cannot, and what would help.
-struct Lack {
+struct RungRefusal {
     why: String,
     hint: String,
     /// It is not known to be able to, and AWS has the last word.
@@ -30,7 +30,7 @@ pub(super) fn choose(
     settings: &Settings,
     overrides: &Overrides,
     overwrites: &Overwrites,
-    within: &Within,
+    permitted: &Permitted,
     asked: &[Rung],
 ) -> Result<Choice> {
     if settings.style == Style::GoDriver {
@@ -53,36 +53,40 @@ pub(super) fn choose(
         settings,
         overrides,
         overwrites,
-        within,
+        permitted,
     };
     // The cluster's default strategy is taken for Fargate, whose sizes every capacity provider can have.
     let default = [Rung::Fargate];
     let looked_at = if asked.is_empty() { &default } else { asked };
     let mut rungs = Vec::new();
-    let mut lacking: Vec<(Rung, Lack)> = Vec::new();
+    let mut refused: Vec<(Rung, RungRefusal)> = Vec::new();
     for rung in looked_at {
-        match given.lack(rung)? {
+        match given.refusal(rung)? {
             None => rungs.push(rung.clone()),
-            Some(lack) => lacking.push((rung.clone(), lack)),
+            Some(refusal) => refused.push((rung.clone(), refusal)),
         }
     }
     let mut doubt = None;
     if rungs.is_empty() {
         // AWS adds to what there is: where nothing surer is left, it is asked.
-        let (maybe, never) = lacking.into_iter().partition(|(_, lack)| lack.doubtful);
-        lacking = never;
-        for (rung, lack) in maybe {
-            doubt.get_or_insert(lack.why);
+        let (maybe, never) = refused
+            .into_iter()
+            .partition(|(_, refusal)| refusal.doubtful);
+        refused = never;
+        for (rung, refusal) in maybe {
+            doubt.get_or_insert(refusal.why);
             rungs.push(rung);
         }
     }
     if rungs.is_empty() {
-        return Err(none_left(&lacking));
+        return Err(none_left(&refused));
     }
     if asked.is_empty() {
         rungs.clear();
     }
-    let left_out = lacking.into_iter().map(|(rung, lack)| (rung, lack.why));
+    let left_out = refused
+        .into_iter()
+        .map(|(rung, refusal)| (rung, refusal.why));
     Ok(Choice {
         rungs,
         left_out: left_out.collect(),
@@ -90,14 +94,16 @@ pub(super) fn choose(
     })
 }
 
-fn none_left(lacking: &[(Rung, Lack)]) -> Error {
+fn none_left(refused: &[(Rung, RungRefusal)]) -> Error {
     let mut whys: Vec<&str> = Vec::new();
-    for (_, lack) in lacking {
-        if !whys.contains(&lack.why.as_str()) {
-            whys.push(&lack.why);
+    for (_, refusal) in refused {
+        if !whys.contains(&refusal.why.as_str()) {
+            whys.push(&refusal.why);
         }
     }
-    let hint = lacking.first().map_or("", |(_, lack)| lack.hint.as_str());
+    let hint = refused
+        .first()
+        .map_or("", |(_, refusal)| refusal.hint.as_str());
     Error::new(Kind::Limit, whys.join("; ")).hint(hint)
 }
 
@@ -105,21 +111,21 @@ struct Given<'a> {
     settings: &'a Settings,
     overrides: &'a Overrides,
     overwrites: &'a Overwrites,
-    within: &'a Within,
+    permitted: &'a Permitted,
 }
 
 impl Given<'_> {
     /// Returns the first thing that a rung cannot give.
-    fn lack(&self, rung: &Rung) -> Result<Option<Lack>> {
+    fn refusal(&self, rung: &Rung) -> Result<Option<RungRefusal>> {
         Ok(match rung {
-            Rung::Local => self.lack_of_this_host()?,
-            Rung::Ec2Spot | Rung::Ec2 => self.lack_of_instances()?,
-            Rung::FargateSpot | Rung::Fargate | Rung::Ecs(_) => self.lack_of_tasks(rung)?,
+            Rung::Local => self.refusal_of_this_host()?,
+            Rung::Ec2Spot | Rung::Ec2 => self.refusal_of_instances()?,
+            Rung::FargateSpot | Rung::Fargate | Rung::Ecs(_) => self.refusal_of_tasks(rung)?,
         })
     }
 
     /// This host is what it is.
-    fn lack_of_this_host(&self) -> Result<Option<Lack>> {
+    fn refusal_of_this_host(&self) -> Result<Option<RungRefusal>> {
         let overwrites = self.overwrites;
         let others = [
             &overwrites.task_definition[0],
@@ -137,23 +143,23 @@ impl Given<'_> {
                 Some(_) => "images",
                 None => "services",
             };
-            return Ok(Some(plainly(
+            return Ok(Some(refusal(
                 overwrite,
                 &format!("and `local` runs no {kinds}"),
             )));
         }
         let first = others.into_iter().flatten().next();
-        Ok(first.map(|overwrite| plainly(overwrite, "and `local` is this host as it is")))
+        Ok(first.map(|overwrite| refusal(overwrite, "and `local` is this host as it is")))
     }
 
-    fn lack_of_tasks(&self, rung: &Rung) -> Result<Option<Lack>> {
+    fn refusal_of_tasks(&self, rung: &Rung) -> Result<Option<RungRefusal>> {
         let overwrites = self.overwrites;
         let of_instances = [&overwrites.machine_image, &overwrites.instance_type];
         if let Some(overwrite) = of_instances.into_iter().flatten().next() {
-            return Ok(Some(plainly(overwrite, "and a task has none")));
+            return Ok(Some(refusal(overwrite, "and a task has none")));
         }
         if let Some(overwrite) = overwrites.image.iter().chain(&overwrites.services).next() {
-            return Ok(Some(plainly(
+            return Ok(Some(refusal(
                 overwrite,
                 "and a task runs in its task definition's own image",
             )));
@@ -163,14 +169,14 @@ impl Given<'_> {
         let has_own = self.overrides.task_definition.is_some()
             || one_of(&overwrites.task_definition)?.is_some();
         if let (Some(overwrite), Some(Architecture::Arm64)) =
-            (&overwrites.architecture, self.within.architecture)
+            (&overwrites.architecture, self.permitted.architecture)
             && !has_own
             && of_file.is_none_or(|f| f.task_definition_arm64.is_none())
         {
-            return Ok(Some(Lack {
+            return Ok(Some(RungRefusal {
                 why: format!(
                     "{}, and there is no [fargate] task_definition_arm64",
-                    overwrite.told()
+                    overwrite.description()
                 ),
                 hint: "For example, under [fargate]: task_definition_arm64 = \"ci-job-arm64\""
                     .to_owned(),
@@ -182,22 +188,22 @@ impl Given<'_> {
             return Ok(overwrites
                 .disk
                 .as_ref()
-                .map(|overwrite| plainly(overwrite, why)));
+                .map(|overwrite| refusal(overwrite, why)));
         }
-        Ok(self.lack_of_fargate())
+        Ok(self.refusal_of_fargate())
     }
 
     /// Fargate has some sizes only, and the next one may be more than the job may have.
-    fn lack_of_fargate(&self) -> Option<Lack> {
-        let (overwrites, within) = (self.overwrites, self.within);
+    fn refusal_of_fargate(&self) -> Option<RungRefusal> {
+        let (overwrites, permitted) = (self.overwrites, self.permitted);
         let first = [&overwrites.cpu, &overwrites.memory, &overwrites.disk];
         let first = first.into_iter().flatten().next()?;
-        let sized = match sizes::on_fargate(within.cpu, within.memory, within.disk) {
+        let sized = match sizes::on_fargate(permitted.cpu, permitted.memory, permitted.disk) {
             Ok(sized) => sized,
             Err(why) => {
                 let overwrite = overwrites.disk.as_ref().unwrap_or(first);
-                return Some(Lack {
-                    why: format!("{}, and {why}", overwrite.told()),
+                return Some(RungRefusal {
+                    why: format!("{}, and {why}", overwrite.description()),
                     hint: format!(
                         "Ask for less by {}, or have an administrator add a rung of EC2.",
                         overwrite.by
@@ -216,7 +222,7 @@ impl Given<'_> {
         } = limits;
         let over =
             |got: Option<u64>, most: Option<u64>| got.zip(most).filter(|(got, most)| got > most);
-        let told = |what: String, key: &str, most: String| Lack {
+        let too_much = |what: String, key: &str, most: String| RungRefusal {
             why: format!(
                 "{}, for which the next size of Fargate has {what}, and [limits] {key} allows {most} at most",
                 self.sizes_told()
@@ -225,19 +231,27 @@ impl Given<'_> {
             doubtful: false,
         };
         if let Some((got, most)) = over(size.cpu_millis(), max_cpu_millis.map(u64::from)) {
-            return Some(told(
-                format!("{} vCPU", shown::vcpu(got)),
+            return Some(too_much(
+                format!("{} vCPU", display::vcpu(got)),
                 "max_cpu",
-                shown::vcpu(most),
+                display::vcpu(most),
             ));
         }
         if let Some((got, most)) = over(size.memory_bytes(), max_memory) {
-            return Some(told(shown::size(got), "max_memory", shown::size(most)));
+            return Some(too_much(
+                display::size(got),
+                "max_memory",
+                display::size(most),
+            ));
         }
         if let Some((got, most)) = over(size.disk_bytes(), max_disk) {
-            return Some(told(shown::size(got), "max_disk", shown::size(most)));
+            return Some(too_much(
+                display::size(got),
+                "max_disk",
+                display::size(most),
+            ));
         }
-        sized.beyond.then(|| Lack {
+        sized.beyond.then(|| RungRefusal {
             why: format!(
                 "{}, which is more than Fargate is known to have (32 vCPU with 244GiB of memory)",
                 self.sizes_told()
@@ -261,7 +275,7 @@ impl Given<'_> {
         format!("the job asks for {}", each.join(" and "))
     }
 
-    fn lack_of_instances(&self) -> Result<Option<Lack>> {
+    fn refusal_of_instances(&self) -> Result<Option<RungRefusal>> {
         let overwrites = self.overwrites;
         // The Go driver's variable may be there for tasks alone; who sets this driver's wants a task.
         if let Some(overwrite) = overwrites
@@ -270,11 +284,11 @@ impl Given<'_> {
             .flatten()
             .find(|w| w.by == TASK_DEFINITION)
         {
-            return Ok(Some(plainly(overwrite, "and an instance has none")));
+            return Ok(Some(refusal(overwrite, "and an instance has none")));
         }
         let ec2 = self.settings.ec2.clone().unwrap_or_default();
         if ec2.container && overwrites.image.is_none() && ec2.container_image.is_none() {
-            return Ok(Some(Lack {
+            return Ok(Some(RungRefusal {
                 why: "the job names no `image:`, and [ec2] container_image names none for such jobs".to_owned(),
                 hint: "Name an image in the job, or have an administrator set container_image under [ec2].".to_owned(),
                 doubtful: false,
@@ -283,8 +297,8 @@ impl Given<'_> {
         if let Some(overwrite) = overwrites.image.iter().chain(&overwrites.services).next()
             && !ec2.container
         {
-            return Ok(Some(Lack {
-                why: format!("{}, and jobs on instances run without a container", overwrite.told()),
+            return Ok(Some(RungRefusal {
+                why: format!("{}, and jobs on instances run without a container", overwrite.description()),
                 hint: "Set container = true under [ec2], or send this job to another runner by its tags.".to_owned(),
                 doubtful: false,
             }));
@@ -293,25 +307,25 @@ impl Given<'_> {
             && ec2.launch_template.is_some()
         {
             let why = "and [ec2] launch_template says how large an instance's disk is";
-            return Ok(Some(plainly(overwrite, why)));
+            return Ok(Some(refusal(overwrite, why)));
         }
         let (Some(overwrite), Some(Architecture::Arm64)) =
-            (&overwrites.architecture, self.within.architecture)
+            (&overwrites.architecture, self.permitted.architecture)
         else {
             return Ok(None);
         };
-        let lacks = |key: &str, example: &str| {
-            Some(Lack {
-                why: format!("{}, and there is no [ec2] {key}", overwrite.told()),
+        let missing_field = |key: &str, example: &str| {
+            Some(RungRefusal {
+                why: format!("{}, and there is no [ec2] {key}", overwrite.description()),
                 hint: format!("For example, under [ec2]: {key} = {example}"),
                 doubtful: false,
             })
         };
         if overwrites.machine_image.is_none() && ec2.image_id_arm64.is_none() {
-            return Ok(lacks("image_id_arm64", "\"ami-0fedcba9876543210\""));
+            return Ok(missing_field("image_id_arm64", "\"ami-0fedcba9876543210\""));
         }
         if overwrites.instance_type.is_none() && ec2.instance_types_arm64.is_empty() {
-            return Ok(lacks(
+            return Ok(missing_field(
                 "instance_types_arm64",
                 "[\"c7g.large\", \"m7g.large\"]",
             ));
@@ -320,9 +334,9 @@ impl Given<'_> {
     }
 }
 
-fn plainly(overwrite: &Overwrite, why: &str) -> Lack {
-    Lack {
-        why: format!("{}, {why}", overwrite.told()),
+fn refusal(overwrite: &Overwrite, why: &str) -> RungRefusal {
+    RungRefusal {
+        why: format!("{}, {why}", overwrite.description()),
         hint: format!(
             "Remove {} from this job, or send it to another runner by its tags.",
             overwrite.by

@@ -9,10 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
-use super::cell;
-use super::key;
-use super::now;
+use super::{Shared, key, locked_file, now};
 use crate::machine::verdict::{Verdict, Why};
 
 /// So many failures open the breaker.
@@ -31,7 +28,7 @@ const ASKING: f64 = 3.0;
 /// What is known of a rung.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Known {
+struct RungHistory {
     /// When it had no room: Unix time, seconds, as all times here.
     failures: Vec<f64>,
     /// What AWS said the last time.
@@ -50,7 +47,7 @@ struct Known {
 
 /// What to do with a rung.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Look {
+pub enum Decision {
     /// Try it.
     Try,
     /// Look again soon: another job asks just now.
@@ -67,35 +64,35 @@ pub enum Look {
 }
 
 impl Shared {
-    /// Says what to do with a rung; `anyway` where all of them are skipped.
-    pub async fn look(&self, rung: &str, anyway: bool) -> Look {
-        let look = |known| look(known, now(), anyway);
-        let looked = cell::change(&self.rung(rung), look).await;
-        looked.unwrap_or(Look::Try)
+    /// Says what to do with a rung; `all_skipped` where all of them are skipped.
+    pub async fn decide(&self, rung: &str, all_skipped: bool) -> Decision {
+        let decide = |known| decide(known, now(), all_skipped);
+        let looked = locked_file::change(&self.rung(rung), decide).await;
+        looked.unwrap_or(Decision::Try)
     }
 
     /// Notes that something was accepted on a rung: others need not wait any more.
     pub async fn accepted(&self, rung: &str) {
         let note = |known| (accepted(known, now()), ());
-        cell::change(&self.rung(rung), note).await;
+        locked_file::change(&self.rung(rung), note).await;
     }
 
     /// Notes that asking has shown nothing.
     pub async fn asked(&self, rung: &str) {
         let note = |known| (asked(known), ());
-        cell::change(&self.rung(rung), note).await;
+        locked_file::change(&self.rung(rung), note).await;
     }
 
     /// Notes that there was no room.
     pub async fn full(&self, rung: &str, verdict: &Verdict) {
         let note = |known| (full(known, verdict, now()), ());
-        cell::change(&self.rung(rung), note).await;
+        locked_file::change(&self.rung(rung), note).await;
     }
 
     /// Notes that a machine came up: all before it is forgotten.
     pub async fn has_room(&self, rung: &str) {
-        let note = |_: Known| (accepted(Known::default(), now()), ());
-        cell::change(&self.rung(rung), note).await;
+        let note = |_: RungHistory| (accepted(RungHistory::default(), now()), ());
+        locked_file::change(&self.rung(rung), note).await;
     }
 
     fn rung(&self, rung: &str) -> PathBuf {
@@ -103,48 +100,48 @@ impl Shared {
     }
 }
 
-fn look(known: Known, now: f64, anyway: bool) -> (Known, Look) {
+fn decide(known: RungHistory, now: f64, all_skipped: bool) -> (RungHistory, Decision) {
     let mut known = known.sane(now);
     if let Some(until) = known.open_until {
         if now >= until {
             known.open_until = Some(now + PROBE);
-            return (known, Look::Try);
+            return (known, Decision::Try);
         }
-        if !anyway {
+        if !all_skipped {
             let until = UNIX_EPOCH + Duration::from_secs_f64(until.max(0.0));
             let verdict = known.verdict();
-            return (known, Look::Skip { until, verdict });
+            return (known, Decision::Skip { until, verdict });
         }
     }
     let last = known.failures.last().copied();
     if last.is_some_and(|last| now - last < FRESH) {
         let verdict = known.verdict();
-        return (known, Look::Full(verdict));
+        return (known, Decision::Full(verdict));
     }
     if known
         .accepted
         .is_some_and(|at| last.is_none_or(|last| at > last))
     {
-        return (known, Look::Try);
+        return (known, Decision::Try);
     }
     if known.asking_until.is_some_and(|until| now < until) {
-        return (known, Look::Wait);
+        return (known, Decision::Wait);
     }
     known.asking_until = Some(now + ASKING);
-    (known, Look::Try)
+    (known, Decision::Try)
 }
 
-fn accepted(mut known: Known, now: f64) -> Known {
+fn accepted(mut known: RungHistory, now: f64) -> RungHistory {
     known.accepted = Some(now);
     asked(known)
 }
 
-fn asked(mut known: Known) -> Known {
+fn asked(mut known: RungHistory) -> RungHistory {
     known.asking_until = None;
     known
 }
 
-fn full(known: Known, verdict: &Verdict, now: f64) -> Known {
+fn full(known: RungHistory, verdict: &Verdict, now: f64) -> RungHistory {
     let mut known = asked(known.sane(now));
     known.failures.push(now);
     let excess = known.failures.len().saturating_sub(TRIPS);
@@ -159,7 +156,7 @@ fn full(known: Known, verdict: &Verdict, now: f64) -> Known {
     known
 }
 
-impl Known {
+impl RungHistory {
     /// Returns what AWS said the last time.
     fn verdict(&self) -> Verdict {
         Verdict {
@@ -198,63 +195,69 @@ mod tests {
         }
     }
 
-    fn full(known: Known, cause: &str, now: f64) -> Known {
+    fn full(known: RungHistory, cause: &str, now: f64) -> RungHistory {
         super::full(known, &no_room(cause), now)
     }
 
-    fn tripped() -> Known {
-        full(full(Known::default(), "a", T), "b", T + 60.0)
+    fn tripped() -> RungHistory {
+        full(full(RungHistory::default(), "a", T), "b", T + 60.0)
     }
 
-    fn looked(known: &Known, now: f64) -> Look {
-        look(known.clone(), now, false).1
+    fn looked(known: &RungHistory, now: f64) -> Decision {
+        decide(known.clone(), now, false).1
     }
 
     #[test]
     fn two_failures_within_the_window_open_it_and_one_try_decides_after_that() {
-        let once = full(Known::default(), "a", T);
-        assert_eq!(looked(&once, T + 5.0), Look::Try);
+        let once = full(RungHistory::default(), "a", T);
+        assert_eq!(looked(&once, T + 5.0), Decision::Try);
         let late = full(once, "b", T + WINDOW + 1.0);
-        assert_eq!(looked(&late, T + WINDOW + 5.0), Look::Try);
+        assert_eq!(looked(&late, T + WINDOW + 5.0), Decision::Try);
         let open = tripped();
-        let Look::Skip { until, verdict } = looked(&open, T + 61.0) else {
+        let Decision::Skip { until, verdict } = looked(&open, T + 61.0) else {
             panic!("{open:?}");
         };
         assert_eq!(verdict, no_room("b"));
         let until = until.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         assert_eq!(until, T + 60.0 + OPEN);
         // One tries, the others do not.
-        let (probing, first) = look(open, until, false);
-        assert_eq!(first, Look::Try);
-        assert!(matches!(looked(&probing, until + 1.0), Look::Skip { .. }));
+        let (probing, first) = decide(open, until, false);
+        assert_eq!(first, Decision::Try);
+        assert!(matches!(
+            looked(&probing, until + 1.0),
+            Decision::Skip { .. }
+        ));
         // It dies: another's turn.
-        assert_eq!(looked(&probing, until + PROBE), Look::Try);
+        assert_eq!(looked(&probing, until + PROBE), Decision::Try);
         // It fails: open again, by this one failure.
         let again = full(probing, "c", until + 2.0);
-        assert!(matches!(looked(&again, until + OPEN), Look::Skip { .. }));
+        assert!(matches!(
+            looked(&again, until + OPEN),
+            Decision::Skip { .. }
+        ));
     }
 
     #[test]
     fn where_all_are_skipped_it_is_tried_all_the_same_but_by_one_at_a_time() {
         let open = tripped();
-        let (asking, first) = look(open, T + 70.0, true);
-        assert_eq!(first, Look::Try);
-        assert_eq!(look(asking.clone(), T + 70.1, true).1, Look::Wait);
+        let (asking, first) = decide(open, T + 70.0, true);
+        assert_eq!(first, Decision::Try);
+        assert_eq!(decide(asking.clone(), T + 70.1, true).1, Decision::Wait);
         let told = full(asking.clone(), "c", T + 70.5);
-        assert_eq!(look(told, T + 71.0, true).1, Look::Full(no_room("c")));
-        assert_eq!(look(asking, T + 70.0 + ASKING, true).1, Look::Try);
+        assert_eq!(decide(told, T + 71.0, true).1, Decision::Full(no_room("c")));
+        assert_eq!(decide(asking, T + 70.0 + ASKING, true).1, Decision::Try);
     }
 
     #[test]
     fn one_asks_for_all_until_something_is_accepted() {
-        let (asking, first) = look(Known::default(), T, false);
-        assert_eq!(first, Look::Try);
-        assert_eq!(looked(&asking, T + 0.1), Look::Wait);
-        assert_eq!(looked(&asked(asking.clone()), T + 0.1), Look::Try);
+        let (asking, first) = decide(RungHistory::default(), T, false);
+        assert_eq!(first, Decision::Try);
+        assert_eq!(looked(&asking, T + 0.1), Decision::Wait);
+        assert_eq!(looked(&asked(asking.clone()), T + 0.1), Decision::Try);
         let open = accepted(asking, T + 0.2);
         for _ in 0..3 {
-            let (same, go) = look(open.clone(), T + 0.3, false);
-            assert_eq!((same, go), (open.clone(), Look::Try));
+            let (same, go) = decide(open.clone(), T + 0.3, false);
+            assert_eq!((same, go), (open.clone(), Decision::Try));
         }
     }
 
@@ -267,13 +270,13 @@ mod tests {
             accepted: Option<f64>,
             now in 0f64..4e9,
         ) {
-            let known = Known { failures, open_until, asking_until, accepted, ..Known::default() };
-            let (known, first) = look(known, now, false);
-            if let Look::Skip { until, .. } = first {
+            let known = RungHistory { failures, open_until, asking_until, accepted, ..RungHistory::default() };
+            let (known, first) = decide(known, now, false);
+            if let Decision::Skip { until, .. } = first {
                 prop_assert!(until <= UNIX_EPOCH + Duration::from_secs_f64(now + OPEN));
             }
             let later = now + OPEN + WINDOW;
-            prop_assert_eq!(look(known, later, false).1, Look::Try);
+            prop_assert_eq!(decide(known, later, false).1, Decision::Try);
         }
     }
 }

@@ -14,10 +14,10 @@
 
 pub mod breaker;
 pub mod budget;
-mod cell;
-pub mod climb;
+mod locked_file;
 mod prune;
 pub mod queue;
+pub mod spot_losses;
 
 use std::fs::DirBuilder;
 use std::io;
@@ -67,14 +67,14 @@ impl Shared {
     /// or where nobody knows. The caller waits for itself.
     pub async fn take(&self, scope: &str, bucket: &Bucket) -> Duration {
         let path = self.bucket(scope, bucket);
-        let wait = cell::change(&path, |level| budget::take(level, bucket, now())).await;
+        let wait = locked_file::change(&path, |level| budget::take(level, bucket, now())).await;
         wait.unwrap_or_default()
     }
 
     /// Empties a bucket: AWS says that there is nothing left in its own.
     pub async fn drain(&self, scope: &str, bucket: &Bucket) {
         let path = self.bucket(scope, bucket);
-        cell::change(&path, |level| (budget::drain(level, bucket, now()), ())).await;
+        locked_file::change(&path, |level| (budget::drain(level, bucket, now()), ())).await;
     }
 
     fn bucket(&self, scope: &str, bucket: &Bucket) -> PathBuf {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 
-use super::{Shared, climb};
+use super::{Shared, spot_losses};
 use crate::state::lock::LockFile;
 use crate::state::prune::{entries, is_older};
 
@@ -25,7 +25,7 @@ impl Shared {
     pub(in crate::state) fn prune(&self) {
         prune(&self.directory.join("budget"), BUDGET_AGE);
         prune(&self.directory.join("rungs"), RUNG_AGE);
-        prune(&self.directory.join("climbs"), climb::AGE);
+        prune(&self.directory.join("climbs"), spot_losses::AGE);
         for entry in entries(&self.directory.join("poll")) {
             let old = |metadata: &Metadata| metadata.is_dir() && is_older(metadata, POLL_AGE);
             if entry.metadata().is_ok_and(|metadata| old(&metadata)) {

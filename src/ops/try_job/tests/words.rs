@@ -2,11 +2,11 @@
 
 use clap::Parser;
 
-use super::super::answer::Answer;
 use super::super::args::Args;
 use super::super::verdict::{Exit, Failure, go_duration, judge};
 use super::script;
 use crate::error::Kind;
+use crate::ops::try_job::config_answer::Answer;
 
 #[derive(Parser)]
 struct Cli {

@@ -398,7 +398,7 @@ proptest! {
     #[test]
     fn nothing_settled_is_out_of_bounds(cpu in 1_u32..20_000, mib in 1_u64..70_000, disk in 1_u64..400) {
         let (cpu_text, memory, disk_text) = (
-            crate::config::shown::vcpu(cpu.into()), format!("{mib}MiB"), format!("{disk}GiB"),
+            crate::config::display::vcpu(cpu.into()), format!("{mib}MiB"), format!("{disk}GiB"),
         );
         let variables = [(CPU, cpu_text.as_str()), (MEMORY, &memory), (DISK, &disk_text)];
         let over = cpu > 8000 || mib > 32 * 1024 || disk > 300;

@@ -14,7 +14,7 @@ const NAME: &str = "notice.json";
 
 /// Left by the script that told it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Noticed {
+struct SpotNotice {
     version: u32,
     /// The try of `prepare` whose machine it is about.
     attempt: String,
@@ -22,23 +22,23 @@ struct Noticed {
     at: u64,
 }
 
-impl Versioned for Noticed {
+impl Versioned for SpotNotice {
     const WHAT: &'static str = "notice";
 }
 
 impl Job {
     /// Returns when Spot takes the machine of that try back, where the job log was told already.
     #[must_use]
-    pub fn noticed(&self, attempt: &str) -> Option<SystemTime> {
-        let noticed: Noticed = files::read(&self.dir.join(NAME)).ok().flatten()?;
-        (noticed.attempt == attempt)
-            .then(|| UNIX_EPOCH.checked_add(Duration::from_secs(noticed.at)))?
+    pub fn spot_notice(&self, attempt: &str) -> Option<SystemTime> {
+        let spot_notice: SpotNotice = files::read(&self.dir.join(NAME)).ok().flatten()?;
+        (spot_notice.attempt == attempt)
+            .then(|| UNIX_EPOCH.checked_add(Duration::from_secs(spot_notice.at)))?
     }
 
     /// Remembers that the job log was told so. Another stage that has the lock is not waited for: it is a `cleanup`, after
     /// which no script comes.
-    pub fn note_notice(&self, attempt: &str, at: SystemTime) {
-        let noticed = Noticed {
+    pub fn note_spot_notice(&self, attempt: &str, at: SystemTime) {
+        let spot_notice = SpotNotice {
             version: VERSION,
             attempt: attempt.to_owned(),
             at: at
@@ -53,7 +53,7 @@ impl Job {
                 _ => None,
             };
             match free {
-                Some(_locked) => files::write(&self.dir.join(NAME), &noticed),
+                Some(_locked) => files::write(&self.dir.join(NAME), &spot_notice),
                 None => Ok(()),
             }
         });

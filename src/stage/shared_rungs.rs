@@ -9,7 +9,7 @@ use crate::compute::ladder::{Ladder, Told};
 use crate::error::{Error, Kind};
 use crate::machine::verdict::Verdict;
 use crate::state::shared::Shared;
-use crate::state::shared::breaker::Look;
+use crate::state::shared::breaker::Decision;
 use crate::ui::Ui;
 
 /// Between two looks while another job asks.
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What to do with a rung.
-pub(super) enum Heed {
+pub(super) enum Advice {
     /// Try it.
     Try,
     /// It has no room, as another job was told just now.
@@ -38,7 +38,7 @@ pub(super) enum Found<'a> {
 }
 
 /// The rungs, as one `prepare` sees them.
-pub(super) struct Rungs {
+pub(super) struct SharedRungs {
     shared: Shared,
     ui: Ui,
     /// Of which the job log knows that they are skipped.
@@ -47,7 +47,7 @@ pub(super) struct Rungs {
     told_all: bool,
 }
 
-impl Rungs {
+impl SharedRungs {
     pub(super) fn new(shared: &Shared, ui: Ui) -> Self {
         Self {
             shared: shared.clone(),
@@ -57,27 +57,32 @@ impl Rungs {
         }
     }
 
-    /// Says what to do with a rung, and tells the job log where it is skipped. `anyway`: all are.
-    pub(super) async fn heed(&mut self, name: &str, capacity: Option<&str>, anyway: bool) -> Heed {
+    /// Says what to do with a rung, and tells the job log where it is skipped. `all_skipped`: all are.
+    pub(super) async fn advice(
+        &mut self,
+        name: &str,
+        capacity: Option<&str>,
+        all_skipped: bool,
+    ) -> Advice {
         let Some(capacity) = capacity else {
-            return Heed::Try;
+            return Advice::Try;
         };
-        if anyway && !self.told_all {
+        if all_skipped && !self.told_all {
             self.told_all = true;
             self.ui
                 .progress("All rungs are skipped, so all are tried all the same.");
         }
         let began = Instant::now();
         loop {
-            match self.shared.look(capacity, anyway).await {
-                Look::Wait if began.elapsed() < PATIENCE => sleep(PAUSE).await,
-                Look::Try | Look::Wait => return Heed::Try,
-                Look::Full(verdict) => {
+            match self.shared.decide(capacity, all_skipped).await {
+                Decision::Wait if began.elapsed() < PATIENCE => sleep(PAUSE).await,
+                Decision::Try | Decision::Wait => return Advice::Try,
+                Decision::Full(verdict) => {
                     let cause = verdict.cause.trim_end_matches('.');
                     let cause = format!("{cause} (told to another job just now)");
-                    return Heed::Full(Verdict { cause, ..verdict });
+                    return Advice::Full(Verdict { cause, ..verdict });
                 }
-                Look::Skip { until, verdict } => {
+                Decision::Skip { until, verdict } => {
                     let why = format!(
                         "skipped until {}, since it had no room lately: {}",
                         clock(until),
@@ -91,7 +96,7 @@ impl Rungs {
                         cause: why,
                         ..verdict
                     };
-                    return Heed::Skip(skipped.into());
+                    return Advice::Skip(skipped.into());
                 }
             }
         }
@@ -109,9 +114,9 @@ impl Rungs {
 }
 
 /// Has a job that was lost to Spot start one rung higher than it was.
-pub(super) fn start_above_a_loss(context: &Context, ladder: &mut Ladder) {
+pub(super) fn start_above_spot_loss(context: &Context, ladder: &mut Ladder) {
     let job = context.call.payload.lineage();
-    let loss = job.and_then(|job| context.shared().loss(&job));
+    let loss = job.and_then(|job| context.shared().spot_loss(&job));
     if let Some(loss) = loss
         && let Some(first) = ladder.start_above(&loss.rung)
     {
@@ -123,7 +128,7 @@ pub(super) fn start_above_a_loss(context: &Context, ladder: &mut Ladder) {
 }
 
 /// What is told of a rung that another job has found to be missing.
-pub(super) fn told_before() -> Told {
+pub(super) fn no_default_strategy() -> Told {
     Told {
         cause: "it has none, as another job was told".to_owned(),
         remedy:
@@ -134,7 +139,7 @@ pub(super) fn told_before() -> Told {
 }
 
 /// Says that no rung has given a machine, and of each what AWS said and what helps.
-pub(super) fn none(ladder: &Ladder, wait: Duration) -> Error {
+pub(super) fn no_rung_left(ladder: &Ladder, wait: Duration) -> Error {
     let causes = ladder.causes();
     let remedies = ladder.remedies();
     if ladder.is_only_full() {

@@ -10,9 +10,9 @@ use crate::machine::environment::ContainerEnvironment;
 use crate::machine::{Machine, Place};
 use crate::script::quiet::Quiet;
 use crate::script::welcome::{Welcome, welcome};
-use crate::ssh::ceiling::Ceiling;
-use crate::ssh::connect::connect_below;
+use crate::ssh::connect::connect_within;
 use crate::ssh::keys::JobKey;
+use crate::ssh::memory_limit::MemoryLimit;
 use crate::ssh::session::Session;
 use crate::ui::Ui;
 
@@ -54,7 +54,7 @@ impl FirstCommand<'_> {
             .first()
             .map_or("", |endpoint| &endpoint.user);
         let mut quiet = Quiet::new(self.ui, user);
-        let ceiling = Ceiling::beside(0);
+        let memory_limit = MemoryLimit::beside(0);
         let mut attempt = 1;
         loop {
             match quiet
@@ -63,25 +63,25 @@ impl FirstCommand<'_> {
             {
                 Ok(welcome) => {
                     session.hang_up().await;
-                    return Ok(self.heed(welcome));
+                    return Ok(self.warn_of_what_is_missing(welcome));
                 }
                 Err(error) if error.kind() == Kind::Unreachable && attempt < ATTEMPTS => {
                     attempt += 1;
-                    session = self.again(&ceiling).await?;
+                    session = self.reconnect(&memory_limit).await?;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn again(&self, ceiling: &Ceiling) -> Result<Session> {
+    async fn reconnect(&self, memory_limit: &MemoryLimit) -> Result<Session> {
         let none = || Error::new(Kind::Launch, "the machine has no way in");
         let endpoint = self.machine.endpoints.first().ok_or_else(none)?;
         let deadline = Instant::now() + self.connect_timeout;
-        connect_below(endpoint, self.key, ceiling, || deadline).await
+        connect_within(endpoint, self.key, memory_limit, || deadline).await
     }
 
-    fn heed(&self, welcome: Welcome) -> Option<ContainerEnvironment> {
+    fn warn_of_what_is_missing(&self, welcome: Welcome) -> Option<ContainerEnvironment> {
         if let Some(warning) = welcome.watchdog.warning() {
             self.ui.warn(&warning);
         }

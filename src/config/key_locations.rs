@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::place::Place;
 use super::problem::Problem;
+use super::source::Source;
 
 /// Where every known key stands, and what unknown ones probably meant.
 #[derive(Debug, Default)]
-pub(super) struct Spots {
-    known: BTreeMap<String, Spot>,
+pub(super) struct KeyLocations {
+    known: BTreeMap<String, KeyLocation>,
     meant: BTreeMap<String, Misspelt>,
     broken: BTreeSet<String>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Misspelt {
 
 /// Where a key stands.
 #[derive(Clone, Debug)]
-pub(super) struct Spot {
+pub(super) struct KeyLocation {
     /// Its full path as the file spells it.
     pub(super) shown: String,
     /// The key alone as the file spells it.
@@ -44,14 +44,14 @@ pub(super) struct Spot {
     pub(super) value: Range<usize>,
 }
 
-impl Spots {
+impl KeyLocations {
     /// Keeps where a key stands.
-    pub(super) fn add(&mut self, path: String, spot: Spot) {
-        self.known.insert(path, spot);
+    pub(super) fn add(&mut self, path: String, location: KeyLocation) {
+        self.known.insert(path, location);
     }
 
     /// Takes out a key that counts as not there.
-    pub(super) fn take(&mut self, path: &str) -> Option<Spot> {
+    pub(super) fn take(&mut self, path: &str) -> Option<KeyLocation> {
         self.known.remove(path)
     }
 
@@ -66,7 +66,7 @@ impl Spots {
     }
 
     /// Returns where a key stands, if the file has it.
-    pub(super) fn get(&self, path: &str) -> Option<&Spot> {
+    pub(super) fn get(&self, path: &str) -> Option<&KeyLocation> {
         self.known.get(path)
     }
 
@@ -103,36 +103,37 @@ impl Spots {
                 path.strip_prefix(table)
                     .is_some_and(|rest| rest.starts_with('.'))
             })
-            .map(|(_, spot)| spot.key.start)
+            .map(|(_, location)| location.key.start)
             .min()
     }
 
     /// Returns the innermost key whose value holds the offset, and its path.
-    pub(super) fn around(&self, offset: usize) -> Option<(&str, &Spot)> {
+    pub(super) fn around(&self, offset: usize) -> Option<(&str, &KeyLocation)> {
         self.known
             .iter()
-            .filter(|(_, spot)| {
-                spot.value.start <= offset && offset < spot.value.end.max(spot.value.start + 1)
+            .filter(|(_, location)| {
+                location.value.start <= offset
+                    && offset < location.value.end.max(location.value.start + 1)
             })
-            .min_by_key(|(_, spot)| spot.value.len())
-            .map(|(path, spot)| (path.as_str(), spot))
+            .min_by_key(|(_, location)| location.value.len())
+            .map(|(path, location)| (path.as_str(), location))
     }
 }
 
-impl Spot {
+impl KeyLocation {
     /// Returns a problem with this key's value whose remedy is elsewhere.
-    pub(super) fn plain_problem(&self, place: Place<'_>, cause: &str) -> Problem {
-        place.problem(self.value.start, Some(&self.shown), cause)
+    pub(super) fn plain_problem(&self, source: Source<'_>, cause: &str) -> Problem {
+        source.problem(self.value.start, Some(&self.shown), cause)
     }
 
     /// Returns a problem with the key itself, with another one as an example where there is one.
     pub(super) fn problem_at_key(
         &self,
-        place: Place<'_>,
+        source: Source<'_>,
         cause: &str,
         better: Option<&str>,
     ) -> Problem {
-        let problem = place.problem(self.key.start, Some(&self.shown), cause);
+        let problem = source.problem(self.key.start, Some(&self.shown), cause);
         match (better, self.example, &self.header) {
             (Some(name), Some(example), Some(header)) => {
                 problem.hint(format!("For example, under {header}: {name} = {example}"))
@@ -142,13 +143,13 @@ impl Spot {
     }
 
     /// Returns a problem with this key's value, with an example of a right one.
-    pub(super) fn problem(&self, place: Place<'_>, cause: &str) -> Problem {
-        self.problem_at(place, self.value.start, cause)
+    pub(super) fn problem(&self, source: Source<'_>, cause: &str) -> Problem {
+        self.problem_at(source, self.value.start, cause)
     }
 
     /// Returns a problem with a part of this key's value, with an example of a right one.
-    pub(super) fn problem_at(&self, place: Place<'_>, offset: usize, cause: &str) -> Problem {
-        let problem = place.problem(offset, Some(&self.shown), cause);
+    pub(super) fn problem_at(&self, source: Source<'_>, offset: usize, cause: &str) -> Problem {
+        let problem = source.problem(offset, Some(&self.shown), cause);
         let name = &self.name;
         match (self.example, &self.header) {
             (None, _) => problem,

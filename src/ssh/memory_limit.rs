@@ -13,13 +13,13 @@ const LIMIT: u64 = 96 << 20;
 
 /// What a stage may hold in memory, and whether it was ever more.
 #[derive(Clone, Debug)]
-pub struct Ceiling {
+pub struct MemoryLimit {
     limit: u64,
     /// What was held when it was more; 0 as long as it never was.
     crossed: Arc<AtomicU64>,
 }
 
-impl Ceiling {
+impl MemoryLimit {
     /// Returns the ceiling of a stage that holds so many bytes of its own, a script for example.
     #[must_use]
     pub fn beside(own: usize) -> Self {
@@ -95,14 +95,14 @@ mod tests {
 
     #[test]
     fn what_was_crossed_once_stays_crossed() {
-        let ceiling = Ceiling::of(1);
-        let other = ceiling.clone();
+        let memory_limit = MemoryLimit::of(1);
+        let other = memory_limit.clone();
         assert_eq!(other.crossed(), None);
-        let crossed = ceiling.look().unwrap_err();
+        let crossed = memory_limit.look().unwrap_err();
         assert_eq!(other.crossed(), Some(crossed));
         let told = crossed.error();
         assert!(told.to_string().contains("MiB of memory"), "{told}");
         assert!(told.remedy().is_some());
-        assert_eq!(Ceiling::beside(1 << 40).look(), Ok(()));
+        assert_eq!(MemoryLimit::beside(1 << 40).look(), Ok(()));
     }
 }

@@ -16,7 +16,7 @@ pub(super) const VERSION: &[u8] = b"SSH-";
 
 /// Reads over the lines before the version; keeps the beginning of the last.
 #[derive(Debug, Default)]
-pub(super) struct Greeting {
+pub(super) struct LinesBeforeVersion {
     lines: usize,
     /// Of the line that is being read.
     length: usize,
@@ -37,7 +37,7 @@ pub(super) struct TurnedAway(pub(super) String);
 )]
 pub(super) struct TooLong;
 
-impl Greeting {
+impl LinesBeforeVersion {
     /// Takes what came; returns where in it the version goes on behind [`VERSION`], once it has begun.
     pub(super) fn pass(&mut self, data: &[u8]) -> Result<Option<usize>, TooLong> {
         for (at, byte) in data.iter().enumerate() {
@@ -82,7 +82,7 @@ mod tests {
 
     /// Returns what is left behind the greeting, however it is cut.
     fn version(all: &[u8], cut: usize) -> Result<Option<Vec<u8>>, TooLong> {
-        let mut greeting = Greeting::default();
+        let mut greeting = LinesBeforeVersion::default();
         let mut from = 0;
         for piece in all.chunks(cut) {
             if let Some(at) = greeting.pass(piece)? {

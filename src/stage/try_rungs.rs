@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::bring_up::Preparation;
-use super::rungs::{self, Found, Heed, Rungs, start_above_a_loss};
+use super::shared_rungs::{self, Advice, Found, SharedRungs, start_above_spot_loss};
 use crate::compute::ladder::{Ladder, Next, Told};
 use crate::compute::{self, Coming};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::ssh::session::Session;
 use crate::state::record::now;
 
 /// What came of one rung.
-pub(super) enum Rung {
+pub(super) enum RungResult {
     Ready(Box<Ready>),
     NoRoom {
         verdict: Verdict,
@@ -40,15 +40,15 @@ pub(super) struct Ready {
 
 impl Preparation<'_> {
     /// Tries rung after rung until one gives a machine that lets the driver in.
-    pub(super) async fn climb(&mut self) -> Result<Ready> {
+    pub(super) async fn try_rungs(&mut self) -> Result<Ready> {
         let ui = self.context.ui;
         let wait = self.context.settings.capacity_wait;
         let waited = Duration::from_secs(now().saturating_sub(self.intent.first_seen));
         let until = Instant::now() + wait.saturating_sub(waited);
         let rungs = self.plan.steps.iter().map(|s| (s.name.clone(), s.fallback));
         let mut ladder = Ladder::new(rungs, until);
-        start_above_a_loss(self.context, &mut ladder);
-        let mut rungs = Rungs::new(&self.shared, ui);
+        start_above_spot_loss(self.context, &mut ladder);
+        let mut rungs = SharedRungs::new(&self.shared, ui);
         // What is said only if it is not the end: that names all causes again.
         let mut unsaid: Option<String> = None;
         loop {
@@ -71,55 +71,59 @@ impl Preparation<'_> {
                     continue;
                 }
                 Next::GiveUp => {
-                    let error = rungs::none(&ladder, self.context.settings.capacity_wait);
+                    let error =
+                        shared_rungs::no_rung_left(&ladder, self.context.settings.capacity_wait);
                     // What was a fault of the moment need not be one when the Runner tries again.
                     return Err(match ladder.passes() {
                         true => error,
-                        false => self.hopeless(error),
+                        false => self.final_failure(error),
                     });
                 }
             };
             let known_unusable = self.plan.if_default_is_missing(step);
             let store = self.context.store();
             if known_unusable.as_ref().is_some_and(|n| store.is_noted(n)) {
-                ladder.unusable(step, rungs::told_before());
+                ladder.unusable(step, shared_rungs::no_default_strategy());
                 continue;
             }
             let name = &self.plan.steps[step].name;
             let capacity = self.plan.steps[step].capacity();
-            let heed = rungs.heed(name, capacity.as_deref(), ladder.is_anyway());
-            let tried = match heed.await {
-                Heed::Skip(why) => {
+            let advice = rungs.advice(name, capacity.as_deref(), ladder.is_anyway());
+            let tried = match advice.await {
+                Advice::Skip(why) => {
                     ladder.skip(step, why);
                     continue;
                 }
-                Heed::Full(verdict) => Rung::NoRoom {
+                Advice::Full(verdict) => RungResult::NoRoom {
                     verdict,
                     over: true,
                 },
-                Heed::Try => {
+                Advice::Try => {
                     let tried = self.try_rung(step).await;
                     let found = match &tried {
-                        Ok(Rung::Ready(_)) => Found::Room,
-                        Ok(Rung::NoRoom { verdict, .. }) if verdict.why.is_want_of_room() => {
+                        Ok(RungResult::Ready(_)) => Found::Room,
+                        Ok(RungResult::NoRoom { verdict, .. }) if verdict.why.is_want_of_room() => {
                             Found::Full(verdict)
                         }
-                        Ok(Rung::NoRoom { .. } | Rung::Unusable(_) | Rung::Stuck(_)) | Err(_) => {
-                            Found::Nothing
-                        }
+                        Ok(
+                            RungResult::NoRoom { .. }
+                            | RungResult::Unusable(_)
+                            | RungResult::Stuck(_),
+                        )
+                        | Err(_) => Found::Nothing,
                     };
                     rungs.found(capacity.as_deref(), found).await;
                     tried?
                 }
             };
             let (cause, over) = match tried {
-                Rung::Ready(ready) => return Ok(*ready),
-                Rung::NoRoom { verdict, over } => {
+                RungResult::Ready(ready) => return Ok(*ready),
+                RungResult::NoRoom { verdict, over } => {
                     let line = format!("No room on {name}: {}", verdict.cause);
                     ladder.full(step, verdict);
                     (line, over)
                 }
-                Rung::Unusable(told) => {
+                RungResult::Unusable(told) => {
                     let line = format!("{name} cannot be used: {}", told.cause);
                     ladder.unusable(step, told);
                     if let Some(note) = known_unusable {
@@ -127,7 +131,7 @@ impl Preparation<'_> {
                     }
                     (line, true)
                 }
-                Rung::Stuck(error) => {
+                RungResult::Stuck(error) => {
                     ladder.unusable(step, Told::from(&error));
                     if !ladder.is_only_full() {
                         return Err(error);

@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Until when something of a job may live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Until {
+pub struct Deadline {
     /// Unix time, seconds. Versions before this one know no more than this.
     deadline: u64,
     /// When it was made: from then on the boot's own clock tells the time.
@@ -102,7 +102,7 @@ impl Clock {
     }
 }
 
-impl Until {
+impl Deadline {
     /// Returns the time that comes so long from now.
     #[must_use]
     pub fn after(lifetime: Duration) -> Self {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_of_this_boot_is_judged_by_its_clock_alone() {
-        let until = Until::after_by(HOUR, CLOCK);
+        let until = Deadline::after_by(HOUR, CLOCK);
         assert_eq!(until.unix(), 1_003_600);
         let wrong = Clock {
             unix: 9_000_000,
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_of_another_boot_is_judged_by_the_wall_clock_with_a_margin() {
-        let until = Until::after_by(HOUR, CLOCK);
+        let until = Deadline::after_by(HOUR, CLOCK);
         for boot in [8, process::UNKNOWN] {
             let at = |unix| Clock {
                 unix,
@@ -213,11 +213,11 @@ mod tests {
 
     #[test]
     fn the_version_before_this_one_reads_it_and_is_read() {
-        let until = Until::after_by(HOUR, CLOCK);
+        let until = Deadline::after_by(HOUR, CLOCK);
         let json = serde_json::to_value(until).unwrap();
         assert_eq!(json["deadline"], 1_003_600);
-        assert_eq!(serde_json::from_value::<Until>(json).unwrap(), until);
-        let old: Until = serde_json::from_str(r#"{"deadline":5}"#).unwrap();
+        assert_eq!(serde_json::from_value::<Deadline>(json).unwrap(), until);
+        let old: Deadline = serde_json::from_str(r#"{"deadline":5}"#).unwrap();
         assert_eq!(
             old.past(Clock { unix: 66, ..CLOCK }),
             Some(Duration::from_secs(1))
@@ -228,7 +228,7 @@ mod tests {
         #[test]
         fn no_time_is_too_long(seconds: u64, unix: u64, since_boot: u64, now: u64) {
             let clock = Clock { unix, since_boot, boot: 7 };
-            let until = Until::after_by(Duration::from_secs(seconds), clock);
+            let until = Deadline::after_by(Duration::from_secs(seconds), clock);
             prop_assert!(until.left_by(clock) <= LONGEST);
             prop_assert_eq!(until.past(clock), None);
             for boot in [7, 8] {

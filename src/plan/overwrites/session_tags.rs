@@ -1,17 +1,17 @@
 //! What the session of a job's role is told of the job, by `SESSION_VARS`.
 //!
 //! A role's trust policy decides by these tags, so they come from what no job can forge or have expanded
-//! ([`crate::config::facts`]), and others are refused. The Go driver sent whatever the job named. With its file a job's own
+//! ([`crate::config::trusted_variables`]), and others are refused. The Go driver sent whatever the job named. With its file a job's own
 //! names go on as they are, which only ever were the job's word; those that pass for GitLab's and are the author's to set
 //! are left out.
 
 use super::clip;
-use crate::config::facts::{self, is_gitlabs};
 use crate::config::tags as config_tags;
+use crate::config::trusted_variables::{self, is_gitlabs};
 use crate::error::{Error, Kind, Result};
 use crate::runner::Environment;
-use crate::runner::facts::{Told, lacks};
 use crate::runner::payload::Payload;
+use crate::runner::trusted_variables::{TrustedValue, missing_field};
 
 /// Which of the job's variables that role's session is told, separated by commas.
 pub(super) const SESSION: &str = "SESSION_VARS";
@@ -89,7 +89,7 @@ pub(super) fn tags(session: &[SessionVariable], file: File) -> Result<Vec<(Strin
             Value::Own(Some(value)) if of_go_driver => value,
             Value::Missing(field) => {
                 return refuse(
-                    format!("and {}", lacks(field)),
+                    format!("and {}", missing_field(field)),
                     "Update GitLab and GitLab Runner, or take it out of SESSION_VARS.",
                 );
             }
@@ -100,12 +100,12 @@ pub(super) fn tags(session: &[SessionVariable], file: File) -> Result<Vec<(Strin
                 );
             }
             Value::Untrusted | Value::Own(_) | Value::Masked => {
-                let hint = match facts::instead_of(name) {
+                let hint = match trusted_variables::trusted_alternative(name) {
                     Some(other) => format!("Name {other} in SESSION_VARS, which no job can set."),
                     None => "Take it out of SESSION_VARS; docs/job-variables.md lists what a role may be told."
                         .to_owned(),
                 };
-                let why = facts::why_not(name);
+                let why = trusted_variables::why_not_trusted(name);
                 return refuse(format!("and no policy can go by it: {why}"), &hint);
             }
             Value::Mimics(own) => {
@@ -163,8 +163,8 @@ pub(super) fn fitting_tags(session: &[SessionVariable]) -> Vec<(String, String)>
 /// Says what a session is not told with a file of the Go driver, where there is anything.
 pub(super) fn left_out(session: &[SessionVariable]) -> Option<String> {
     let why = |variable: &SessionVariable| match variable.value {
-        Value::Missing(field) => Some(lacks(field)),
-        Value::Untrusted => Some(facts::why_not(&variable.name).to_owned()),
+        Value::Missing(field) => Some(missing_field(field)),
+        Value::Untrusted => Some(trusted_variables::why_not_trusted(&variable.name).to_owned()),
         _ => None,
     };
     let told = session
@@ -183,11 +183,11 @@ fn value_of(name: &str, env: &Environment, payload: &Payload) -> Value {
     if name.len() > config_tags::LONGEST_KEY || !name.chars().all(fits) {
         return Value::NoName;
     }
-    if let Some(fact) = facts::named(name) {
-        return match payload.told(fact) {
-            Told::Is(value) if !value.is_empty() => Value::Is(value),
-            Told::Is(_) | Told::Nothing => Value::Unset,
-            Told::Missing(field) => Value::Missing(field),
+    if let Some(fact) = trusted_variables::named(name) {
+        return match payload.trusted(fact) {
+            TrustedValue::Value(value) if !value.is_empty() => Value::Is(value),
+            TrustedValue::Value(_) | TrustedValue::Absent => Value::Unset,
+            TrustedValue::Missing(field) => Value::Missing(field),
         };
     }
     // The names of session tags, and of the conditions that policies make of them, ignore case: a job's own

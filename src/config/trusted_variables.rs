@@ -10,7 +10,7 @@ use super::keys::closest;
 
 /// What GitLab says of a job that its author can neither forge nor have expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub enum TrustedVariable {
     /// The job's number.
     JobId,
     /// The job's name.
@@ -54,33 +54,39 @@ pub enum Fact {
 }
 
 /// The list.
-pub const FACTS: [(&str, Fact); 20] = [
-    ("CI_COMMIT_BEFORE_SHA", Fact::BeforeSha),
-    ("CI_COMMIT_REF_NAME", Fact::Ref),
-    ("CI_COMMIT_REF_PROTECTED", Fact::RefProtected),
-    ("CI_COMMIT_SHA", Fact::Sha),
-    ("CI_COMMIT_SHORT_SHA", Fact::ShortSha),
-    ("CI_COMMIT_TAG", Fact::Tag),
-    ("CI_JOB_ID", Fact::JobId),
-    ("CI_JOB_NAME", Fact::JobName),
-    ("CI_JOB_STAGE", Fact::JobStage),
-    ("CI_JOB_TIMEOUT", Fact::JobTimeout),
-    ("CI_PIPELINE_ID", Fact::PipelineId),
-    ("CI_PIPELINE_SOURCE", Fact::PipelineSource),
-    ("CI_PROJECT_ID", Fact::ProjectId),
-    ("CI_PROJECT_NAME", Fact::ProjectName),
-    ("CI_PROJECT_NAMESPACE", Fact::ProjectNamespace),
-    ("CI_PROJECT_NAMESPACE_ID", Fact::ProjectNamespaceId),
-    ("CI_PROJECT_PATH", Fact::ProjectPath),
-    ("CI_PROJECT_ROOT_NAMESPACE", Fact::ProjectRootNamespace),
-    ("CI_PROJECT_VISIBILITY", Fact::ProjectVisibility),
-    ("GITLAB_USER_ID", Fact::UserId),
+pub const TRUSTED_VARIABLES: [(&str, TrustedVariable); 20] = [
+    ("CI_COMMIT_BEFORE_SHA", TrustedVariable::BeforeSha),
+    ("CI_COMMIT_REF_NAME", TrustedVariable::Ref),
+    ("CI_COMMIT_REF_PROTECTED", TrustedVariable::RefProtected),
+    ("CI_COMMIT_SHA", TrustedVariable::Sha),
+    ("CI_COMMIT_SHORT_SHA", TrustedVariable::ShortSha),
+    ("CI_COMMIT_TAG", TrustedVariable::Tag),
+    ("CI_JOB_ID", TrustedVariable::JobId),
+    ("CI_JOB_NAME", TrustedVariable::JobName),
+    ("CI_JOB_STAGE", TrustedVariable::JobStage),
+    ("CI_JOB_TIMEOUT", TrustedVariable::JobTimeout),
+    ("CI_PIPELINE_ID", TrustedVariable::PipelineId),
+    ("CI_PIPELINE_SOURCE", TrustedVariable::PipelineSource),
+    ("CI_PROJECT_ID", TrustedVariable::ProjectId),
+    ("CI_PROJECT_NAME", TrustedVariable::ProjectName),
+    ("CI_PROJECT_NAMESPACE", TrustedVariable::ProjectNamespace),
+    (
+        "CI_PROJECT_NAMESPACE_ID",
+        TrustedVariable::ProjectNamespaceId,
+    ),
+    ("CI_PROJECT_PATH", TrustedVariable::ProjectPath),
+    (
+        "CI_PROJECT_ROOT_NAMESPACE",
+        TrustedVariable::ProjectRootNamespace,
+    ),
+    ("CI_PROJECT_VISIBILITY", TrustedVariable::ProjectVisibility),
+    ("GITLAB_USER_ID", TrustedVariable::UserId),
 ];
 
 /// Returns what GitLab says under that name, if it is on the list.
 #[must_use]
-pub fn named(name: &str) -> Option<Fact> {
-    let found = FACTS.iter().find(|(own, _)| *own == name);
+pub fn named(name: &str) -> Option<TrustedVariable> {
+    let found = TRUSTED_VARIABLES.iter().find(|(own, _)| *own == name);
     found.map(|(_, fact)| *fact)
 }
 
@@ -92,7 +98,7 @@ pub fn is_gitlabs(name: &str) -> bool {
 
 /// Says why no decision rests on a variable that is not on the list.
 #[must_use]
-pub fn why_not(name: &str) -> &'static str {
+pub fn why_not_trusted(name: &str) -> &'static str {
     match is_gitlabs(&name.to_ascii_uppercase()) {
         true => "whoever writes the job can set it or have it expanded",
         false => "whoever writes the job can set it",
@@ -101,7 +107,7 @@ pub fn why_not(name: &str) -> &'static str {
 
 /// Returns the name on the list that probably serves in place of one that is not.
 #[must_use]
-pub fn instead_of(name: &str) -> Option<&'static str> {
+pub fn trusted_alternative(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
     let prefixes = [
         ("GITLAB_USER_", "GITLAB_USER_ID"),
@@ -114,14 +120,15 @@ pub fn instead_of(name: &str) -> Option<&'static str> {
         ("CI_ENVIRONMENT_", "CI_COMMIT_REF_PROTECTED"),
         ("CI_PROJECT_", "CI_PROJECT_PATH"),
     ];
-    if let Some((own, _)) = FACTS.iter().find(|(own, _)| *own == name) {
+    if let Some((own, _)) = TRUSTED_VARIABLES.iter().find(|(own, _)| *own == name) {
         return Some(own);
     }
     let likely = prefixes.iter().find(|(prefix, _)| name.starts_with(prefix));
     if let Some((_, own)) = likely {
         return Some(own);
     }
-    let gitlabs = is_gitlabs(&name).then(|| closest(&name, FACTS.iter().map(|(own, _)| *own)));
+    let gitlabs =
+        is_gitlabs(&name).then(|| closest(&name, TRUSTED_VARIABLES.iter().map(|(own, _)| *own)));
     gitlabs.flatten()
 }
 
@@ -133,11 +140,11 @@ mod tests {
 
     #[test]
     fn the_list_is_closed_and_documented() {
-        for (at, (name, fact)) in FACTS.iter().enumerate() {
+        for (at, (name, fact)) in TRUSTED_VARIABLES.iter().enumerate() {
             assert_eq!(named(name), Some(*fact));
             assert!(is_gitlabs(name), "{name}");
             assert!(
-                FACTS[..at]
+                TRUSTED_VARIABLES[..at]
                     .iter()
                     .all(|(other, f)| other < name && f != fact)
             );
@@ -182,7 +189,7 @@ mod tests {
             ("KIND", None),
             ("CI", None),
         ] {
-            assert_eq!(instead_of(name), want, "{name}");
+            assert_eq!(trusted_alternative(name), want, "{name}");
         }
     }
 }

@@ -9,13 +9,13 @@ use super::super::values::{
     parse_cluster, parse_platform_version, parse_region, parse_security_group, parse_subnet,
     parse_task_definition,
 };
-use super::{Check, Found};
+use super::{Check, Findings};
 
 type Parse = fn(&str) -> Result<String, String>;
 
 impl Check<'_> {
     /// Checks each name under `[fargate]`.
-    pub(super) fn names(self, keys: &Keys, style: Style, found: &mut Found) {
+    pub(super) fn names(self, keys: &Keys, style: Style, found: &mut Findings) {
         let Some(fargate) = &keys.fargate else { return };
         let one: [(&str, &Option<String>, Parse); 7] = [
             ("region", &fargate.region, parse_region),
@@ -62,7 +62,9 @@ impl Check<'_> {
                 match style {
                     Style::New => found.wrong(self.problem(&path, &cause)),
                     Style::GoDriver => {
-                        let shown = self.spot(&path).map_or(path.as_str(), |spot| &spot.shown);
+                        let shown = self
+                            .location(&path)
+                            .map_or(path.as_str(), |location| &location.shown);
                         found.odd(self.at_line(&path, &format!("{shown}: {cause}")));
                     }
                 }
@@ -71,10 +73,10 @@ impl Check<'_> {
     }
 
     /// Refuses a wait for one rung that the wait for all cuts short: no rung after the first would ever be tried.
-    pub(super) fn waits(self, keys: &Keys, all: Duration, found: &mut Found) {
+    pub(super) fn waits(self, keys: &Keys, all: Duration, found: &mut Findings) {
         let broken = self
             .paths("capacity_wait")
-            .any(|path| self.spots.is_broken(&path));
+            .any(|path| self.locations.is_broken(&path));
         let alone = keys.capacity.as_deref() == Some(&[Rung::Local]);
         if let Some(one) = keys.rung_wait
             && one > all
@@ -83,9 +85,9 @@ impl Check<'_> {
         {
             let time = |wait| humantime::format_duration(wait).to_string();
             // It may stand far away: in a profile, say, where the other stands above all of them.
-            let spot = self.spot("capacity_wait");
-            let line = spot.map_or_else(String::new, |spot| {
-                format!(" (line {})", self.place.line(spot.key.start))
+            let location = self.location("capacity_wait");
+            let line = location.map_or_else(String::new, |location| {
+                format!(" (line {})", self.source.line(location.key.start))
             });
             let cause = format!(
                 "{} for one rung is more than the {} that capacity_wait{line} leaves for all of them",

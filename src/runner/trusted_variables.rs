@@ -1,37 +1,37 @@
 //! What the job's own description answers for: the part of the payload that no variable of the job can reach.
 
 use super::payload::Payload;
-use crate::config::facts::Fact;
+use crate::config::trusted_variables::TrustedVariable;
 
 /// What GitLab says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum TrustedValue {
     /// This.
-    Is(String),
+    Value(String),
     /// That there is none.
-    Nothing,
+    Absent,
     /// Nothing: the payload has no such field, since GitLab or GitLab Runner is older than it.
     Missing(&'static str),
 }
 
-impl Told {
+impl TrustedValue {
     fn of<T: ToString>(value: Option<T>, field: &'static str) -> Self {
-        value.map_or(Self::Missing(field), |value| Self::Is(value.to_string()))
+        value.map_or(Self::Missing(field), |value| Self::Value(value.to_string()))
     }
 
     /// Returns the text, where there is one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
-            Self::Is(text) => Some(text),
-            Self::Nothing | Self::Missing(_) => None,
+            Self::Value(text) => Some(text),
+            Self::Absent | Self::Missing(_) => None,
         }
     }
 }
 
 /// Names what is not said, for messages: what it would be read from.
 #[must_use]
-pub fn lacks(field: &str) -> String {
+pub fn missing_field(field: &str) -> String {
     format!("this job's payload has no {field}: GitLab or GitLab Runner is too old to tell")
 }
 
@@ -41,52 +41,60 @@ const REF: &str = "git_info.ref";
 impl Payload {
     /// Returns what GitLab says of the job.
     #[must_use]
-    pub fn told(&self, fact: Fact) -> Told {
+    pub fn trusted(&self, fact: TrustedVariable) -> TrustedValue {
         let path = self.project_path.as_deref();
         match fact {
-            Fact::JobId => Told::of(self.id, "id"),
-            Fact::JobName => Told::of(self.job_name.as_ref(), "job_info.name"),
-            Fact::JobStage => Told::of(self.stage.as_ref(), "job_info.stage"),
-            Fact::JobTimeout => Told::of(self.timeout, "runner_info.timeout"),
-            Fact::PipelineId => Told::of(self.pipeline_id, "job_info.pipeline_id"),
-            Fact::PipelineSource => self.always_sent("CI_PIPELINE_SOURCE", is_source),
-            Fact::ProjectId => Told::of(self.project_id, "job_info.project_id"),
-            Fact::ProjectPath => Told::of(path, PATH),
-            Fact::ProjectName => Told::of(path.map(|p| p.rsplit('/').next().unwrap_or(p)), PATH),
-            Fact::ProjectNamespace => {
-                Told::of(path.map(|p| p.rsplit_once('/').map_or("", |p| p.0)), PATH)
+            TrustedVariable::JobId => TrustedValue::of(self.id, "id"),
+            TrustedVariable::JobName => TrustedValue::of(self.job_name.as_ref(), "job_info.name"),
+            TrustedVariable::JobStage => TrustedValue::of(self.stage.as_ref(), "job_info.stage"),
+            TrustedVariable::JobTimeout => TrustedValue::of(self.timeout, "runner_info.timeout"),
+            TrustedVariable::PipelineId => {
+                TrustedValue::of(self.pipeline_id, "job_info.pipeline_id")
             }
-            Fact::ProjectNamespaceId => Told::of(self.namespace_id, "job_info.namespace_id"),
-            Fact::ProjectRootNamespace => {
-                Told::of(path.map(|p| p.split('/').next().unwrap_or(p)), PATH)
+            TrustedVariable::PipelineSource => self.always_sent("CI_PIPELINE_SOURCE", is_source),
+            TrustedVariable::ProjectId => TrustedValue::of(self.project_id, "job_info.project_id"),
+            TrustedVariable::ProjectPath => TrustedValue::of(path, PATH),
+            TrustedVariable::ProjectName => {
+                TrustedValue::of(path.map(|p| p.rsplit('/').next().unwrap_or(p)), PATH)
             }
-            Fact::ProjectVisibility => {
+            TrustedVariable::ProjectNamespace => {
+                TrustedValue::of(path.map(|p| p.rsplit_once('/').map_or("", |p| p.0)), PATH)
+            }
+            TrustedVariable::ProjectNamespaceId => {
+                TrustedValue::of(self.namespace_id, "job_info.namespace_id")
+            }
+            TrustedVariable::ProjectRootNamespace => {
+                TrustedValue::of(path.map(|p| p.split('/').next().unwrap_or(p)), PATH)
+            }
+            TrustedVariable::ProjectVisibility => {
                 let words = ["private", "internal", "public"];
                 self.always_sent("CI_PROJECT_VISIBILITY", |text| words.contains(&text))
             }
-            Fact::Ref => Told::of(self.reference.as_ref(), REF),
-            Fact::RefProtected => Told::of(self.protected, "git_info.protected"),
-            Fact::Tag => match self.ref_type.as_deref() {
-                Some("tag") => Told::of(self.reference.as_ref(), REF),
-                Some(_) => Told::Nothing,
-                None => Told::Missing("git_info.ref_type"),
+            TrustedVariable::Ref => TrustedValue::of(self.reference.as_ref(), REF),
+            TrustedVariable::RefProtected => TrustedValue::of(self.protected, "git_info.protected"),
+            TrustedVariable::Tag => match self.ref_type.as_deref() {
+                Some("tag") => TrustedValue::of(self.reference.as_ref(), REF),
+                Some(_) => TrustedValue::Absent,
+                None => TrustedValue::Missing("git_info.ref_type"),
             },
-            Fact::Sha => Told::of(commit(self.sha.as_deref()), "git_info.sha"),
-            Fact::ShortSha => Told::of(
+            TrustedVariable::Sha => TrustedValue::of(commit(self.sha.as_deref()), "git_info.sha"),
+            TrustedVariable::ShortSha => TrustedValue::of(
                 commit(self.sha.as_deref()).and_then(|sha| sha.get(..8)),
                 "git_info.sha",
             ),
-            Fact::BeforeSha => Told::of(commit(self.before_sha.as_deref()), "git_info.before_sha"),
-            Fact::UserId => Told::of(self.user_id, "job_info.user_id"),
+            TrustedVariable::BeforeSha => {
+                TrustedValue::of(commit(self.before_sha.as_deref()), "git_info.before_sha")
+            }
+            TrustedVariable::UserId => TrustedValue::of(self.user_id, "job_info.user_id"),
         }
     }
 
     /// Returns a variable that every server sends, before all that is the author's, which also sends the project's path beside
     /// its variables; of an older one nobody knows. In words of that form there is nothing to expand.
-    fn always_sent(&self, name: &'static str, is_right: impl Fn(&str) -> bool) -> Told {
+    fn always_sent(&self, name: &'static str, is_right: impl Fn(&str) -> bool) -> TrustedValue {
         match self.project_path {
-            None => Told::Missing(PATH),
-            Some(_) => Told::of(self.first(name).filter(|text| is_right(text)), name),
+            None => TrustedValue::Missing(PATH),
+            Some(_) => TrustedValue::of(self.first(name).filter(|text| is_right(text)), name),
         }
     }
 }
@@ -108,7 +116,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::facts::FACTS;
+    use crate::config::trusted_variables::TRUSTED_VARIABLES;
 
     fn payload(json: &Value) -> Payload {
         Payload::parse(json.to_string().as_bytes()).unwrap()
@@ -155,8 +163,12 @@ mod tests {
             "private",
             "7",
         ];
-        for ((name, fact), want) in FACTS.iter().zip(want) {
-            assert_eq!(payload.told(*fact), Told::Is(want.to_owned()), "{name}");
+        for ((name, fact), want) in TRUSTED_VARIABLES.iter().zip(want) {
+            assert_eq!(
+                payload.trusted(*fact),
+                TrustedValue::Value(want.to_owned()),
+                "{name}"
+            );
         }
     }
 
@@ -164,11 +176,14 @@ mod tests {
     fn a_branch_is_no_tag() {
         let mut json = whole();
         json["git_info"]["ref_type"] = "branch".into();
-        assert_eq!(payload(&json).told(Fact::Tag), Told::Nothing);
+        assert_eq!(
+            payload(&json).trusted(TrustedVariable::Tag),
+            TrustedValue::Absent
+        );
         json["git_info"]["ref_type"] = Value::Null;
         assert_eq!(
-            payload(&json).told(Fact::Tag),
-            Told::Missing("git_info.ref_type")
+            payload(&json).trusted(TrustedVariable::Tag),
+            TrustedValue::Missing("git_info.ref_type")
         );
     }
 
@@ -178,14 +193,14 @@ mod tests {
         // Older than what is always sent.
         json["job_info"]["project_full_path"] = Value::Null;
         assert_eq!(
-            payload(&json).told(Fact::PipelineSource),
-            Told::Missing(PATH)
+            payload(&json).trusted(TrustedVariable::PipelineSource),
+            TrustedValue::Missing(PATH)
         );
         let mut json = whole();
         for odd in ["", "$A", "push ", "Push", "a/b"] {
             json["variables"][0]["value"] = odd.into();
-            let told = payload(&json).told(Fact::PipelineSource);
-            assert_eq!(told, Told::Missing("CI_PIPELINE_SOURCE"), "{odd}");
+            let told = payload(&json).trusted(TrustedVariable::PipelineSource);
+            assert_eq!(told, TrustedValue::Missing("CI_PIPELINE_SOURCE"), "{odd}");
         }
     }
 
@@ -198,17 +213,17 @@ mod tests {
             let plain = payload(&whole());
             let mut json = whole();
             let variables = json["variables"].as_array_mut().unwrap();
-            for ((name, fact), value) in FACTS.iter().zip(values) {
+            for ((name, fact), value) in TRUSTED_VARIABLES.iter().zip(values) {
                 // These two GitLab itself sends first.
                 let at = match fact {
-                    Fact::PipelineSource | Fact::ProjectVisibility => variables.len(),
+                    TrustedVariable::PipelineSource | TrustedVariable::ProjectVisibility => variables.len(),
                     _ => at,
                 };
                 variables.insert(at.min(variables.len()), json!({ "key": name, "value": value }));
             }
             let forged = payload(&json);
-            for (name, fact) in FACTS {
-                prop_assert_eq!(forged.told(fact), plain.told(fact), "{}", name);
+            for (name, fact) in TRUSTED_VARIABLES {
+                prop_assert_eq!(forged.trusted(fact), plain.trusted(fact), "{}", name);
             }
         }
     }

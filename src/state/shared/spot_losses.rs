@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Shared, cell, key};
+use super::{Shared, key, locked_file};
 use crate::files::read_own;
 
 /// For how long a loss is remembered.
@@ -18,7 +18,7 @@ const LARGEST: u64 = 8 << 10;
 
 /// A job that was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loss {
+pub struct SpotLoss {
     /// The rung on which it ran, as the configuration names it.
     pub rung: String,
     /// Why, in AWS's words.
@@ -27,22 +27,22 @@ pub struct Loss {
 
 impl Shared {
     /// Notes that a job was lost to Spot. What cannot be noted happens again.
-    pub async fn lost(&self, job: &str, loss: Loss) {
-        cell::change(&self.climb(job), |_: Loss| (loss, ())).await;
+    pub async fn note_spot_loss(&self, job: &str, loss: SpotLoss) {
+        locked_file::change(&self.path(job), |_: SpotLoss| (loss, ())).await;
     }
 
     /// Returns the loss of a job of that name within the last day, if there was one.
     #[must_use]
-    pub fn loss(&self, job: &str) -> Option<Loss> {
-        let path = self.climb(job);
+    pub fn spot_loss(&self, job: &str) -> Option<SpotLoss> {
+        let path = self.path(job);
         if is_old(&path)? {
             return None;
         }
-        let loss: Loss = serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()?;
+        let loss: SpotLoss = serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()?;
         (!loss.rung.is_empty()).then_some(loss)
     }
 
-    fn climb(&self, job: &str) -> PathBuf {
+    fn path(&self, job: &str) -> PathBuf {
         self.directory.join("climbs").join(key(job))
     }
 }
@@ -61,24 +61,24 @@ mod tests {
     async fn a_loss_is_known_for_a_day_and_by_its_own_job_alone() {
         let dir = tempfile::tempdir().unwrap();
         let shared = Shared::new(dir.path().to_owned());
-        assert_eq!(shared.loss("a"), None);
-        let loss = Loss {
+        assert_eq!(shared.spot_loss("a"), None);
+        let loss = SpotLoss {
             rung: "fargate-spot".into(),
             cause: "x".into(),
         };
-        shared.lost("a", loss.clone()).await;
-        assert_eq!(shared.loss("a"), Some(loss.clone()));
-        assert_eq!(shared.loss("b"), None);
-        let path = shared.climb("a");
+        shared.note_spot_loss("a", loss.clone()).await;
+        assert_eq!(shared.spot_loss("a"), Some(loss.clone()));
+        assert_eq!(shared.spot_loss("b"), None);
+        let path = shared.path("a");
         fs::write(&path, "{").unwrap();
-        assert_eq!(shared.loss("a"), None);
-        shared.lost("a", loss).await;
+        assert_eq!(shared.spot_loss("a"), None);
+        shared.note_spot_loss("a", loss).await;
         let yesterday = SystemTime::now() - AGE - Duration::from_secs(60);
         fs::File::options()
             .write(true)
             .open(&path)
             .and_then(|file| file.set_modified(yesterday))
             .unwrap();
-        assert_eq!(shared.loss("a"), None);
+        assert_eq!(shared.spot_loss("a"), None);
     }
 }

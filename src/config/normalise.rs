@@ -3,7 +3,7 @@
 //! Keys match without regard to case and by the Go driver's names; every known key keeps its
 //! place in the file, so that whatever is wrong with it later can name line and column. A key
 //! that nobody knows is taken out with a warning: the Go driver ignored such keys, and its users
-//! have them. Where ignoring it would open something ([`super::unknown`]) it is a problem.
+//! have them. Where ignoring it would open something ([`super::unknown_keys`]) it is a problem.
 //!
 //! What is wrong is taken out too, so that the rest can be read and all be told at once.
 
@@ -14,12 +14,12 @@ use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue, Deserializer};
 
 use super::file::Keys;
-use super::keys::{Holds, Key, RIVALS, ROOT};
-use super::place::{Place, clip};
+use super::key_locations::{KeyLocation, KeyLocations, Misspelt};
+use super::keys::{Key, KeyKind, MUTUALLY_EXCLUSIVE, ROOT};
 use super::problem::Problem;
 use super::settings::Style;
-use super::spots::{Misspelt, Spot, Spots};
-use super::unknown::{At, join, of_the_runner, opens_when_ignored, suggestion};
+use super::source::{Source, clip};
+use super::unknown_keys::{At, join, key_of_runners_config, suggestion, unsafe_to_ignore};
 
 /// So many values that are wrong are told. Each is found by reading all others again, and a file that holds more is no
 /// configuration.
@@ -30,7 +30,7 @@ pub(super) struct Tree<'i> {
     /// Known keys only, by their names in [`super::keys`].
     table: DeTable<'i>,
     /// Where each of them stands, by its full path.
-    pub(super) spots: Spots,
+    pub(super) locations: KeyLocations,
     /// What was ignored.
     pub(super) warnings: Vec<String>,
     /// What is wrong.
@@ -43,19 +43,19 @@ pub(super) struct Tree<'i> {
 ///
 /// # Errors
 /// Where it is no configuration of the driver at all.
-pub(super) fn read<'i>(root: DeTable<'i>, place: Place<'_>) -> Result<Tree<'i>, Problem> {
-    if let Some(name) = of_the_runner(&root) {
-        return Err(runners_own(&root, name, place));
+pub(super) fn read<'i>(root: DeTable<'i>, source: Source<'_>) -> Result<Tree<'i>, Problem> {
+    if let Some(name) = key_of_runners_config(&root) {
+        return Err(not_this_drivers_file(&root, name, source));
     }
     let mut reader = Reader {
-        place,
-        spots: Spots::default(),
+        source,
+        locations: KeyLocations::default(),
         warnings: Vec::new(),
         problems: Vec::new(),
         style: Style::GoDriver,
     };
     let mut table = reader.table(root, ROOT, &At::top());
-    reader.rivals();
+    reader.refuse_mutually_exclusive();
     if reader.style == Style::GoDriver {
         reader.ignore_what_go_ignored(&mut table);
         drop_empty(&mut table);
@@ -64,17 +64,17 @@ pub(super) fn read<'i>(root: DeTable<'i>, place: Place<'_>) -> Result<Tree<'i>, 
     reader.warnings.sort_by_key(|(offset, _)| *offset);
     Ok(Tree {
         table,
-        spots: reader.spots,
+        locations: reader.locations,
         warnings: reader.warnings.into_iter().map(|(_, w)| w).collect(),
         problems: reader.problems,
         style: reader.style,
     })
 }
 
-fn runners_own(root: &DeTable<'_>, name: &str, place: Place<'_>) -> Problem {
+fn not_this_drivers_file(root: &DeTable<'_>, name: &str, source: Source<'_>) -> Problem {
     let key = root.keys().find(|key| key.get_ref() == name);
     let offset = key.map_or(0, |key| key.span().start);
-    place
+    source
         .problem(offset, Some(name), "this is GitLab Runner's own configuration, not the driver's")
         .hint(
             "The driver has a file of its own: write /etc/gitlab-runner/aws-driver.toml, or name one by --config FILE before `custom` in each \
@@ -84,7 +84,7 @@ fn runners_own(root: &DeTable<'_>, name: &str, place: Place<'_>) -> Problem {
 
 impl Tree<'_> {
     /// Reads all values. Each that is wrong is noted and taken out; nothing is returned where not even that can be done.
-    pub(super) fn values(&mut self, place: Place<'_>) -> Option<Keys> {
+    pub(super) fn values(&mut self, source: Source<'_>) -> Option<Keys> {
         for _ in 0..MOST_VALUES {
             let table = Spanned::new(0..0, self.table.clone());
             let error = match Keys::deserialize(Deserializer::from(table)) {
@@ -92,15 +92,15 @@ impl Tree<'_> {
                 Err(error) => error,
             };
             let offset = error.span().map_or(0, |span| span.start);
-            let Some((path, spot)) = self.spots.around(offset) else {
-                let problem = place.problem(offset, None, error.message());
+            let Some((path, location)) = self.locations.around(offset) else {
+                let problem = source.problem(offset, None, error.message());
                 self.problems.push(problem);
                 return None;
             };
-            let problem = spot.problem_at(place, offset, error.message());
-            let (path, key) = (path.to_owned(), spot.key.clone());
+            let problem = location.problem_at(source, offset, error.message());
+            let (path, key) = (path.to_owned(), location.key.clone());
             self.problems.push(problem);
-            self.spots.add_broken(&path);
+            self.locations.add_broken(&path);
             if !take_out(&mut self.table, &key) {
                 return None;
             }
@@ -137,8 +137,8 @@ fn take_out(table: &mut DeTable<'_>, key: &Range<usize>) -> bool {
 }
 
 struct Reader<'a> {
-    place: Place<'a>,
-    spots: Spots,
+    source: Source<'a>,
+    locations: KeyLocations,
     warnings: Vec<(usize, String)>,
     problems: Vec<Problem>,
     style: Style,
@@ -154,36 +154,36 @@ impl Reader<'_> {
                 self.unknown(name.span(), &written, &lower, value.get_ref(), keys, at);
                 continue;
             };
-            if key.tells_style && !key.is_go(&lower) {
+            if key.is_new_style && !key.is_go(&lower) {
                 self.style = Style::New;
             }
             let path = at.path_to(key.name);
-            let spot = Spot {
+            let location = KeyLocation {
                 shown: at.shown_to(&written),
                 name: written,
                 header: at.header.clone(),
-                example: match key.holds {
-                    Holds::Value(example) => Some(example),
+                example: match key.kind {
+                    KeyKind::Value(example) => Some(example),
                     _ => None,
                 },
                 key: name.span(),
                 value: value.span(),
             };
-            if let Some(other) = self.spots.get(&path) {
-                self.problems.push(twice(self.place, other, &spot));
+            if let Some(other) = self.locations.get(&path) {
+                self.problems.push(twice(self.source, other, &location));
                 continue;
             }
-            match self.value(value, key, &spot, &path) {
+            match self.value(value, key, &location, &path) {
                 Ok(value) => {
                     let name = Spanned::new(name.span(), DeString::Borrowed(key.name));
                     out.insert(name, value);
                 }
                 Err(problem) => {
                     self.problems.push(problem);
-                    self.spots.add_broken(&path);
+                    self.locations.add_broken(&path);
                 }
             }
-            self.spots.add(path, spot);
+            self.locations.add(path, location);
         }
         out
     }
@@ -192,7 +192,7 @@ impl Reader<'_> {
         &mut self,
         value: Spanned<DeValue<'i>>,
         key: &'static Key,
-        spot: &Spot,
+        location: &KeyLocation,
         path: &str,
     ) -> Result<Spanned<DeValue<'i>>, Problem> {
         let span = value.span();
@@ -201,38 +201,42 @@ impl Reader<'_> {
             shown,
             header: Some(header),
         };
-        let value = match (&key.holds, value.into_inner()) {
-            (Holds::Value(_), value) => value,
-            (Holds::Free(_, example), DeValue::Table(table)) => {
-                self.free(&table, example, spot, path);
+        let value = match (&key.kind, value.into_inner()) {
+            (KeyKind::Value(_), value) => value,
+            (KeyKind::Free(_, example), DeValue::Table(table)) => {
+                self.free(&table, example, location, path);
                 DeValue::Table(table)
             }
-            (Holds::Table(keys), DeValue::Table(table)) => {
-                let at = at(path.to_owned(), spot.shown.clone(), header(&spot.shown));
+            (KeyKind::Table(keys), DeValue::Table(table)) => {
+                let at = at(
+                    path.to_owned(),
+                    location.shown.clone(),
+                    header(&location.shown),
+                );
                 DeValue::Table(self.table(table, keys, &at))
             }
-            (Holds::Tables(keys), DeValue::Array(array)) => {
+            (KeyKind::Tables(keys), DeValue::Array(array)) => {
                 let mut out = DeArray::new();
                 for (i, item) in array.into_iter().enumerate() {
                     let (item_span, path) = (item.span(), format!("{path}[{i}]"));
                     let table = match item.into_inner() {
                         DeValue::Table(table) => {
-                            let shown = format!("{}[{i}]", spot.shown);
-                            let item = Spot {
+                            let shown = format!("{}[{i}]", location.shown);
+                            let item = KeyLocation {
                                 shown: shown.clone(),
                                 key: item_span.clone(),
                                 value: item_span.clone(),
-                                ..spot.clone()
+                                ..location.clone()
                             };
-                            self.spots.add(path.clone(), item);
-                            let at = at(path, shown, format!("[[{}]]", spot.name));
+                            self.locations.add(path.clone(), item);
+                            let at = at(path, shown, format!("[[{}]]", location.name));
                             self.table(table, keys, &at)
                         }
                         other => {
                             let found = article(other.type_str());
-                            let problem = self.not_a_table(item_span.start, key, spot, &found);
+                            let problem = self.not_a_table(item_span.start, key, location, &found);
                             self.problems.push(problem);
-                            self.spots.add_broken(&path);
+                            self.locations.add_broken(&path);
                             DeTable::new()
                         }
                     };
@@ -241,37 +245,54 @@ impl Reader<'_> {
                 DeValue::Array(out)
             }
             (_, other) => {
-                return Err(self.not_a_table(span.start, key, spot, &article(other.type_str())));
+                return Err(self.not_a_table(
+                    span.start,
+                    key,
+                    location,
+                    &article(other.type_str()),
+                ));
             }
         };
         Ok(Spanned::new(span, value))
     }
 
     /// Keeps the places of keys that are the administrator's own; they stay as they are written.
-    fn free(&mut self, table: &DeTable<'_>, example: &'static str, spot: &Spot, path: &str) {
+    fn free(
+        &mut self,
+        table: &DeTable<'_>,
+        example: &'static str,
+        location: &KeyLocation,
+        path: &str,
+    ) {
         for (name, value) in table {
             let written = show_key(name.get_ref());
-            let spot = Spot {
-                shown: join(&spot.shown, &written),
+            let location = KeyLocation {
+                shown: join(&location.shown, &written),
                 name: written,
-                header: Some(header(&spot.shown)),
+                header: Some(header(&location.shown)),
                 example: Some(example),
                 key: name.span(),
                 value: value.span(),
             };
-            self.spots.add(join(path, name.get_ref()), spot);
+            self.locations.add(join(path, name.get_ref()), location);
         }
     }
 
-    fn not_a_table(&self, offset: usize, key: &Key, spot: &Spot, found: &str) -> Problem {
-        let (wanted, header) = match key.holds {
-            Holds::Tables(_) => ("a list of tables", format!("[[{}]]", spot.name)),
-            _ => ("a table", format!("[{}]", spot.name)),
+    fn not_a_table(
+        &self,
+        offset: usize,
+        key: &Key,
+        location: &KeyLocation,
+        found: &str,
+    ) -> Problem {
+        let (wanted, header) = match key.kind {
+            KeyKind::Tables(_) => ("a list of tables", format!("[[{}]]", location.name)),
+            _ => ("a table", format!("[{}]", location.name)),
         };
-        self.place
+        self.source
             .problem(
                 offset,
-                Some(&spot.shown),
+                Some(&location.shown),
                 &format!("expected {wanted}, found {found}"),
             )
             .hint(format!(
@@ -291,13 +312,13 @@ impl Reader<'_> {
         at: &At,
     ) {
         let (shown, offset) = (at.shown_to(written), span.start);
-        let problem = |cause: &str| self.place.problem(offset, Some(&shown), cause);
+        let problem = |cause: &str| self.source.problem(offset, Some(&shown), cause);
         let for_all = |key: &&Key| key.is(lower) && !key.in_profile;
         if at.is_profile()
             && let Some(key) = ROOT.iter().find(for_all)
         {
-            let what = match key.holds {
-                Holds::Value(_) => written.to_owned(),
+            let what = match key.kind {
+                KeyKind::Value(_) => written.to_owned(),
                 _ => format!("[{written}]"),
             };
             let problem = problem("no profile can set this, it holds for every job")
@@ -306,7 +327,7 @@ impl Reader<'_> {
             return;
         }
         let suggested = suggestion(written, lower, value, keys, at);
-        let opening = opens_when_ignored(written, value, at, suggested.as_ref());
+        let opening = unsafe_to_ignore(written, value, at, suggested.as_ref());
         let advice = suggested.as_ref().map(|s| s.advice.clone());
         if let Some(opening) = opening {
             let looks = |name| format!("did you mean {name}?");
@@ -314,9 +335,9 @@ impl Reader<'_> {
             let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
             let problem = problem(&format!("there is no such key{advice}")).hint(opening.remedy);
             self.problems.push(problem);
-            self.spots.add_broken(&at.path_to(lower));
+            self.locations.add_broken(&at.path_to(lower));
         } else {
-            let warning = ignored(self.place, offset, &shown, advice.as_deref());
+            let warning = ignored(self.source, offset, &shown, advice.as_deref());
             self.warnings.push((offset, warning));
         }
         if let Some(suggested) = suggested {
@@ -326,45 +347,45 @@ impl Reader<'_> {
                 key: offset,
                 refused: opening.is_some(),
             };
-            self.spots.add_misspelt(suggested.meant, misspelt);
+            self.locations.add_misspelt(suggested.meant, misspelt);
         }
     }
 
     /// Takes out of a Go driver's file what this driver alone would heed: keys that the Go driver knew in another table.
     fn ignore_what_go_ignored(&mut self, table: &mut DeTable<'_>) {
         for around in ROOT {
-            for key in around.children().iter().filter(|key| !key.tells_style) {
+            for key in around.children().iter().filter(|key| !key.is_new_style) {
                 let path = join(around.name, key.name);
-                let Some(spot) = self.spots.take(&path) else {
+                let Some(location) = self.locations.take(&path) else {
                     continue;
                 };
-                take_out(table, &spot.key);
-                let line = self.place.line(spot.key.start);
-                let file = self.place.path.display();
+                take_out(table, &location.key);
+                let line = self.source.line(location.key.start);
+                let file = self.source.path.display();
                 let warning = format!(
                     "{file}:{line}: {} is ignored, as by the Go driver; did you mean {} under [SSH]?",
-                    spot.shown, spot.name
+                    location.shown, location.name
                 );
-                self.warnings.push((spot.key.start, warning));
+                self.warnings.push((location.key.start, warning));
             }
         }
     }
 
     /// Refuses two keys of different names that set the same thing.
-    fn rivals(&mut self) {
+    fn refuse_mutually_exclusive(&mut self) {
         let ends = |path: &str| path.find("].").map(|end| path[..end + 2].to_owned());
-        let mut prefixes: Vec<String> = self.spots.paths().filter_map(ends).collect();
+        let mut prefixes: Vec<String> = self.locations.paths().filter_map(ends).collect();
         prefixes.push(String::new());
         prefixes.sort();
         prefixes.dedup();
         for prefix in prefixes {
-            for (a, b) in RIVALS {
+            for (a, b) in MUTUALLY_EXCLUSIVE {
                 let found = (
-                    self.spots.get(&format!("{prefix}{a}")),
-                    self.spots.get(&format!("{prefix}{b}")),
+                    self.locations.get(&format!("{prefix}{a}")),
+                    self.locations.get(&format!("{prefix}{b}")),
                 );
                 if let (Some(a), Some(b)) = found {
-                    self.problems.push(twice(self.place, a, b));
+                    self.problems.push(twice(self.source, a, b));
                 }
             }
         }
@@ -373,26 +394,26 @@ impl Reader<'_> {
 
 /// Returns the warning about a key that nobody knows.
 pub(super) fn ignored(
-    place: Place<'_>,
+    source: Source<'_>,
     offset: usize,
     shown: &str,
     advice: Option<&str>,
 ) -> String {
-    let (line, path) = (place.line(offset), place.path.display());
+    let (line, path) = (source.line(offset), source.path.display());
     let advice = advice.map_or_else(String::new, |advice| format!("; {advice}"));
     format!("{path}:{line}: unknown key {shown} is ignored{advice}")
 }
 
-fn twice(place: Place<'_>, one: &Spot, other: &Spot) -> Problem {
+fn twice(source: Source<'_>, one: &KeyLocation, other: &KeyLocation) -> Problem {
     let (first, second) = if one.key.start < other.key.start {
         (one, other)
     } else {
         (other, one)
     };
-    let line = place.line(first.key.start);
+    let line = source.line(first.key.start);
     let cause = format!("the same is set in line {line} as {}", first.shown);
-    let again = place.line(second.key.start);
-    place
+    let again = source.line(second.key.start);
+    source
         .problem(second.key.start, Some(&second.shown), &cause)
         .hint(format!("Keep one of the two lines, {line} or {again}."))
 }

@@ -5,7 +5,7 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Holds, Key, PROFILE, ROOT, closest};
+use super::keys::{Key, KeyKind, PROFILE, ROOT, closest};
 
 /// Keys that GitLab Runner's own file has at its top, and neither driver has. (It shares `log_level` and `log_format`.)
 const OF_THE_RUNNER: [&str; 9] = [
@@ -94,7 +94,7 @@ pub(super) fn join(table: &str, name: &str) -> String {
 }
 
 /// Returns a key by which a file shows itself to be GitLab Runner's own.
-pub(super) fn of_the_runner<'t>(root: &'t DeTable<'_>) -> Option<&'t str> {
+pub(super) fn key_of_runners_config<'t>(root: &'t DeTable<'_>) -> Option<&'t str> {
     let names = || root.keys().map(|name| name.get_ref().as_ref());
     let is_ours = |name: &str| {
         let lower = name.to_lowercase();
@@ -133,18 +133,18 @@ pub(super) fn suggestion(
     };
     // An AWS profile's name, say, is none of ours; limits in whatever shape are.
     let may_be = |key: &&Key| {
-        let is_value = matches!(key.holds, Holds::Value(_));
+        let is_value = matches!(key.kind, KeyKind::Value(_));
         key.is(lower) && (is_value || holds_tables(value) || key.name == "limits")
     };
     if at.path != around
         && let Some(key) = all.iter().find(may_be)
     {
-        let advice = match (&key.holds, around) {
-            (Holds::Value(_), "") => {
+        let advice = match (&key.kind, around) {
+            (KeyKind::Value(_), "") => {
                 "it belongs at the top of the file, above the first [table]".to_owned()
             }
-            (Holds::Value(_), _) => "it belongs right below [[profile]]".to_owned(),
-            (Holds::Tables(_), _) => format!("did you mean [[{}]]?", key.name),
+            (KeyKind::Value(_), _) => "it belongs right below [[profile]]".to_owned(),
+            (KeyKind::Tables(_), _) => format!("did you mean [[{}]]?", key.name),
             (_, "") => format!("did you mean [{}]?", key.name),
             _ => format!("did you mean [profile.{}]?", key.name),
         };
@@ -152,7 +152,7 @@ pub(super) fn suggestion(
     }
     let tables = all
         .iter()
-        .filter(|table| matches!(table.holds, Holds::Table(_)));
+        .filter(|table| matches!(table.kind, KeyKind::Table(_)));
     let (table, key) = tables
         .filter_map(|table| Some((table, table.children().iter().find(|key| key.is(lower))?)))
         .next()?;
@@ -166,14 +166,14 @@ pub(super) fn suggestion(
 }
 
 /// Returns what to do about an unknown key that is not safely ignored.
-pub(super) fn opens_when_ignored(
+pub(super) fn unsafe_to_ignore(
     written: &str,
     value: &DeValue<'_>,
     at: &At,
     suggested: Option<&Suggestion>,
-) -> Option<Opening> {
+) -> Option<UnsafeToIgnore> {
     let remedy = |remedy| {
-        Some(Opening {
+        Some(UnsafeToIgnore {
             remedy,
             meant: None,
         })
@@ -194,7 +194,7 @@ pub(super) fn opens_when_ignored(
     }
     let looks = (holds_tables && suggested.is_none()).then(|| looks_like_guard(written));
     let guard = looks.flatten().or_else(|| hidden_guard(value));
-    guard.map(|(name, remedy)| Opening {
+    guard.map(|(name, remedy)| UnsafeToIgnore {
         remedy,
         meant: Some(name),
     })
@@ -202,7 +202,7 @@ pub(super) fn opens_when_ignored(
 
 /// Why an unknown key is not ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Opening {
+pub(super) struct UnsafeToIgnore {
     /// What to do about it.
     pub(super) remedy: &'static str,
     /// The key that it looks like, where that is not suggested anyway.
@@ -314,7 +314,7 @@ mod tests {
             ("", None),
         ] {
             let root = DeTable::parse(text).unwrap();
-            assert_eq!(of_the_runner(root.get_ref()), want, "{text}");
+            assert_eq!(key_of_runners_config(root.get_ref()), want, "{text}");
         }
     }
 }

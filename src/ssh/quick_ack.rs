@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct Prompt(pub(super) TcpStream);
+pub(super) struct QuickAck(pub(super) TcpStream);
 
-impl AsyncRead for Prompt {
+impl AsyncRead for QuickAck {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -31,7 +31,7 @@ impl AsyncRead for Prompt {
     }
 }
 
-impl AsyncWrite for Prompt {
+impl AsyncWrite for QuickAck {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

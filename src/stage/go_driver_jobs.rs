@@ -59,7 +59,7 @@ pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
         inside: None,
     };
     unless_cancelled(async {
-        let place = likeliest(context, &go_job).await;
+        let place = most_likely_place(context, &go_job).await;
         let host_key = first_contact(context, &place, &endpoint, &pair).await?;
         let machine = Machine {
             place: Place::Ecs(place),
@@ -124,7 +124,7 @@ async fn adopt(context: &Context, machine: Machine, key: String) -> Result<Optio
     }
     let call = &context.call;
     let mut intent = Intent::new(call.attempt.clone(), None, None, lifetime(context));
-    intent.set_ownership(context.claim());
+    intent.set_ownership(context.note_owner());
     intent.bastion = bastion.map(|bastion| bastion.digest);
     if let Place::Ecs(place) = &machine.place {
         intent.launches.push(Launch {
@@ -208,7 +208,7 @@ fn find(context: &Context) -> Result<Option<GoJob>> {
 }
 
 /// Returns where the task is, by the first of these roles that sees it there.
-async fn likeliest(context: &Context, go_job: &GoJob) -> EcsPlace {
+async fn most_likely_place(context: &Context, go_job: &GoJob) -> EcsPlace {
     let mut places = places(context, go_job);
     let shared = context.shared();
     let mut seen = 0;

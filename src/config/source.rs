@@ -7,7 +7,7 @@ use super::problem::Problem;
 
 /// The file at hand.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Source<'a> {
     pub(super) text: &'a str,
     pub(super) path: &'a Path,
 }
@@ -15,7 +15,7 @@ pub(super) struct Place<'a> {
 /// The longest key, and the longest cause: a file may hold megabytes of a value.
 const LONGEST: usize = 250;
 
-impl Place<'_> {
+impl Source<'_> {
     /// Returns the line, counted from one.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.line_and_column(offset).0
@@ -89,8 +89,8 @@ mod tests {
             ("é = 1", 1, (1, 1)),
             ("\u{feff}a = 1", 3, (1, 1)),
         ] {
-            let place = Place { text, path };
-            assert_eq!(place.line_and_column(offset), want, "{text:?} {offset}");
+            let source = Source { text, path };
+            assert_eq!(source.line_and_column(offset), want, "{text:?} {offset}");
         }
     }
 }
