@@ -17,10 +17,10 @@ use std::time::Instant;
 
 use gitlab_aws_driver::machine::Endpoint;
 use gitlab_aws_driver::machine::environment::Missing;
-use gitlab_aws_driver::script::welcome::Unable;
-use gitlab_aws_driver::script::welcome::Watchdog;
-use gitlab_aws_driver::script::welcome::Welcome;
-use gitlab_aws_driver::script::welcome::welcome;
+use gitlab_aws_driver::script::first_command::Unable;
+use gitlab_aws_driver::script::first_command::Watchdog;
+use gitlab_aws_driver::script::first_command::Welcome;
+use gitlab_aws_driver::script::first_command::welcome;
 use gitlab_aws_driver::ssh::connect::connect;
 use gitlab_aws_driver::ssh::keys::JobKey;
 use gitlab_aws_driver::ssh::session::Event;

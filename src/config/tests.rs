@@ -298,8 +298,8 @@ fn every_key_is_documented() {
             }
             let dot = if table.is_empty() { "" } else { "." };
             let path = format!("{table}{dot}{}", key.name);
-            match key.holds {
-                Holds::Value(example) => {
+            match key.kind {
+                KeyKind::Value(example) => {
                     let text = section(&format!("### `{path}`"));
                     let line = format!("\n    {} = {example}\n", key.name);
                     assert!(format!("{text}\n").contains(&line), "{path}:{line}");
@@ -309,16 +309,16 @@ fn every_key_is_documented() {
                         "{path}"
                     );
                 }
-                Holds::Free(own, example) => {
+                KeyKind::Free(own, example) => {
                     let line = format!("{own} = {example}");
                     let text = section(&heading_of_table(&path));
                     assert!(text.contains(&line), "{path}: {line}");
                 }
-                Holds::Table(children) => {
+                KeyKind::Table(children) => {
                     section(&heading_of_table(&path));
                     walk(children, &path);
                 }
-                Holds::Tables(children) => {
+                KeyKind::Tables(children) => {
                     let text = section(&format!("## `[[{path}]]`"));
                     let is_of_file = |own: &&Key| ROOT.iter().any(|key| key.name == own.name);
                     for own in children.iter().filter(is_of_file) {

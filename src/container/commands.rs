@@ -295,7 +295,7 @@ pub fn answers(name: &str, ports: &[u16], patience: Duration) -> String {
 
 /// Prints the exit code of a container and the last lines of what it said.
 #[must_use]
-pub fn last_words(name: &str, lines: u32) -> String {
+pub fn exit_and_log(name: &str, lines: u32) -> String {
     let name = quote(name);
     format!(
         "docker inspect --format '{{{{.State.ExitCode}}}}' {name} </dev/null\n\

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::follow::Ended;
 use super::frames::Malformed;
-use super::quiet::START_UP_FILES;
-use super::reach::Loss;
 use crate::container::trouble;
 use crate::error::{Error, Kind, one_line};
+use crate::script::reconnect::Loss;
+use crate::script::silent_login::START_UP_FILES;
 
 /// What helps a job that ran out of memory.
 const MORE_MEMORY: &str = "Give the job more memory (on Fargate: cpu and memory of the task definition), or have it \

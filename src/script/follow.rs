@@ -16,22 +16,22 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Nonce;
 use super::Verb;
-use super::crowd::Crowd;
 use super::failures;
-use super::forget::{drop_script, forget, heed_left};
+use super::forget::{drop_script, forget, note_survivors};
 use super::frames::{Frame, Item, Scanner};
-use super::last_words::{LastWords, put};
-use super::line::Line;
 use super::notice::{self, Notices};
 use super::output::{self, Output};
-use super::quiet::{QUIET, Quiet};
-use super::reach::{Life, Loss, Reach};
-use super::world::{Interruption, Stopped, World};
 use crate::compute;
 use crate::error::{Error, Kind};
 use crate::machine::environment::ContainerEnvironment;
 use crate::machine::{Endpoint, Machine};
 use crate::process::Process;
+use crate::script::command_channel::CommandChannel;
+use crate::script::final_output::{FinalOutput, put};
+use crate::script::interruptions::{Interruption, Interruptions, Stopped};
+use crate::script::process_limit::ProcessLimit;
+use crate::script::reconnect::{Life, Loss, Reach};
+use crate::script::silent_login::{QUIET, Quiet};
 use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
 use crate::ssh::memory_limit::MemoryLimit;
@@ -122,7 +122,7 @@ pub(super) struct Progress {
     /// Connections on which the far side ended without a word.
     silent_ends: u32,
     /// The machine's want of processes.
-    crowd: Crowd,
+    process_limit: ProcessLimit,
     /// The end of what came on standard output before the far side spoke: a login that refuses says why there.
     greeting: Vec<u8>,
     /// The end of what the far side wrote to standard error.
@@ -137,7 +137,7 @@ impl Progress {
 
     /// The far side could start no process: nothing is lost by another try, unless it did not begin for long enough.
     fn crowded(&self) -> Result<Connection> {
-        match self.crowd.told().filter(|_| !self.opened) {
+        match self.process_limit.told().filter(|_| !self.opened) {
             Some(error) => Err(error.into()),
             None => Ok(Connection::Lost(Loss::Ended)),
         }
@@ -148,7 +148,7 @@ impl Progress {
     }
 
     /// Heeds that something else than the far side was given what is its own. It would wait for that in vain.
-    fn heed_astray(&self, life: &Life) -> Result<()> {
+    fn check_astray(&self, life: &Life) -> Result<()> {
         match !life.is_open() && is_astray(&self.stderr, &self.greeting) {
             true => Err(failures::astray().into()),
             false => Ok(()),
@@ -165,7 +165,7 @@ fn keep_tail(kept: &mut Vec<u8>, data: &[u8]) {
 /// How one connection ended.
 pub(super) enum Connection {
     /// The script ended, and the connection is still there to say so.
-    Ended(Ended, Line),
+    Ended(Ended, CommandChannel),
     /// It was lost, after the far side followed on it or before.
     Lost(Loss),
 }
@@ -189,27 +189,27 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
     let lost = Rc::new(Notify::new());
     let (watched, shared) = (Rc::clone(&lost), script.shared.clone());
     let gone = async move { compute::gone(&place, &watched, &shared).await };
-    let mut world = World::watch(gone, script.owner, written, script.ui)?;
+    let mut interruptions = Interruptions::watch(gone, script.owner, written, script.ui)?;
     if script.machine.place.is_spot_instance() {
-        world.notices = Notices::of_spot(script.ui, script.job, script.attempt);
+        interruptions.notices = Notices::of_spot(script.ui, script.job, script.attempt);
     }
     let mut progress = Progress::default();
     let mut reach = Reach::new(script.reconnect_timeout);
     let mut quiet = Quiet::new(script.ui, &script.endpoint.user);
     let ended = loop {
-        world.is_out_of_reach(reach.since(), reach.limit());
+        interruptions.is_out_of_reach(reach.since(), reach.limit());
         let mut life = Life::begin();
         let deadline = reach.deadline();
-        let mut crowd = std::mem::take(&mut progress.crowd);
-        let connecting = crowd.connect(&script, deadline, progress.opened);
-        let session = started(&mut world, &progress, connecting)
+        let mut process_limit = std::mem::take(&mut progress.process_limit);
+        let connecting = process_limit.connect(&script, deadline, progress.opened);
+        let session = started(&mut interruptions, &progress, connecting)
             .await?
-            .map_err(|e| world.notices.explain(e))?;
-        progress.crowd = crowd;
+            .map_err(|e| interruptions.notices.explain(e))?;
+        progress.process_limit = process_limit;
         let silence = reach.silence();
         let connection = Following {
             script: &script,
-            world: &mut world,
+            interruptions: &mut interruptions,
             progress: &mut progress,
             output: &output,
             life: &mut life,
@@ -217,20 +217,20 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
         }
         .follow(lengths, session, silence)
         .await?;
-        world.notices.end();
+        interruptions.notices.end();
         match connection {
-            Connection::Ended(ended, line) => {
+            Connection::Ended(ended, channel) => {
                 let known = Instant::now();
-                if let Some(error) = world.notices.ended(ended.code) {
+                if let Some(error) = interruptions.notices.ended(ended.code) {
                     return Err(error.into());
                 }
                 // An instance that is being ended kills its scripts, and not every one hears of it beforehand.
                 if script.machine.place.is_spot_instance() && notice::is_a_signals(ended.code) {
                     lost.notify_one();
-                    guarded(&mut world, sleep(VERDICT)).await?;
+                    guarded(&mut interruptions, sleep(VERDICT)).await?;
                 }
-                if !world.is_machine_gone() {
-                    forget(&script, &mut world, progress.offset, line, known).await;
+                if !interruptions.is_machine_gone() {
+                    forget(&script, &mut interruptions, progress.offset, channel, known).await;
                 }
                 break ended;
             }
@@ -240,20 +240,20 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
                 lost.notify_one();
                 if !progress.opened
                     && matches!(loss, Loss::Closed | Loss::NoCommand)
-                    && let Some(error) = progress.crowd.untold()
+                    && let Some(error) = progress.process_limit.untold()
                 {
-                    return Err(world.notices.explain(error).into());
+                    return Err(interruptions.notices.explain(error).into());
                 }
                 let Some(pause) = reach.lost(life) else {
                     let error = progress.out_of_reach(reach.limit(), loss);
-                    return Err(world.notices.explain(error).into());
+                    return Err(interruptions.notices.explain(error).into());
                 };
-                started(&mut world, &progress, sleep(pause)).await?;
+                started(&mut interruptions, &progress, sleep(pause)).await?;
             }
         }
     };
     drop(output);
-    if world.all_written().await? {
+    if interruptions.all_written().await? {
         Ok(ended)
     } else {
         Err(Stopped::RunnerGone(Error::new(
@@ -265,7 +265,7 @@ pub async fn run(mut script: Script<'_>) -> Result<Ended> {
 
 /// As [`guarded`], where the script may not have been sent yet: then a cancel ends the stage at once.
 async fn started<T>(
-    world: &mut World,
+    interruptions: &mut Interruptions,
     progress: &Progress,
     future: impl Future<Output = T>,
 ) -> Result<T> {
@@ -273,7 +273,7 @@ async fn started<T>(
     loop {
         tokio::select! {
             biased;
-            interruption = world.next() => match interruption? {
+            interruption = interruptions.next() => match interruption? {
                 Interruption::Machine(error) => return Err(error.into()),
                 Interruption::Cancel if !progress.sent => return Err(failures::cancelled_before_start().into()),
                 Interruption::Cancel => {}
@@ -284,12 +284,15 @@ async fn started<T>(
 }
 
 /// Waits for something that the script's end does not depend on, heeding what must not wait.
-pub(super) async fn guarded<T>(world: &mut World, future: impl Future<Output = T>) -> Result<T> {
+pub(super) async fn guarded<T>(
+    interruptions: &mut Interruptions,
+    future: impl Future<Output = T>,
+) -> Result<T> {
     let mut future = pin!(future);
     loop {
         tokio::select! {
             biased;
-            interruption = world.next() => {
+            interruption = interruptions.next() => {
                 if let Interruption::Machine(error) = interruption? {
                     return Err(error.into());
                 }
@@ -302,7 +305,7 @@ pub(super) async fn guarded<T>(world: &mut World, future: impl Future<Output = T
 /// Follows a script on one connection.
 struct Following<'a, 'b> {
     script: &'a Script<'b>,
-    world: &'a mut World,
+    interruptions: &'a mut Interruptions,
     progress: &'a mut Progress,
     output: &'a Output,
     life: &'a mut Life,
@@ -314,22 +317,22 @@ impl Following<'_, '_> {
     async fn follow(self, start: Verb, session: Session, silence: Duration) -> Result<Connection> {
         let Self {
             script,
-            world,
+            interruptions,
             progress,
             output,
             life,
             quiet,
         } = self;
         // A start that is sent again is a no-op where the first took effect; a cancelled one must not begin now.
-        let (verb, text) = match progress.opened || world.cancels > 0 {
+        let (verb, text) = match progress.opened || interruptions.cancels > 0 {
             true => (Verb::Follow(progress.offset), None),
             false => (start, Some(script.text.clone())),
         };
         // What an earlier connection's far side said would only be said again.
         progress.greeting.clear();
         progress.stderr.clear();
-        let opening = Line::open(session, script.command(verb), text);
-        let Some(mut line) = started(world, progress, opening).await? else {
+        let opening = CommandChannel::open(session, script.command(verb), text);
+        let Some(mut channel) = started(interruptions, progress, opening).await? else {
             return Ok(Connection::Lost(Loss::NoCommand));
         };
         progress.sent = true;
@@ -338,37 +341,37 @@ impl Following<'_, '_> {
         let mut stderr = Scanner::new(script.nonce.as_str());
         loop {
             if life.is_open() {
-                told = tell_cancel(world, &line, told);
+                told = tell_cancel(interruptions, &channel, told);
             }
-            let silent_at = line.last_sent() + silence;
-            let quiet_at = line.last_sent() + QUIET;
+            let silent_at = channel.last_sent() + silence;
+            let quiet_at = channel.last_sent() + QUIET;
             let event = tokio::select! {
                 biased;
-                interruption = world.next() => match interruption? {
+                interruption = interruptions.next() => match interruption? {
                     Interruption::Machine(error) => {
-                        let last = LastWords::new(line, stdout, Bytes::new());
-                        return last.heed(error, world, progress, output).await;
+                        let last = FinalOutput::new(channel, stdout, Bytes::new());
+                        return last.read_on(error, interruptions, progress, output).await;
                     }
                     Interruption::Cancel => continue,
                 },
                 // Before what comes: noise is no word.
                 () = sleep_until(silent_at), if !life.is_open() => {
-                    if Instant::now() < line.last_sent() + silence {
+                    if Instant::now() < channel.last_sent() + silence {
                         continue;
                     }
                     return Ok(Connection::Lost(Loss::Silent));
                 }
                 () = sleep_until(quiet_at), if !life.is_open() && !looked && !quiet.is_told() => {
-                    if Instant::now() >= line.last_sent() + QUIET {
+                    if Instant::now() >= channel.last_sent() + QUIET {
                         looked = true;
                         // Else it is the connection, which is noticed elsewhere and soon.
-                        if started(world, progress, line.session.answers()).await? {
+                        if started(interruptions, progress, channel.session.answers()).await? {
                             quiet.tell();
                         }
                     }
                     continue;
                 }
-                event = line.receiver.next() => event,
+                event = channel.receiver.next() => event,
             };
             match event {
                 Event::Out(data) => {
@@ -379,8 +382,8 @@ impl Following<'_, '_> {
                 }
                 Event::Err(data) => {
                     keep_tail(&mut progress.stderr, &data);
-                    progress.heed_astray(life)?;
-                    heed_left(&mut stderr, &data, script, &mut world.left);
+                    progress.check_astray(life)?;
+                    note_survivors(&mut stderr, &data, script, &mut interruptions.left);
                     continue;
                 }
                 Event::Lost => return Ok(Connection::Lost(Loss::Closed)),
@@ -400,41 +403,41 @@ impl Following<'_, '_> {
                     Item::Bytes(mut bytes) => {
                         progress.offset += bytes.len() as u64;
                         life.heard();
-                        if let Some(error) = put(world, output, &mut bytes).await? {
-                            let last = LastWords::new(line, stdout, bytes);
-                            return last.heed(error, world, progress, output).await;
+                        if let Some(error) = put(interruptions, output, &mut bytes).await? {
+                            let last = FinalOutput::new(channel, stdout, bytes);
+                            return last.read_on(error, interruptions, progress, output).await;
                         }
                     }
                     Item::Frame(Frame::Open(at)) if at == progress.offset => {
                         if !life.is_open() {
                             life.opened();
-                            world.is_within_reach();
-                            world.notices.begin(&line.session);
+                            interruptions.is_within_reach();
+                            interruptions.notices.begin(&channel.session);
                         }
                         progress.opened = true;
                         progress.silent_ends = 0;
                     }
-                    Item::Frame(Frame::Next(at)) if at == progress.offset => line.ack(at),
+                    Item::Frame(Frame::Next(at)) if at == progress.offset => channel.ack(at),
                     Item::Frame(Frame::Open(at) | Frame::Next(at)) => {
                         return Err(failures::out_of_step(at, progress.offset).into());
                     }
                     Item::Frame(Frame::End(code, memory_kills)) => {
-                        return Ok(Connection::Ended(Ended { code, memory_kills }, line));
+                        return Ok(Connection::Ended(Ended { code, memory_kills }, channel));
                     }
                     Item::Frame(Frame::Gone(_)) if !progress.opened => {
                         return Err(failures::cancelled_before_start().into());
                     }
                     Item::Frame(Frame::Gone(memory_kills)) => {
-                        drop_script(script, world, &mut line).await;
+                        drop_script(script, interruptions, &mut channel).await;
                         return Err(failures::supervisor_gone(memory_kills).into());
                     }
                     Item::Frame(Frame::Full(directory)) => {
-                        drop_script(script, world, &mut line).await;
+                        drop_script(script, interruptions, &mut channel).await;
                         let what = "has no room for the script's output";
                         return Err(failures::no_space(what, &directory).into());
                     }
                     Item::Frame(Frame::Crowded) if life.is_open() => {
-                        drop_script(script, world, &mut line).await;
+                        drop_script(script, interruptions, &mut channel).await;
                         let what = "cannot go on with the script";
                         return Err(failures::crowded(what).into());
                     }
@@ -444,24 +447,24 @@ impl Following<'_, '_> {
                         let what = "could not take the script";
                         return Err(failures::no_space(what, &reason).into());
                     }
-                    Item::Frame(Frame::Left(name)) => world.left.note(&name),
+                    Item::Frame(Frame::Left(name)) => interruptions.left.note(&name),
                     // Nobody has asked for it yet.
                     Item::Frame(Frame::Forgotten) => return Ok(Connection::Lost(Loss::Ended)),
                 }
             }
             // Only now: what came may have gone on with what the script printed.
-            progress.heed_astray(life)?;
+            progress.check_astray(life)?;
         }
     }
 }
 
 /// Hands a cancel on: the first asks, the second insists. Returns how many were handed on on this connection.
-fn tell_cancel(world: &World, line: &Line, told: u32) -> u32 {
-    if told == 0 && world.cancels > 0 {
-        line.cancel();
+fn tell_cancel(interruptions: &Interruptions, channel: &CommandChannel, told: u32) -> u32 {
+    if told == 0 && interruptions.cancels > 0 {
+        channel.cancel();
     }
-    if told < 2 && world.cancels > 1 {
-        line.kill();
+    if told < 2 && interruptions.cancels > 1 {
+        channel.kill();
     }
-    world.cancels
+    interruptions.cancels
 }

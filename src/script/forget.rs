@@ -7,9 +7,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Verb;
 use super::follow::{Script, guarded};
 use super::frames::{Frame, Item, Scanner};
-use super::left::Left;
-use super::line::Line;
-use super::world::{CANCEL_LIMIT, World};
+use crate::script::command_channel::CommandChannel;
+use crate::script::interruptions::{CANCEL_LIMIT, Interruptions};
+use crate::script::survivors::Survivors;
 use crate::ssh::connect::connect_within;
 use crate::ssh::session::{Event, Receiver};
 
@@ -24,18 +24,18 @@ const TIDY_LIMIT: Duration = Duration::from_secs(8);
 /// held up by it; where the connection is lost just now, it is asked again, so that the spool does not stay.
 pub(super) async fn forget(
     script: &Script<'_>,
-    world: &mut World,
+    interruptions: &mut Interruptions,
     offset: u64,
-    mut line: Line,
+    mut channel: CommandChannel,
     known: Instant,
 ) {
     // A cancelled stage is over when all its processes are, which the far side waits for: until the stage's own limit.
-    let (limit, deadline) = if world.cancels > 0 {
+    let (limit, deadline) = if interruptions.cancels > 0 {
         (CANCEL_LIMIT, known + CANCEL_LIMIT)
     } else {
         (FORGET_LIMIT, known + TIDY_LIMIT)
     };
-    let mut left = Left::default();
+    let mut left = Survivors::default();
     let forgotten = async {
         for attempt in 0..FORGET_ATTEMPTS {
             let fresh = attempt > 0;
@@ -47,13 +47,13 @@ pub(super) async fn forget(
                     return;
                 };
                 let command = script.command(Verb::Follow(offset));
-                let Some(again) = Line::open(session, command, None).await else {
+                let Some(again) = CommandChannel::open(session, command, None).await else {
                     continue;
                 };
-                line = again;
+                channel = again;
             }
-            line.done();
-            let told = is_forgotten(&mut line.receiver, script, &mut left, fresh);
+            channel.done();
+            let told = is_forgotten(&mut channel.receiver, script, &mut left, fresh);
             if timeout(limit, told).await == Ok(true) {
                 return;
             }
@@ -63,30 +63,34 @@ pub(super) async fn forget(
             );
         }
     };
-    match guarded(world, timeout_at(deadline, forgotten)).await {
+    match guarded(interruptions, timeout_at(deadline, forgotten)).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => tracing::debug!("the far side took too long to forget the script"),
         Err(_) => tracing::debug!("interrupted while the far side forgot the script"),
     }
-    world.left.note_all(&left);
-    if !world.left.is_empty() {
+    interruptions.left.note_all(&left);
+    if !interruptions.left.is_empty() {
         script.ui.warn(&format!(
             "processes of the cancelled script do not die: {}",
-            world.left
+            interruptions.left
         ));
     }
 }
 
 /// Ends and forgets a script whose result will never be known.
-pub(super) async fn drop_script(script: &Script<'_>, world: &mut World, line: &mut Line) {
-    line.give_up();
-    let mut left = Left::default();
+pub(super) async fn drop_script(
+    script: &Script<'_>,
+    interruptions: &mut Interruptions,
+    channel: &mut CommandChannel,
+) {
+    channel.give_up();
+    let mut left = Survivors::default();
     let limited = timeout(
         2 * FORGET_LIMIT,
-        is_forgotten(&mut line.receiver, script, &mut left, false),
+        is_forgotten(&mut channel.receiver, script, &mut left, false),
     );
     // What failed before is what is told; this only tidies up.
-    guarded(world, limited).await.map(drop).ok();
+    guarded(interruptions, limited).await.map(drop).ok();
 }
 
 /// Waits until the far side says that nothing of the script is left, noting the processes that it names; `false`
@@ -94,7 +98,7 @@ pub(super) async fn drop_script(script: &Script<'_>, world: &mut World, line: &m
 async fn is_forgotten(
     receiver: &mut Receiver,
     script: &Script<'_>,
-    left: &mut Left,
+    left: &mut Survivors,
     fresh: bool,
 ) -> bool {
     let mut stdout = Scanner::new(script.nonce.as_str());
@@ -103,7 +107,7 @@ async fn is_forgotten(
     loop {
         match receiver.next().await {
             Event::Ended | Event::Lost => return false,
-            Event::Err(data) => heed_left(&mut stderr, &data, script, left),
+            Event::Err(data) => note_survivors(&mut stderr, &data, script, left),
             Event::Out(data) => {
                 stdout.push(&data);
                 loop {
@@ -126,7 +130,12 @@ async fn is_forgotten(
 }
 
 /// Notes the processes that the far side could not end.
-pub(super) fn heed_left(scanner: &mut Scanner, data: &[u8], script: &Script<'_>, left: &mut Left) {
+pub(super) fn note_survivors(
+    scanner: &mut Scanner,
+    data: &[u8],
+    script: &Script<'_>,
+    left: &mut Survivors,
+) {
     scanner.push(data);
     loop {
         match scanner.take() {

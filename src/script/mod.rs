@@ -1,27 +1,27 @@
 //! The far side of a script, and the protocol that starts it once, follows it by offset and ends it.
 //!
 //! `remote.sh` is the far side; `shorten.rs` makes it fit into a command. [`frames`] reads what it sends, [`follow`] drives it
-//! over as many connections as it takes. On a container machine [`welcome`] comes before the first script: it brings back
+//! over as many connections as it takes. On a container machine [`first_command`] comes before the first script: it brings back
 //! the container's own [`environment`] and sets the watchdog.
 
-mod crowd;
+mod command_channel;
 pub(crate) mod failures;
+mod final_output;
+pub mod first_command;
 pub mod follow;
 mod forget;
 pub mod frames;
+mod interruptions;
 pub mod keep_key;
-mod last_words;
-mod left;
-mod line;
 pub mod notice;
 mod output;
-pub(crate) mod quiet;
-mod reach;
+mod process_limit;
+mod reconnect;
 mod shorten;
-pub mod welcome;
-mod world;
+pub(crate) mod silent_login;
+mod survivors;
 
-pub use world::Stopped;
+pub use crate::script::interruptions::Stopped;
 
 use crate::error::{Error, Kind, Result};
 use crate::shell::quote;

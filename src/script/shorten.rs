@@ -96,8 +96,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::script::first_command::{FIRST_COMMAND, WATCHDOG};
     use crate::script::notice::NOTICE;
-    use crate::script::welcome::{FIRST_COMMAND, WATCHDOG};
     use crate::script::{REMOTE, keep_key};
 
     /// Each text that is sent in a command.

@@ -17,7 +17,7 @@ use crate::plan::containers::ContainerPlan;
 use crate::runner::containers::Image;
 use crate::runner::substage::Role;
 use crate::script::failures;
-use crate::script::quiet::{self, Quiet};
+use crate::script::silent_login::{self, Quiet};
 use crate::ssh::connect::connect_within;
 use crate::ssh::first_line::is_astray;
 use crate::ssh::keys::JobKey;
@@ -166,7 +166,7 @@ impl Far<'_> {
             Ok(Some(said)) if is_astray(&said.err, &said.out) => Err(retryable(failures::astray())),
             // Where the connection was lost, the next command makes another.
             Ok(_) => Ok(()),
-            Err(_) => Err(retryable(quiet::error(LOGIN_TIME))),
+            Err(_) => Err(retryable(silent_login::error(LOGIN_TIME))),
         }
     }
 
@@ -223,7 +223,7 @@ impl Far<'_> {
             };
             let name = &plan.job.services[number].image.name;
             let log = self
-                .say(&commands::last_words(&container, LOG_LINES))
+                .say(&commands::exit_and_log(&container, LOG_LINES))
                 .await?;
             ui.warn(&format!(
                 "the service {name} probably did not start properly: {why}; the job goes on without waiting for it"
@@ -296,7 +296,7 @@ impl Far<'_> {
         let out = String::from_utf8_lossy(&said.out);
         let Some(process) = out.trim().parse().ok().filter(|_| said.code == Some(0)) else {
             let last = self
-                .say(&commands::last_words(&container, LOG_LINES))
+                .say(&commands::exit_and_log(&container, LOG_LINES))
                 .await?;
             return Err(trouble::ended(name, &String::from_utf8_lossy(&last.out)));
         };

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::error::{Error, Kind, Result};
 use crate::machine::environment::ContainerEnvironment;
 use crate::machine::{Machine, Place};
-use crate::script::quiet::Quiet;
-use crate::script::welcome::{Welcome, welcome};
+use crate::script::first_command::{FirstAnswer, run_first_command};
+use crate::script::silent_login::Quiet;
 use crate::ssh::connect::connect_within;
 use crate::ssh::keys::JobKey;
 use crate::ssh::memory_limit::MemoryLimit;
@@ -58,12 +58,12 @@ impl FirstCommand<'_> {
         let mut attempt = 1;
         loop {
             match quiet
-                .watch(&session, welcome(&session, self.lifetime))
+                .watch(&session, run_first_command(&session, self.lifetime))
                 .await
             {
-                Ok(welcome) => {
+                Ok(answer) => {
                     session.hang_up().await;
-                    return Ok(self.warn_of_what_is_missing(welcome));
+                    return Ok(self.warn_of_what_is_missing(answer));
                 }
                 Err(error) if error.kind() == Kind::Unreachable && attempt < ATTEMPTS => {
                     attempt += 1;
@@ -81,11 +81,11 @@ impl FirstCommand<'_> {
         connect_within(endpoint, self.key, memory_limit, || deadline).await
     }
 
-    fn warn_of_what_is_missing(&self, welcome: Welcome) -> Option<ContainerEnvironment> {
-        if let Some(warning) = welcome.watchdog.warning() {
+    fn warn_of_what_is_missing(&self, answer: FirstAnswer) -> Option<ContainerEnvironment> {
+        if let Some(warning) = answer.watchdog.warning() {
             self.ui.warn(&warning);
         }
-        match welcome.environment {
+        match answer.environment {
             Ok(environment) => {
                 if let Some(warning) = environment.warning() {
                     self.ui.warn(&warning);

@@ -9,7 +9,7 @@ use crate::compute::{Admission, Refused};
 use crate::error::{Error, Kind};
 use crate::machine::Endpoint;
 use crate::script::keep_key::{self, keep};
-use crate::script::quiet::{self, Quiet};
+use crate::script::silent_login::{self, Quiet};
 use crate::ssh::connect::connect_with_admission;
 use crate::ssh::keys::JobKey;
 use crate::ssh::memory_limit::MemoryLimit;
@@ -83,7 +83,7 @@ impl FirstLogin<'_> {
             silent = began.elapsed() >= keep_key::TIME_LIMIT;
         }
         if silent {
-            return Err(quiet::error(keep_key::TIME_LIMIT).into());
+            return Err(silent_login::error(keep_key::TIME_LIMIT).into());
         }
         let what =
             "the connection to the machine was lost again and again before it had the job's key";

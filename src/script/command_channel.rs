@@ -14,7 +14,7 @@ use crate::ssh::session::{Receiver, Sender, Session};
 const PIECE: usize = 256 << 10;
 
 /// A connection with a command on it.
-pub(super) struct Line {
+pub(super) struct CommandChannel {
     /// Ends the connection when dropped: the last handle to it.
     pub(super) session: Rc<Session>,
     pub(super) receiver: Receiver,
@@ -23,7 +23,7 @@ pub(super) struct Line {
     sender: JoinHandle<()>,
 }
 
-impl Drop for Line {
+impl Drop for CommandChannel {
     fn drop(&mut self) {
         // It may wait for ever for a window that a dead peer does not open.
         self.sender.abort();
@@ -61,7 +61,7 @@ impl Orders {
     }
 }
 
-impl Line {
+impl CommandChannel {
     /// Runs a command, and sends it a script first; `None` where the connection is lost.
     pub(super) async fn open(
         session: Session,
@@ -149,7 +149,7 @@ async fn send(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::script::command_channel::*;
 
     #[test]
     fn of_receipts_the_last_counts_and_nothing_is_ordered_twice() {

@@ -26,14 +26,14 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// What came of the logins for a script that has not begun.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(super) struct ProcessLimit {
     first: Option<Instant>,
     last: Option<Instant>,
     /// The first of those that came to nothing at once, one after the other.
     barren: Option<Instant>,
 }
 
-impl Crowd {
+impl ProcessLimit {
     /// Logs in; before the script has begun not for as long as its limit allows where the machine closes each connection.
     pub(super) async fn connect(
         &mut self,
@@ -88,18 +88,18 @@ fn is_closed(error: &Error) -> bool {
 mod tests {
     use tokio::time::{advance, sleep};
 
-    use super::*;
+    use crate::script::process_limit::*;
 
     #[tokio::test(start_paused = true)]
     async fn logins_that_end_at_once_are_given_up_and_others_are_not() {
-        let mut crowd = Crowd::default();
+        let mut process_limit = ProcessLimit::default();
         let mut asked = 0;
         let began = Instant::now();
         let error = loop {
             asked += 1;
-            crowd.last = Some(Instant::now());
+            process_limit.last = Some(Instant::now());
             sleep(AT_ONCE / 2).await;
-            match crowd.untold() {
+            match process_limit.untold() {
                 Some(error) => break error,
                 None => sleep(AT_ONCE).await,
             }
@@ -107,9 +107,9 @@ mod tests {
         assert!(error.to_string().contains("limit of processes"), "{error}");
         assert!(began.elapsed() >= UNTOLD && asked > 3);
         // A connection that was lost after a while is a loss.
-        crowd.last = Some(Instant::now());
+        process_limit.last = Some(Instant::now());
         advance(AT_ONCE).await;
-        assert!(crowd.untold().is_none());
-        assert_eq!(crowd.barren, None);
+        assert!(process_limit.untold().is_none());
+        assert_eq!(process_limit.barren, None);
     }
 }

@@ -150,7 +150,7 @@ fn pauses() -> ExponentialBackoff {
 mod tests {
     use tokio::time::sleep;
 
-    use super::*;
+    use crate::script::reconnect::*;
 
     const LIMIT: Duration = Duration::from_secs(60);
 

@@ -11,12 +11,12 @@ const LENGTH: usize = 80;
 
 /// Processes that no signal ended; of many, the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
+pub(super) struct Survivors {
     names: Vec<String>,
     more: bool,
 }
 
-impl Left {
+impl Survivors {
     /// Notes one.
     pub(super) fn note(&mut self, name: &str) {
         let name: String = one_line(name).chars().take(LENGTH).collect();
@@ -42,7 +42,7 @@ impl Left {
     }
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for Survivors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.names.join(", "))?;
         if self.more {
@@ -54,17 +54,17 @@ impl fmt::Display for Left {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::script::survivors::*;
 
     #[test]
     fn of_many_the_first_are_named_once() {
-        let mut left = Left::default();
+        let mut left = Survivors::default();
         assert!(left.is_empty());
         for name in ["7 dd", "8 a\u{1b}b", "7 dd"] {
             left.note(name);
         }
         assert_eq!(left.to_string(), "7 dd, 8 ab");
-        let mut all = Left::default();
+        let mut all = Survivors::default();
         for number in 0..100_000 {
             all.note(&format!("{number} {}", "x".repeat(500)));
         }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use memchr::memmem;
 use tokio::time::timeout;
 
+use super::Nonce;
+use super::failures;
 use super::shorten::shortened;
-use super::{Nonce, failures, quiet};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::machine::environment::{self, ContainerEnvironment, Missing};
+use crate::script::silent_login;
 use crate::shell::quote;
 use crate::ssh::first_line::{LINE, TAKE, is_astray};
 use crate::ssh::session::{Event, Session};
@@ -29,7 +31,7 @@ const SAID_LIMIT: usize = 1024;
 
 /// What the first command brought back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Welcome {
+pub struct FirstAnswer {
     /// The container's environment, or why there is none.
     pub environment: std::result::Result<ContainerEnvironment, Missing>,
     /// Whether the machine ends by itself.
@@ -96,7 +98,7 @@ impl Watchdog {
 /// # Errors
 /// Of the kind [`Kind::Unreachable`] where the connection is lost meanwhile: another one may be made, and this sent
 /// again. Otherwise where the machine cannot run it.
-pub async fn welcome(session: &Session, deadline: Duration) -> Result<Welcome> {
+pub async fn run_first_command(session: &Session, deadline: Duration) -> Result<FirstAnswer> {
     let nonce = Nonce::draw("")?;
     let lost = || {
         Error::new(
@@ -108,11 +110,15 @@ pub async fn welcome(session: &Session, deadline: Duration) -> Result<Welcome> {
         Ok(Ok(Some(welcome))) => Ok(welcome),
         Ok(Err(error)) => Err(error),
         Ok(Ok(None)) => Err(lost()),
-        Err(_) => Err(quiet::error(TIME_LIMIT)),
+        Err(_) => Err(silent_login::error(TIME_LIMIT)),
     }
 }
 
-async fn exchange(session: &Session, nonce: &Nonce, deadline: Duration) -> Result<Option<Welcome>> {
+async fn exchange(
+    session: &Session,
+    nonce: &Nonce,
+    deadline: Duration,
+) -> Result<Option<FirstAnswer>> {
     // No more is sent on it, but dropping it may tell the far side so too early.
     let Some((sender, mut receiver)) = session.exec(command(nonce, deadline)).await else {
         return Ok(None);
@@ -229,7 +235,7 @@ impl<'a> Said<'a> {
         })
     }
 
-    fn understand(&self) -> Option<Welcome> {
+    fn understand(&self) -> Option<FirstAnswer> {
         let uid = str::from_utf8(self.uid).ok()?.parse().ok()?;
         let process = one_line(&String::from_utf8_lossy(self.process));
         let watchdog = match self.watchdog {
@@ -248,7 +254,7 @@ impl<'a> Said<'a> {
             b"0" => ContainerEnvironment::read(self.environ, &process),
             _ => Err(Missing::Unreadable { root: uid == 0 }),
         };
-        Some(Welcome {
+        Some(FirstAnswer {
             environment,
             watchdog,
             uid,
@@ -260,8 +266,8 @@ impl<'a> Said<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
     use crate::script::COMMAND_LIMIT;
+    use crate::script::first_command::*;
 
     const NONCE: &str = "00112233445566778899aabbccddeeff";
 
@@ -281,7 +287,7 @@ mod tests {
         all
     }
 
-    fn understood(answer: &[u8]) -> Option<Welcome> {
+    fn understood(answer: &[u8]) -> Option<FirstAnswer> {
         Said::parse(answer, NONCE).unwrap().understand()
     }
 

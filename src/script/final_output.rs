@@ -9,11 +9,11 @@ use tokio::time::timeout;
 
 use super::follow::{Connection, Ended, Progress, guarded};
 use super::frames::{Frame, Item, Scanner};
-use super::line::Line;
 use super::notice;
 use super::output::Output;
-use super::world::{Interruption, Stopped, World};
 use crate::error::Error;
+use crate::script::command_channel::CommandChannel;
+use crate::script::interruptions::{Interruption, Interruptions, Stopped};
 use crate::ssh::session::Event;
 
 type Result<T> = std::result::Result<T, Stopped>;
@@ -27,7 +27,7 @@ const PIECE: usize = 32 << 10;
 
 /// Hands bytes on. Returns why the machine is gone, where that comes first: what is left of them is still to be handed on then.
 pub(super) async fn put(
-    world: &mut World,
+    interruptions: &mut Interruptions,
     output: &Output,
     bytes: &mut Bytes,
 ) -> Result<Option<Error>> {
@@ -35,7 +35,7 @@ pub(super) async fn put(
     loop {
         tokio::select! {
             biased;
-            interruption = world.next() => {
+            interruption = interruptions.next() => {
                 if let Interruption::Machine(error) = interruption? {
                     return Ok(Some(error));
                 }
@@ -46,8 +46,8 @@ pub(super) async fn put(
 }
 
 /// What the connection of a machine that is gone still holds.
-pub(super) struct LastWords {
-    line: Line,
+pub(super) struct FinalOutput {
+    channel: CommandChannel,
     stdout: Scanner,
     /// Output that is being handed on.
     first: Bytes,
@@ -56,10 +56,10 @@ pub(super) struct LastWords {
     ended: Option<Ended>,
 }
 
-impl LastWords {
-    pub(super) fn new(line: Line, stdout: Scanner, put: Bytes) -> Self {
+impl FinalOutput {
+    pub(super) fn new(channel: CommandChannel, stdout: Scanner, put: Bytes) -> Self {
         Self {
-            line,
+            channel,
             stdout,
             first: put,
             rest: VecDeque::new(),
@@ -69,10 +69,10 @@ impl LastWords {
 
     /// Hands on what has still come. A result that had come before the machine's end was known counts, however late the Runner
     /// reads; of what comes after it, success alone: any other code may be the end's own doing.
-    pub(super) async fn heed(
+    pub(super) async fn read_on(
         mut self,
         gone: Error,
-        world: &mut World,
+        interruptions: &mut Interruptions,
         progress: &mut Progress,
         output: &Output,
     ) -> Result<Connection> {
@@ -94,8 +94,8 @@ impl LastWords {
         };
         match self.ended.filter(|_| counts) {
             Some(ended) => {
-                guarded(world, put).await?;
-                Ok(Connection::Ended(ended, self.line))
+                guarded(interruptions, put).await?;
+                Ok(Connection::Ended(ended, self.channel))
             }
             None => {
                 drop(timeout(LAST_WORDS, put).await);
@@ -142,7 +142,7 @@ impl LastWords {
     /// Returns what comes next on standard output; nothing at the connection's end.
     async fn more(&mut self) -> Option<Bytes> {
         loop {
-            match self.line.receiver.next().await {
+            match self.channel.receiver.next().await {
                 Event::Out(data) => return Some(data),
                 Event::Err(_) => {}
                 Event::Lost | Event::Ended => return None,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::left::Left;
 use super::notice::Notices;
 use super::output::Written;
 use crate::error::{Error, Kind};
 use crate::process::Process;
+use crate::script::survivors::Survivors;
 use crate::ui::Ui;
 
 /// A loss that is over sooner is nobody's business.
@@ -63,7 +63,7 @@ struct OutOfReach {
 }
 
 /// The watchers.
-pub(super) struct World {
+pub(super) struct Interruptions {
     terminate: Signal,
     interrupt: Signal,
     /// Nothing once it has told.
@@ -77,11 +77,11 @@ pub(super) struct World {
     cancel_deadline: Option<Instant>,
     out_of_reach: Option<OutOfReach>,
     /// Processes that the far side could not end.
-    pub(super) left: Left,
+    pub(super) left: Survivors,
     ui: Ui,
 }
 
-impl World {
+impl Interruptions {
     /// Begins to watch.
     pub(super) fn watch(
         machine: impl Future<Output = Error> + 'static,
@@ -108,7 +108,7 @@ impl World {
             cancels: 0,
             cancel_deadline: None,
             out_of_reach: None,
-            left: Left::default(),
+            left: Survivors::default(),
             ui,
         })
     }
@@ -251,28 +251,28 @@ mod tests {
     use tokio::sync::oneshot;
     use tokio::time::{sleep, timeout};
 
-    use super::*;
+    use crate::script::interruptions::*;
 
-    /// A world in which the Runner asked to stop so long ago that the stage's time is over.
-    fn late_world(ended: oneshot::Receiver<bool>) -> World {
+    /// A interruptions in which the Runner asked to stop so long ago that the stage's time is over.
+    fn late_interruptions(ended: oneshot::Receiver<bool>) -> Interruptions {
         let never = std::future::pending::<Error>();
-        let mut world =
-            World::watch(never, None, Written::of(ended), Ui::for_job_log(true)).unwrap();
-        world.cancelled();
-        world.cancel_deadline = Some(Instant::now());
-        world
+        let mut interruptions =
+            Interruptions::watch(never, None, Written::of(ended), Ui::for_job_log(true)).unwrap();
+        interruptions.cancelled();
+        interruptions.cancel_deadline = Some(Instant::now());
+        interruptions
     }
 
     /// CI saw it once on a busy machine: the result was known, the writer not yet scheduled, and the job a system failure.
     #[tokio::test(start_paused = true)]
     async fn a_writer_that_is_scheduled_late_costs_no_result() {
         let (tell, ended) = oneshot::channel();
-        let mut world = late_world(ended);
+        let mut interruptions = late_interruptions(ended);
         let writer = async {
             sleep(LAST_WRITES / 2).await;
             tell.send(true).unwrap();
         };
-        let (written, ()) = tokio::join!(world.all_written(), writer);
+        let (written, ()) = tokio::join!(interruptions.all_written(), writer);
         assert!(written.unwrap());
     }
 
@@ -281,29 +281,29 @@ mod tests {
         let (_tell, ended) = oneshot::channel();
         let never = std::future::pending::<Error>();
         let ui = Ui::for_job_log(true);
-        let mut world = World::watch(never, None, Written::of(ended), ui).unwrap();
-        let told = |world: &World| world.out_of_reach.unwrap().told;
+        let mut interruptions = Interruptions::watch(never, None, Written::of(ended), ui).unwrap();
+        let told = |interruptions: &Interruptions| interruptions.out_of_reach.unwrap().told;
         let since = Instant::now();
         let second = Duration::from_secs(1);
         // One connection after the other, each of which comes to nothing in its own way.
         for waited in [TELL_LOSS - second, second * 2] {
-            world.is_out_of_reach(since, TELL_LOSS * 10);
-            assert!(!told(&world));
-            drop(timeout(waited, world.next()).await);
+            interruptions.is_out_of_reach(since, TELL_LOSS * 10);
+            assert!(!told(&interruptions));
+            drop(timeout(waited, interruptions.next()).await);
         }
-        assert!(told(&world));
-        world.is_out_of_reach(since, TELL_LOSS * 10);
-        assert!(told(&world));
+        assert!(told(&interruptions));
+        interruptions.is_out_of_reach(since, TELL_LOSS * 10);
+        assert!(told(&interruptions));
         // Another loss is another matter; one that is over is none.
-        world.is_out_of_reach(Instant::now(), TELL_LOSS * 10);
-        world.is_within_reach();
-        drop(timeout(TELL_LOSS * 2, world.next()).await);
-        assert!(!told(&world));
+        interruptions.is_out_of_reach(Instant::now(), TELL_LOSS * 10);
+        interruptions.is_within_reach();
+        drop(timeout(TELL_LOSS * 2, interruptions.next()).await);
+        assert!(!told(&interruptions));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_runner_that_does_not_read_is_not_waited_for() {
         let (_tell, ended) = oneshot::channel();
-        assert!(late_world(ended).all_written().await.is_err());
+        assert!(late_interruptions(ended).all_written().await.is_err());
     }
 }
