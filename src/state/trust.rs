@@ -2,7 +2,7 @@
 //! replace it.
 //!
 //! Its files say which job owns which machine, and which machines are ended because nobody owns them. Each file is checked when it
-//! is read ([`crate::files`]). Here are the checks of directories: each on the path to the state directory, and those below it
+//! is read (`crate::files`). Here are the checks of directories: each on the path to the state directory, and those below it
 //! on which decisions depend. `work` and `cache` belong to jobs, and no decision depends on them.
 
 use std::collections::BTreeSet;

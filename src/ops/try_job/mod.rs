@@ -4,14 +4,14 @@
 //! own, with the contract's environment, payload, scripts and retries. Nothing of the driver is called
 //! directly; what works here works under a Runner.
 //!
-//! - [`args`]: what was typed, checked.
-//! - [`job`]: the job as GitLab would have sent it.
-//! - [`script`]: the scripts of the sub-stages.
-//! - [`child`]: one stage's process, from its start to its last byte.
-//! - [`stage`]: one stage as the Runner runs it, cancels and time-outs included.
-//! - [`player`]: the order of the stages, and the retries.
-//! - [`verdict`]: what an exit code means, and how the job ended.
-//! - [`report`]: the table of times, and the JSON object.
+//! - `args`: what was typed, checked.
+//! - `job`: the job as GitLab would have sent it.
+//! - `script`: the scripts of the sub-stages.
+//! - `child`: one stage's process, from its start to its last byte.
+//! - `stage`: one stage as the Runner runs it, cancels and time-outs included.
+//! - `player`: the order of the stages, and the retries.
+//! - `verdict`: what an exit code means, and how the job ended.
+//! - `report`: the table of times, and the JSON object.
 
 mod args;
 mod child;

@@ -1,8 +1,8 @@
 //! What a job asks for by CI/CD variable, and the result together with the flags, the file and its limits.
 //!
 //! A flag overrides the job's choice, which overrides the file; an empty value chooses nothing. `[limits]` bounds what a job may
-//! choose ([`limits`]). A file of the Go driver has no limits: it takes the variables of that driver, and no others. A rung that
-//! cannot give what the job asks for is left out ([`rungs`]), and a job without any rung left is refused.
+//! choose (`limits`). A file of the Go driver has no limits: it takes the variables of that driver, and no others. A rung that
+//! cannot give what the job asks for is left out (`rungs`), and a job without any rung left is refused.
 
 mod limits;
 mod rungs;

@@ -1,6 +1,6 @@
 //! The recent results of each rung, so that what one job finds out serves all jobs.
 //!
-//! A rung that had no room [`TRIPS`] times within [`WINDOW`] is skipped for [`OPEN`]; then one job tries it, and its result
+//! A rung that had no room `TRIPS` times within `WINDOW` is skipped for `OPEN`; then one job tries it, and its result
 //! decides. While nobody knows whether there is room, one job asks and the others wait for its answer, so that many jobs at
 //! once find an empty rung with one call.
 
