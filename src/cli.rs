@@ -69,8 +69,8 @@ const GLOBAL_FLAGS: [(&str, bool); 7] = [
 /// Rewrites the flags before the command to the one spelling that is parsed here.
 ///
 /// Go's flag parser takes `-flag` for `--flag`, takes whatever word follows for a flag's value, and knows
-/// `-v`. A flag with an empty value is removed: wrapper scripts write "none" like this. From the first word that is not one of these
-/// flags, everything stays unchanged.
+/// `-v`. A flag with an empty value is removed: wrapper scripts write "none" like this. From the first word that is not one of
+/// these flags, everything stays unchanged.
 #[must_use]
 pub fn go_driver_flags(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut words: VecDeque<OsString> = words.into_iter().collect();

@@ -170,7 +170,8 @@ impl UserData<'_> {
                  echo 'APT::Periodic::Enable \"0\";' >/etc/apt/apt.conf.d/99-gitlab-aws-driver",
             ),
         ];
-        // Root's home is there already. In a user's home the account makes it: if it were made before the account, root would own it.
+        // Root's home is there already. In a user's home the account makes it: if it were made before the account, root would
+        // own it.
         let own = |path: &&&str| !self.is_root() && !path.starts_with("/home/");
         commands.extend(self.directories.iter().filter(own).map(|path| {
             let path = quote(path);

@@ -26,8 +26,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Derives the identity from the trusted payload, which no job can shadow, and the short token from the note of an earlier stage of
-    /// this attempt, if there is one.
+    /// Derives the identity from the trusted payload, which no job can shadow, and the short token from the note of an earlier
+    /// stage of this attempt, if there is one.
     ///
     /// # Errors
     /// If the payload does not say which job it is.

@@ -89,8 +89,8 @@ impl Payload {
         }
     }
 
-    /// Returns a variable that every GitLab server sends before the author's variables, if the server also sends the project's path as a
-    /// field. An older server may not send the variable. A value of that form has nothing to expand.
+    /// Returns a variable that every GitLab server sends before the author's variables, if the server also sends the project's
+    /// path as a field. An older server may not send the variable. A value of that form has nothing to expand.
     fn always_sent(&self, name: &'static str, is_right: impl Fn(&str) -> bool) -> TrustedValue {
         match self.project_path {
             None => TrustedValue::Missing(PATH),

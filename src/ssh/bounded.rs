@@ -1,8 +1,8 @@
 //! The byte stream below russh, with limits on what a server can do.
 //!
-//! It adds three limits to russh. Lines before the version are skipped ([`super::lines_before_version`]). As bytes arrive, the memory
-//! of the stage is checked ([`super::memory_limit`]). And a connection that was dropped ends, even if its server sends for ever:
-//! russh's task would go on reading, since it does not check for that during the key exchange.
+//! It adds three limits to russh. Lines before the version are skipped ([`super::lines_before_version`]). As bytes arrive, the
+//! memory of the stage is checked ([`super::memory_limit`]). And a connection that was dropped ends, even if its server sends
+//! for ever: russh's task would go on reading, since it does not check for that during the key exchange.
 
 use std::io;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! RSA keys of jobs that the Go driver prepared. They sign through aws-lc-rs.
 //!
-//! The crate `rsa` has a weakness without a fix (RUSTSEC-2023-0071): an attacker who can time its private operations may learn the key.
-//! So no private key ever reaches it, and none becomes russh's `PrivateKey`, which would sign through it. `clippy.toml` keeps
+//! The crate `rsa` has a weakness without a fix (RUSTSEC-2023-0071): an attacker who can time its private operations may learn
+//! the key. So no private key ever reaches it, and none becomes russh's `PrivateKey`, which would sign through it. `clippy.toml` keeps
 //! that so.
 
 use std::sync::Arc;

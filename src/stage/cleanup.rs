@@ -192,8 +192,8 @@ pub(super) fn forget(
         go_driver_jobs::forget(store, job, record);
     }
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
-    // The tombstone first: a process that is killed in between leaves either the job or the tombstone. But a full disk must not keep
-    // a job that is over, and removing it may make the room.
+    // The tombstone first: a process that is killed in between leaves either the job or the tombstone. But a full disk must
+    // not keep a job that is over, and removing it may make the room.
     let bury = || match (job.tombstone()?, intent) {
         (Some(tombstone), Some(intent)) if tombstone.holds_for(intent) => Ok(()),
         (_, Some(intent)) => job.bury(&Tombstone::of(intent)),

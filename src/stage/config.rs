@@ -57,7 +57,8 @@ pub fn run(context: &Context) -> Result<()> {
         builds_dir,
         builds_dir_is_shared: shared,
         cache_dir,
-        // The Runner's own file may name another one, for other runners or by mistake. As with the Go driver, its file changes nothing.
+        // The Runner's own file may name another one, for other runners or by mistake. As with the Go driver, its file changes
+        // nothing.
         shell: (settings.style == Style::New).then_some(SHELL),
         hostname: key.clone(),
         driver: Driver {

@@ -233,7 +233,8 @@ fn places(context: &Context, go_job: &GoJob) -> Vec<EcsPlace> {
         .roles_of_go_driver(fargate.role_arn.as_ref());
     let roles = roles.into_iter().filter(|role| {
         let account = role.as_ref().and_then(|role| role.arn.split(':').nth(4));
-        // A role only starts tasks in its own account. There AWS knows no task of another account, which would look like a task that ended.
+        // A role only starts tasks in its own account. There AWS knows no task of another account, which would look like a
+        // task that ended.
         account.is_none() || told.account.is_none() || account == told.account
     });
     roles

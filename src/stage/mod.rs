@@ -79,8 +79,8 @@ impl Context {
         self.store().make_bastion(&self.metadata.this_host().await)
     }
 
-    /// Returns the name by which everything launched from here is marked: the one in the file, while no other host has its lease, or
-    /// this bastion's own.
+    /// Returns the name by which everything launched from here is marked: the one in the file, while no other host has its
+    /// lease, or this bastion's own.
     fn manager(&self, bastion: &Bastion) -> Result<String> {
         let store = self.store();
         if let Some(name) = &self.settings.manager {

@@ -1,8 +1,8 @@
 //! `cleanup` with a broken configuration, or without a readable copy of the job. It still ends what the job's intent or record
 //! names, since those have their own region and role.
 //!
-//! Without the copy of the job nothing says which job this is, and variables of the job prove nothing. A job then counts as this one
-//! only if its intent names this attempt's own directory and its Runner is an ancestor of this process.
+//! Without the copy of the job nothing says which job this is, and variables of the job prove nothing. A job then counts as
+//! this one only if its intent names this attempt's own directory and its Runner is an ancestor of this process.
 
 use std::path::{Path, PathBuf};
 
@@ -134,8 +134,8 @@ impl Known {
         }
     }
 
-    /// Whether a job is of this attempt. If the directory was not the Runner's own (a wrapper script had replaced it), this cannot be
-    /// told.
+    /// Whether a job is of this attempt. If the directory was not the Runner's own (a wrapper script had replaced it), this
+    /// cannot be told.
     fn is_ours(&self, job: &Job) -> Result<bool> {
         let Some(intent) = job.intent()? else {
             return Ok(false);

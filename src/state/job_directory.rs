@@ -63,8 +63,8 @@ impl JobDirectory {
         })
     }
 
-    /// Whether the Runner has certainly removed it, as this process sees it; or, if the Runner sees other directories, as the Runner
-    /// sees it.
+    /// Whether the Runner has certainly removed it, as this process sees it; or, if the Runner sees other directories, as the
+    /// Runner sees it.
     #[must_use]
     pub fn is_gone(&self, runner: Option<Process>) -> bool {
         if self.boot != process::boot() {

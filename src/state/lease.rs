@@ -8,8 +8,8 @@
 //!
 //! A host without the lease ends nothing by that name, and starts jobs under another one.
 //!
-//! Another bastion gets the lease once its holder is proven dead: AWS says that the holder's instance has ended, or that bastion has
-//! itself seen the lease unchanged for [`TERM`]. It does not trust the clock of another host.
+//! Another bastion gets the lease once its holder is proven dead: AWS says that the holder's instance has ended, or that
+//! bastion has itself seen the lease unchanged for [`TERM`]. It does not trust the clock of another host.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The owner of a job: the Runner process, once two stages have told it apart from any process between the Runner and them.
 //!
 //! A wrapper that runs the driver in a process group of its own (`timeout`, `setsid`, `sudo`) is an ancestor of one stage
-//! only; the nearest ancestor that two stages share is the Runner. Until two stages were compared, the owner is unknown, and the end
-//! of a process proves nothing.
+//! only; the nearest ancestor that two stages share is the Runner. Until two stages were compared, the owner is unknown, and
+//! the end of a process proves nothing.
 
 use rustix::fs::FlockOperation;
 
@@ -30,8 +30,8 @@ impl Ownership {
         }
     }
 
-    /// Returns the owner after another stage with those ancestors. An owner that is not among them has not called this stage: it was
-    /// taken for the Runner by mistake.
+    /// Returns the owner after another stage with those ancestors. An owner that is not among them has not called this stage:
+    /// it was taken for the Runner by mistake.
     #[must_use]
     pub fn seen_by(&self, ancestors: &[Process]) -> Self {
         match ancestors.iter().find(|one| self.may_be(**one)) {

@@ -41,8 +41,8 @@ pub struct Intent {
     /// The bastion that the Runner is on; absent if an earlier version wrote the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bastion: Option<String>,
-    /// Whether the Runner called `cleanup`. Then nothing of the job may live, even if its Runner does. The Runner calls it once; if it
-    /// fails, `reap` continues. Only that call is written here: any other check for the job's end is made again.
+    /// Whether the Runner called `cleanup`. Then nothing of the job may live, even if its Runner does. The Runner calls it
+    /// once; if it fails, `reap` continues. Only that call is written here: any other check for the job's end is made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
     /// The launches in order, one rung after the other, each written before its request.

@@ -25,8 +25,8 @@ pub struct StageLock {
 }
 
 impl Job {
-    /// Marks that a stage of the job runs, for as long as the result lives. Returns `None` if that fails: a full disk must not keep a
-    /// script from running. Cancel-safe.
+    /// Marks that a stage of the job runs, for as long as the result lives. Returns `None` if that fails: a full disk must not
+    /// keep a script from running. Cancel-safe.
     pub async fn begin_stage(&self) -> Option<StageLock> {
         let deadline = Instant::now() + LOCK_LIMIT;
         loop {
@@ -43,8 +43,8 @@ impl Job {
         }
     }
 
-    /// Makes sure that no stage of the job runs, or starts while the result lives. Returns `None` if one runs, or if none has ever had
-    /// the lock.
+    /// Makes sure that no stage of the job runs, or starts while the result lives. Returns `None` if one runs, or if none has
+    /// ever had the lock.
     #[must_use]
     pub fn without_stages(&self) -> Option<StageLock> {
         let lock = LockFile::new(open_own(OpenOptions::new().read(true), &self.stages).ok()?);

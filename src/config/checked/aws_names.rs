@@ -1,5 +1,5 @@
-//! Checks names of AWS's under `[fargate]` by the same rules as under `[ec2]`. The Go driver took anything there, so in its files it
-//! a wrong name is only a warning, and in others an error.
+//! Checks names of AWS's under `[fargate]` by the same rules as under `[ec2]`. The Go driver took anything there, so in its
+//! files a wrong name is only a warning, and in others an error.
 
 use std::time::Duration;
 

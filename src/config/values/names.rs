@@ -1,5 +1,5 @@
-//! One set of rules for names of AWS's that people write: ids, regions, clusters, task definitions. Under every key, a text that can
-//! never be such a name is refused with the same reason.
+//! One set of rules for names of AWS's that people write: ids, regions, clusters, task definitions. Under every key, a text
+//! that can never be such a name is refused with the same reason.
 
 use super::super::{arn, zone};
 use super::texts::parse_text;

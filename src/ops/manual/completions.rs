@@ -57,8 +57,8 @@ fn completed(program: Command) -> Command {
         })
 }
 
-/// Gives bash a program name without dashes. With dashes the generator makes two different names of it, and below the first level it
-/// would look for the wrong one.
+/// Gives bash a program name without dashes. With dashes the generator makes two different names of it, and below the first
+/// level it would look for the wrong one.
 fn bash(mut program: Command, name: &str) -> String {
     let plain = name.replace('-', "__");
     let text = generated(&mut program, Shell::Bash, &plain);

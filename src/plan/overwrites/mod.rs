@@ -137,8 +137,8 @@ pub struct SettledRole {
 impl Overwrites {
     /// Reads what the job asks for.
     ///
-    /// Its choices come from its effective variables: the job may set them, and the checked value is the one that is used. *Who* the
-    /// job is comes from the part of the payload that no variable can change.
+    /// Its choices come from its effective variables: the job may set them, and the checked value is the one that is used.
+    /// *Who* the job is comes from the part of the payload that no variable can change.
     #[must_use]
     pub fn read(env: &Environment, payload: &Payload) -> Self {
         let overwrite =
@@ -178,8 +178,8 @@ impl Overwrites {
         }
     }
 
-    /// Returns the roles with which the Go driver may have launched the job's task, the most likely first: the one that the job asked
-    /// for (even if it may not have it now), the one in the file, and the host's own credentials.
+    /// Returns the roles with which the Go driver may have launched the job's task, the most likely first: the one that the
+    /// job asked for (even if it may not have it now), the one in the file, and the host's own credentials.
     #[must_use]
     pub fn roles_of_go_driver(&self, of_file: Option<&String>) -> Vec<Option<SettledRole>> {
         let [_, asked] = &self.role;

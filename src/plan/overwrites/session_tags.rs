@@ -1,9 +1,9 @@
 //! The session tags of a job's role, chosen by `SESSION_VARS`.
 //!
 //! A role's trust policy decides by these tags, so they come from values that no job can forge or have expanded
-//! ([`crate::config::trusted_variables`]), and others are refused. The Go driver sent whatever the job named. With its file, variables
-//! under the job's own names are still sent, since nobody could ever trust them. Variables under names of GitLab's that the author
-//! can set are left out.
+//! ([`crate::config::trusted_variables`]), and others are refused. The Go driver sent whatever the job named. With its file,
+//! variables under the job's own names are still sent, since nobody could ever trust them. Variables under names of GitLab's
+//! that the author can set are left out.
 
 use super::clip;
 use crate::config::tags as config_tags;

@@ -63,8 +63,8 @@ impl Shared {
         Self { directory }
     }
 
-    /// Takes a token out of a bucket, and returns how long to wait for it: zero if the bucket had one, or if its level is unknown. The
-    /// caller does the waiting.
+    /// Takes a token out of a bucket, and returns how long to wait for it: zero if the bucket had one, or if its level is
+    /// unknown. The caller does the waiting.
     pub async fn take(&self, scope: &str, bucket: &Bucket) -> Duration {
         let path = self.bucket(scope, bucket);
         let wait = locked_file::change(&path, |level| budget::take(level, bucket, now())).await;

@@ -1,5 +1,5 @@
-//! Removes shared files that nobody has used for long, each kind at its own age. Never a file in use: its lock is taken first, and a
-//! process that waits for the lock then checks whether its file still has the name.
+//! Removes shared files that nobody has used for long, each kind at its own age. Never a file in use: its lock is taken first,
+//! and a process that waits for the lock then checks whether its file still has the name.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
