@@ -41,7 +41,7 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
             // Its stages have another working directory.
             let file = overrides.log_file.take();
             overrides.log_file = file.map(|f| std::path::absolute(&f).unwrap_or(f));
-            // Never one in the usual places: it may start machines, and whoever tries has not asked for any.
+            // Never a file in the default places: it may start machines, and a user of `try` has not asked for any.
             try_job::run(&args, config, overrides.words(), env.no_color())
         }
         UserCommand::Check(args) => check::run(&args, config, &overrides, ui),
@@ -62,7 +62,7 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
     }
 }
 
-/// Is one of the processes that the program starts for itself.
+/// Runs as one of the processes that the program starts itself.
 fn internal(command: Internal, env: &Environment, ui: Ui) -> ExitCode {
     let done = match command {
         Internal::LocalMachine { directory, token } => keeper::run(&directory, &token),
@@ -78,11 +78,11 @@ fn internal(command: Internal, env: &Environment, ui: Ui) -> ExitCode {
     }
 }
 
-/// Tells what is wrong with the command line (or the help that was asked for) and returns the code to end with: the
-/// Runner's own for a failure of the machinery, where it said one. A program that asked for JSON gets it.
+/// Prints what is wrong with the command line, or the help, and returns the code to end with: the Runner's code for a system
+/// failure, if it set one. With `--json` the error is JSON.
 #[must_use]
 pub fn refuse(error: &clap::Error, words: &[OsString], env: &Environment) -> ExitCode {
-    // Nobody reads it: no reason to fail in another way.
+    // If nobody reads it, the exit code stays the same.
     error.print().ok();
     if !error.use_stderr() {
         return ExitCode::SUCCESS;
@@ -100,7 +100,7 @@ pub fn refuse(error: &clap::Error, words: &[OsString], env: &Environment) -> Exi
             Some("try") => try_job::cannot(&error, code),
             _ => serde_json::json!({ "error": ops::error_json(&error) }),
         };
-        // What it says stands on standard error already.
+        // Its message is on standard error already.
         ops::print(format!("{document:#}\n").as_bytes()).ok();
     }
     code.into()
@@ -115,7 +115,7 @@ fn usage(error: &clap::Error) -> Error {
         .hint("`gitlab-aws-driver COMMAND --help` says what the command takes.")
 }
 
-/// Whether this host's metadata may be asked for.
+/// Returns whether the driver may ask this host's metadata service.
 fn metadata(env: &Environment) -> Metadata {
     let disabled = env.get(Metadata::DISABLED).and_then(|value| value.to_str());
     Metadata::read(disabled)
@@ -131,7 +131,7 @@ fn custom(
     let ui = Ui::for_job_log(env.no_color());
     let (codes, broken) = match ExitCodes::read(env) {
         Ok(codes) => (codes, None),
-        // Where the contract is broken no script may run, but what it left must still be ended.
+        // If the contract is broken, no script may run, but the job's machine must still be ended.
         Err((code, error)) => (ExitCodes::only_system(code), Some(error)),
     };
     report_panics(codes.system(), ui);
@@ -156,7 +156,7 @@ fn custom(
     code.into()
 }
 
-/// Has a panic end the stage as any other failure of the machinery does: GitLab Runner makes nothing of a process that
+/// Makes a panic end the stage like any other system failure: GitLab Runner does not know the exit code of a process that
 /// aborts.
 fn report_panics(code: u8, ui: Ui) {
     std::panic::set_hook(Box::new(move |panic| {
@@ -186,7 +186,7 @@ fn run_stage(
     ui: Ui,
 ) -> Result<Outcome> {
     let context = match begin(config, overrides, env, stage, codes, ui) {
-        // What a job has left is ended whatever is wrong here.
+        // The job's machine is ended even if the configuration is wrong.
         Err(error) if matches!(stage, Stage::Cleanup) => {
             let ended = runtime()?.block_on(stage::recover::run(config, env, error, ui));
             return ended.map(|()| Outcome::Success);
@@ -216,12 +216,12 @@ fn run_stage(
             never = context.keep_lease() => match never {},
         }
     });
-    // A name look-up or a dead connection may still hold a thread; nothing waits for it.
+    // A name look-up or a dead connection may still block a thread; nothing waits for it.
     runtime.shutdown_background();
     outcome
 }
 
-/// Reads all that a stage begins with.
+/// Reads everything that a stage needs at its start.
 fn begin(
     config: Option<&Path>,
     overrides: Overrides,
@@ -250,13 +250,13 @@ fn begin(
     if let Err(open) = context.trust() {
         match stage {
             Stage::Prepare | Stage::Run { .. } => return Err(open),
-            // A machine that nobody ends costs money; what names it still has to be a file of this user's own.
+            // A machine that nobody ends keeps being paid for. The file that names it must still belong to this user.
             Stage::Cleanup => ui.warn(&open.to_string()),
             Stage::Config => {}
         }
     }
     match stage {
-        // Whoever can mend the file reads no job logs all day; `check` says it each time.
+        // The administrator, who can correct the file, does not read job logs; `check` prints the warning each time.
         Stage::Prepare => {
             let store = context.store();
             for warning in &loaded.warnings {
@@ -273,7 +273,7 @@ fn begin(
     Ok(context)
 }
 
-/// Tells all that the administrator said from all else that might be said: the file's text, and what stands above it.
+/// Returns a digest of all that the administrator set: the file's text, and the flags, which override it.
 fn configuration(file: &str, overrides: &Overrides) -> String {
     let mut all = file.as_bytes().to_vec();
     for word in overrides.words() {

@@ -1,7 +1,7 @@
-//! The commands, as they are typed.
+//! The command line: commands and flags.
 //!
-//! The Go driver's command lines are taken as they are: its aliases, its flags before the command, and the
-//! spellings that Go's flag parser knows ([`go_driver_flags`]).
+//! It takes the Go driver's command lines unchanged: its aliases, its flags before the command, and the spellings of Go's flag
+//! parser ([`go_driver_flags`]).
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -36,7 +36,7 @@ pub struct Cli<C: Subcommand = Command> {
     pub command: C,
 }
 
-/// The program as it is shown: without the commands by which it starts itself.
+/// The program for help, completions and manual pages: without the commands by which it starts itself.
 pub type VisibleCli = Cli<UserCommand>;
 
 const EXAMPLES: &str = "\
@@ -55,7 +55,7 @@ In GitLab Runner's config.toml:
     cleanup_exec = \"/opt/gitlab-runner/gitlab-aws-driver\"
     cleanup_args = [\"custom\", \"cleanup\"]";
 
-/// The flags that may stand before the command, by the Go driver's names, and whether each takes a value.
+/// The flags that may come before the command, by the Go driver's names, and whether each takes a value.
 const GLOBAL_FLAGS: [(&str, bool); 7] = [
     ("config", true),
     ("debug", false),
@@ -66,11 +66,11 @@ const GLOBAL_FLAGS: [(&str, bool); 7] = [
     ("platform-version", true),
 ];
 
-/// Puts what stands before the command into the one spelling that is parsed here.
+/// Rewrites the flags before the command to the one spelling that is parsed here.
 ///
 /// Go's flag parser takes `-flag` for `--flag`, takes whatever word follows for a flag's value, and knows
-/// `-v`. A flag whose value is empty goes away: that is how a wrapper script spells "none". From the first word
-/// on that is none of these flags, everything stays as it is.
+/// `-v`. A flag with an empty value is removed: wrapper scripts write "none" like this. From the first word that is not one of
+/// these flags, everything stays unchanged.
 #[must_use]
 pub fn go_driver_flags(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut words: VecDeque<OsString> = words.into_iter().collect();
@@ -103,7 +103,7 @@ pub fn go_driver_flags(words: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
         };
         let mut plain = [b"--", name].concat();
         if let Some(value) = value {
-            // No configuration at all is never what was meant, so that one is left to be refused.
+            // `--config` with an empty value is never meant, so it stays and is refused.
             if value.is_empty() && name != b"config" {
                 continue;
             }
@@ -116,10 +116,10 @@ pub fn go_driver_flags(words: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
     out
 }
 
-/// Parses words that have been through [`go_driver_flags`]. What is said of wrong ones names no internal command.
+/// Parses the result of [`go_driver_flags`]. Error messages name no internal command.
 ///
 /// # Errors
-/// Where they make no sense, and where they ask for help.
+/// If they are wrong, and if they ask for help.
 pub fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     let name = command_name(words).and_then(OsStr::to_str);
     if name.is_some_and(Internal::has_subcommand) {
@@ -142,7 +142,7 @@ pub fn asks_for_json(words: &[OsString]) -> bool {
         .any(|word| word == "--json" || word.as_bytes().starts_with(b"--json="))
 }
 
-/// Returns the command's name among words that may make no sense: the first that is no flag. Those before it have been through
+/// Returns the command's name from words that may not parse: the first that is not a flag. Those before it have been through
 /// [`go_driver_flags`], so none of them has its value in the next word.
 #[must_use]
 pub fn command_name(words: &[OsString]) -> Option<&OsStr> {
@@ -151,7 +151,7 @@ pub fn command_name(words: &[OsString]) -> Option<&OsStr> {
     found.map(OsString::as_os_str)
 }
 
-/// Takes `-name`, `--name`, `-name=value` or `--name=value` apart.
+/// Splits `-name`, `--name`, `-name=value` or `--name=value` into name and value.
 fn flag(word: &OsStr) -> Option<(&[u8], Option<&[u8]>)> {
     let bytes = word.as_bytes();
     let rest = bytes.strip_prefix(b"--").or(bytes.strip_prefix(b"-"))?;

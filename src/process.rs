@@ -33,10 +33,10 @@ pub struct Process {
     pub pid: i32,
     /// Its start time, in clock ticks since boot.
     pub started: u64,
-    /// The boot that it belongs to (see [`boot`]). Unknown (0) is no boot that ever was.
+    /// The boot that it belongs to (see `boot`). Unknown (0) is no boot that ever was.
     #[serde(default)]
     pub boot: u64,
-    /// The PID namespace that its pid is a number of (see [`namespace`]). Unknown (0): taken for one's own.
+    /// The PID namespace that its pid is a number of (see `namespace`). Unknown (0): taken for one's own.
     #[serde(default)]
     pub namespace: u64,
 }

@@ -17,10 +17,10 @@ use std::time::Instant;
 
 use gitlab_aws_driver::machine::Endpoint;
 use gitlab_aws_driver::machine::environment::Missing;
+use gitlab_aws_driver::script::first_command::FirstAnswer;
 use gitlab_aws_driver::script::first_command::Unable;
 use gitlab_aws_driver::script::first_command::Watchdog;
-use gitlab_aws_driver::script::first_command::Welcome;
-use gitlab_aws_driver::script::first_command::welcome;
+use gitlab_aws_driver::script::first_command::run_first_command;
 use gitlab_aws_driver::ssh::connect::connect;
 use gitlab_aws_driver::ssh::keys::JobKey;
 use gitlab_aws_driver::ssh::session::Event;
@@ -124,8 +124,8 @@ impl Container {
         })
     }
 
-    fn welcome(&self, deadline: Duration) -> Welcome {
-        self.session(async |session| welcome(session, deadline).await.unwrap())
+    fn welcome(&self, deadline: Duration) -> FirstAnswer {
+        self.session(async |session| run_first_command(session, deadline).await.unwrap())
     }
 
     /// Runs a command and returns its standard output, without what the login shell says before.
@@ -215,7 +215,7 @@ fn machines() -> Vec<ServerBuilder> {
     let ordinary = servers::ALL.map(|(kind, login)| ServerBuilder::new(kind, login));
     let small = [Login::Bash, Login::Dash, Login::Busybox].map(|login| {
         let machine = ServerBuilder::new(Kind::OpenSsh, login);
-        machine.busybox_only().noise("Welcome!\nno end")
+        machine.busybox_only().noise("FirstAnswer!\nno end")
     });
     ordinary.into_iter().chain(small).collect()
 }

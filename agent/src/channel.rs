@@ -18,7 +18,7 @@ use crate::exec::Running;
 use crate::signals::Ending;
 use crate::valve::Valve;
 
-/// How much output is read at once: what a pipe holds.
+/// How much output is read at once: as much as a pipe takes.
 const CHUNK: usize = 64 << 10;
 
 /// How much is sent at once while the client's window is closed; any amount would do.
@@ -179,7 +179,7 @@ async fn pump_output(
     write.close().await.map_err(|_| Gone)
 }
 
-/// The connection is no more.
+/// The connection has ended.
 struct Gone;
 
 async fn wait_for(

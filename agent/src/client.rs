@@ -35,7 +35,7 @@ struct Slot {
     /// Gives the channel its command; taken by the first exec request.
     start: Option<oneshot::Sender<Running>>,
     group: Option<Arc<Group>>,
-    /// Held by the channel's task.
+    /// Kept by the channel's task.
     alive: Weak<()>,
 }
 
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// Starts a command on a channel that has none yet; where it cannot, says why if that is the system's fault.
+    /// Starts a command on a channel that has none yet. If that fails by the system's fault, the error says why.
     fn exec(&mut self, channel: ChannelId, command: &[u8]) -> Result<(), Option<String>> {
         let slot = self.slots.get_mut(&channel).ok_or(None)?;
         let start = slot.start.take().ok_or(None)?;
@@ -178,7 +178,7 @@ impl Handler for Client {
         }
     }
 
-    // The library answers none of the following by itself, and a client may wait for the answer.
+    // The library does not answer the following requests, and a client may wait for the answer.
 
     async fn shell_request(
         &mut self,

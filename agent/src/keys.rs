@@ -28,7 +28,7 @@ impl HostKey {
     ///
     /// # Errors
     ///
-    /// Fails when the text is no such key, is encrypted, or the key is not ed25519.
+    /// Fails when the text is not such a key, is encrypted, or the key is not ed25519.
     pub fn from_openssh(pem: &str) -> Result<Self, Error> {
         #[expect(
             clippy::disallowed_methods,
@@ -92,7 +92,7 @@ impl AuthorizedKey {
     ///
     /// # Errors
     ///
-    /// Fails when the line is no public key or the key is not ed25519.
+    /// Fails when the line is not a public key, or the key is not ed25519.
     pub fn parse(line: &str) -> Result<Self, Error> {
         let key = PublicKey::from_openssh(line.trim()).map_err(Error::AuthorizedKey)?;
         if key.algorithm() != Algorithm::Ed25519 {

@@ -6,7 +6,7 @@
 //! dispositions and no other descriptors, except that the environment is the server's own, which is
 //! what a container image has set up.
 //!
-//! This room is responsible for the settings and the way in; [`serve`] does the work.
+//! This module has the settings and their checks; [`serve`] does the work.
 
 mod channel;
 mod client;

@@ -159,7 +159,7 @@ impl Connection {
 
 /// Waits for the server's end.
 async fn told(ending: &mut watch::Receiver<bool>) {
-    // An error means that the server has gone without a word.
+    // An error means that the server has ended without a message.
     drop(ending.wait_for(|ending| *ending).await);
 }
 
@@ -172,7 +172,7 @@ fn config(settings: &Settings) -> Config {
             env!("CARGO_PKG_VERSION")
         ))),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        // There is no password to be guessed by the clock.
+        // No password can be guessed by timing the answers, so none of them is delayed.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![settings.host_key.private()],
@@ -182,7 +182,7 @@ fn config(settings: &Settings) -> Config {
         keepalive_max: KEEPALIVE_MAX,
         nodelay: true,
         preferred: Preferred {
-            // The post-quantum exchange costs OpenSSH clients a tenth of a second, which every step of a
+            // The post-quantum exchange takes OpenSSH clients a tenth of a second, which every step of a
             // job would pay; it comes second for clients that insist.
             kex: Cow::Borrowed(&[
                 kex::CURVE25519,

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 const FULL: usize = 8 << 20;
 
 /// The same while output waits for the client to open its window: the permission is itself behind
-/// input that must be read first. At this bound we wait for the command come what may.
+/// input that must be read first. At this bound we wait for the command in any case.
 const OVERFULL: usize = 64 << 20;
 
 /// How often a full connection is read from a little all the same, so that a client that waits for its

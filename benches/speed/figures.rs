@@ -257,7 +257,7 @@ fn delays(command: &mut Command) -> Result<Vec<f64>> {
     Ok(delays)
 }
 
-/// Calls of AWS that a job costs whose task takes as long to come up as on AWS.
+/// AWS API calls of a job whose task takes as long to come up as on AWS.
 pub(crate) fn calls(table: &mut Table, bench: &mut Bench, rounds: u32) -> Result<()> {
     let Some(account) = bench.account() else {
         return Ok(());

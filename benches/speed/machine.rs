@@ -55,7 +55,7 @@ pub(crate) struct Bench {
     directory: TempDir,
     port: u16,
     listening: Receiver<Instant>,
-    /// The entrypoint ends its server when nobody holds this any more, however this process ended.
+    /// The entrypoint ends its server when this is closed, however this process ended.
     _life: File,
     jobs: u64,
     /// Where the tasks are, for [`Place::Task`].

@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench speed` builds the release binary, starts an OpenSSH server as the job's machine (Debian's, run as
 //! `[local] command` and then behind the addresses of ECS tasks), takes every figure several times, the peers in turn,
-//! and prints medians with the targets and the Go driver's figures beside them. It passes no verdict on a build: a figure that is missed is printed as
-//! missed, and the exit code is 0 unless nothing could be measured at all.
+//! and prints medians with the targets and the Go driver's figures beside them. It passes no verdict on a build: a figure that
+//! is missed is printed as missed, and the exit code is 0 unless nothing could be measured at all.
 //!
 //! ```text
 //! cargo bench --bench speed                          everything

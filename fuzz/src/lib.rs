@@ -1,4 +1,4 @@
-//! What each fuzz target does with its input, and what must hold whatever the input is.
+//! What each fuzz target does with its input, and what must be true whatever the input is.
 //!
 //! The targets in `targets/` call these under libFuzzer; `tests/fuzz_short.rs` includes this file and calls
 //! them with the seeds and with changed seeds.
@@ -70,7 +70,7 @@ pub fn payload(data: &[u8]) {
     }
 }
 
-/// Scans what a machine sends: in pieces it gives what it gives at once, and whatever comes it holds back next to nothing.
+/// Scans what a machine sends: the result is the same in pieces as in one go, and next to nothing is kept back.
 ///
 /// The first byte says how the rest is cut.
 pub fn frames(data: &[u8]) {

@@ -1,7 +1,7 @@
 //! The one interface that stages know of machines: plan, launch, come up, watch, endpoints, end.
 //!
 //! An enum rather than a trait: a new kind of machine turns into a list of compile errors. What a kind
-//! cannot do yet is refused by [`plan`], before anything is started.
+//! cannot do yet is refused by [`crate::plan`], before anything is started.
 
 pub mod aws;
 pub mod ec2;

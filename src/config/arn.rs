@@ -1,4 +1,4 @@
-//! The ARNs that people write down here: of a role, a task definition, a cluster.
+//! The ARNs in configurations and job variables: of roles, task definitions and clusters.
 
 /// Returns whether the text is a role's ARN, `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
 #[must_use]
@@ -63,7 +63,7 @@ pub fn cluster(text: &str) -> Option<(&str, &str, &str)> {
     right.then_some((region, account, name))
 }
 
-/// Takes an ARN apart: service, region, account, resource.
+/// Splits an ARN: service, region, account, resource.
 fn parts(text: &str) -> Option<(&str, &str, &str, &str)> {
     let mut parts = text.splitn(6, ':');
     let arn = parts.next()? == "arn";

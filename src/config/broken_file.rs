@@ -1,5 +1,5 @@
-//! What can be told of a file that is wrong: where the state lies. A `cleanup` needs no more of it, since what a job's intent
-//! and record name carries its own region and role.
+//! Reads the state directory from a configuration file with errors. A `cleanup` needs nothing else from the file, since a job's
+//! intent and record have their own region and role.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::files;
 /// The tables and keys that name the state directory: this driver's, and the Go driver's.
 const KEYS: [(&str, &str); 2] = [("state", "directory"), ("taskmetadata", "directory")];
 
-/// Returns the state directory that a file names, whatever else is wrong with it; the usual one where it names none.
+/// Returns the state directory that a file names, whatever errors the file has, or the default one.
 #[must_use]
 pub fn state_directory(explicit: Option<&Path>) -> PathBuf {
     let path = explicit.map(Path::to_owned).or_else(find_default);
@@ -22,7 +22,7 @@ pub fn state_directory(explicit: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| STATE_DIRECTORY.into())
 }
 
-/// Looks line by line: whatever breaks one line breaks no other.
+/// Searches line by line: an error in one line does not affect another.
 fn named(text: &str) -> Option<PathBuf> {
     let mut found = [None, None];
     let mut table = String::new();

@@ -1,4 +1,4 @@
-//! From the file as written to checked settings: defaults, and what only holds between keys.
+//! Makes checked settings of the file as written: defaults, and the rules between keys.
 
 mod aws_names;
 mod defaults;
@@ -20,18 +20,18 @@ use super::settings::{
 use super::source::Source;
 use super::tags;
 
-/// Where state lives unless the file says otherwise.
+/// The default state directory.
 pub(crate) const STATE_DIRECTORY: &str = "/var/lib/gitlab-aws-driver";
-/// What machines are told from others by unless the file says otherwise.
+/// The default fleet.
 const FLEET: &str = "gitlab-aws-driver";
 /// How long one rung may keep a task waiting.
 const RUNG_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a job may wait for any rung.
 const CAPACITY_WAIT: Duration = Duration::from_secs(10 * 60);
-/// What a machine may live beyond its job's own time limit.
+/// How much longer than the job's own time limit a machine may live.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(30 * 60);
 
-/// What is wrong with a file, and what is odd about it.
+/// The errors and warnings about a file.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// What is wrong.
@@ -41,14 +41,14 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Notes what is wrong: once, where several profiles share it.
+    /// Adds an error: only once, if several profiles have the same.
     fn wrong(&mut self, problem: Problem) {
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
     }
 
-    /// Notes a name that nobody knows, and what is missing for it: one error, however much that is.
+    /// Adds an unknown key and the keys that are missing because of it: one error for all.
     fn misspelt(&mut self, problem: Problem, missing: &Problem, source: Source<'_>) {
         let is_same = |told: &&mut Problem| {
             (told.line, told.column, &told.cause) == (problem.line, problem.column, &problem.cause)
@@ -65,7 +65,7 @@ impl Findings {
         }
     }
 
-    /// Notes what is odd: once, where several profiles share it.
+    /// Adds a warning: only once, if several profiles have the same.
     fn odd(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -73,7 +73,7 @@ impl Findings {
     }
 }
 
-/// Makes settings of what the file says. They mean something only where nothing is wrong.
+/// Makes settings of the file. They are only valid if there is no error.
 pub(super) fn settings(
     keys: &Keys,
     style: Style,
@@ -90,7 +90,7 @@ pub(super) fn settings(
     let mut settings = file.settings(keys.clone(), style, found);
     for (i, profile) in keys.profile.iter().enumerate() {
         let named = file.name_and_match(i, profile, &keys.profile[..i], found);
-        // What holds for its jobs has to be right as a whole, and long before one of them comes.
+        // The settings of its jobs are checked as a whole now, long before such a job runs.
         let merged = Check {
             profile: Some(i),
             ..file
@@ -124,17 +124,17 @@ pub(super) fn settings(
     settings
 }
 
-/// What stands where.
+/// The file's keys and their locations, for messages.
 #[derive(Clone, Copy)]
 struct Check<'a> {
     locations: &'a KeyLocations,
     source: Source<'a>,
-    /// The profile that is laid over the file: its keys are looked for first.
+    /// The profile that overrides the file: its keys are searched first.
     profile: Option<usize>,
 }
 
 impl Check<'_> {
-    /// Makes settings of keys that are the file's own, or a profile's over them.
+    /// Makes settings of the file's own keys, or of those with a profile's over them.
     fn settings(self, keys: Keys, style: Style, found: &mut Findings) -> Settings {
         self.tags(keys.tags.as_deref(), found);
         self.names(&keys, style, found);
@@ -159,7 +159,7 @@ impl Check<'_> {
             }
         };
         let capacity = keys.capacity.unwrap_or_default();
-        // A machine of its own may have them anywhere; jobs that share this host get directories by the stages.
+        // On a machine of its own they may be anywhere; the stages set directories for jobs that share this host.
         let own_places = own && capacity != [Rung::Local];
         Settings {
             style,
@@ -198,7 +198,7 @@ impl Check<'_> {
         own.into_iter().chain([path.to_owned()])
     }
 
-    /// Returns where a key stands: in the profile at hand, else in the file itself.
+    /// Returns where a key is: in the profile at hand, else in the file itself.
     fn location(&self, path: &str) -> Option<&KeyLocation> {
         self.paths(path).find_map(|path| self.locations.get(&path))
     }
@@ -226,8 +226,8 @@ impl Check<'_> {
         format!("{}:{line}: {warning}", self.source.path.display())
     }
 
-    /// Notes that something is not there. Where the file has it under a name that nobody knows, that this is no key is noted, once
-    /// and in place of its warning; where what the file has was refused, that is enough.
+    /// Adds an error for a missing key. If the file has it under an unknown name, the error is that this name is unknown, once
+    /// and in place of its warning. If the file's value was refused already, there is no second error.
     fn missing(self, table: &str, key: &str, problem: Problem, found: &mut Findings) {
         let path = format!("{table}.{key}");
         if self
@@ -310,7 +310,7 @@ impl Check<'_> {
         }
     }
 
-    /// Returns what a profile is called and which jobs it is for, where it says both.
+    /// Returns a profile's name and match, if it has both.
     fn name_and_match(
         self,
         i: usize,

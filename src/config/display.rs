@@ -1,4 +1,4 @@
-//! Quantities as the configuration writes them, for messages.
+//! Formats quantities for messages, as the configuration writes them.
 
 /// Returns thousandths of a vCPU as a number of vCPU.
 #[must_use]

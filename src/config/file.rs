@@ -1,7 +1,7 @@
 //! The file as written: one struct per table, each value read and checked by itself.
 //!
-//! The names here are those of [`super::keys`] in lower case; `tree` has put every
-//! spelling into this form, and taken out what nobody knows, before serde sees it. A profile is
+//! The names here are those of [`super::keys`] in lower case; `normalise` has rewritten every
+//! spelling to this form, and removed unknown keys, before serde sees it. A profile is
 //! read by the same struct as the file, so that what it overrides is checked the same way.
 
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct Keys {
     /// How long a job may wait for any rung.
     #[serde(deserialize_with = "values::wait")]
     pub capacity_wait: Option<Duration>,
-    /// What a machine may live beyond its job's own time limit.
+    /// How much longer than the job's own time limit a machine may live.
     #[serde(deserialize_with = "values::wait")]
     pub deadline_margin: Option<Duration>,
     /// Whether `local` may be used on a bastion.
@@ -58,7 +58,7 @@ pub struct Keys {
     pub state: State,
     /// The Go driver's `[TaskMetadata]`.
     pub taskmetadata: Directory,
-    /// What this driver's machines are told from others by.
+    /// The fleet: by its tag this driver recognises its machines.
     #[serde(deserialize_with = "values::fleet")]
     pub fleet: Option<String>,
     /// `[tags]`.
@@ -109,7 +109,7 @@ pub struct State {
     /// Where state lives.
     #[serde(deserialize_with = "values::path")]
     pub directory: Option<PathBuf>,
-    /// The name that all carries which is launched.
+    /// The bastion's name, by which everything that it launches is marked.
     #[serde(deserialize_with = "values::manager")]
     pub manager: Option<String>,
 }
@@ -181,7 +181,7 @@ pub struct Fargate {
     /// Asks for a public address.
     #[serde(deserialize_with = "values::flag")]
     pub enable_public_ip: Option<bool>,
-    /// Dials the public address.
+    /// Connects to the public address.
     #[serde(deserialize_with = "values::flag")]
     pub use_public_ip: Option<bool>,
     /// Fargate platform version.
@@ -256,10 +256,10 @@ pub struct Ec2 {
     /// Asks for a public address.
     #[serde(deserialize_with = "values::flag")]
     pub public_ip: Option<bool>,
-    /// Dials the public address.
+    /// Connects to the public address.
     #[serde(deserialize_with = "values::flag")]
     pub use_public_ip: Option<bool>,
-    /// Dials the IPv6 address.
+    /// Connects to the IPv6 address.
     #[serde(deserialize_with = "values::flag")]
     pub use_ipv6: Option<bool>,
     /// Sends the job's key by EC2 Instance Connect.
@@ -271,7 +271,7 @@ pub struct Ec2 {
     /// The image of jobs that name none.
     #[serde(deserialize_with = "values::container_image")]
     pub container_image: Option<String>,
-    /// Whether the container may do what the instance may.
+    /// Whether the container is privileged.
     #[serde(deserialize_with = "values::flag")]
     pub privileged: Option<bool>,
     /// Whether the container gets the instance's docker socket.

@@ -1,4 +1,4 @@
-//! Where every known key stands, and what unknown ones probably meant.
+//! Where in the file every known key is, and which key an unknown one probably meant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::problem::Problem;
 use super::source::Source;
 
-/// Where every known key stands, and what unknown ones probably meant.
+/// Where in the file every known key is, and which key an unknown one probably meant.
 #[derive(Debug, Default)]
 pub(super) struct KeyLocations {
     known: BTreeMap<String, KeyLocation>,
@@ -14,7 +14,7 @@ pub(super) struct KeyLocations {
     broken: BTreeSet<String>,
 }
 
-/// A key that nobody knows, but whose right spelling can be guessed.
+/// An unknown key whose right spelling can be guessed.
 #[derive(Debug)]
 pub(super) struct Misspelt {
     /// Its full path as the file spells it.
@@ -27,16 +27,16 @@ pub(super) struct Misspelt {
     pub(super) refused: bool,
 }
 
-/// Where a key stands.
+/// Where a key is.
 #[derive(Clone, Debug)]
 pub(super) struct KeyLocation {
     /// Its full path as the file spells it.
     pub(super) shown: String,
     /// The key alone as the file spells it.
     pub(super) name: String,
-    /// The table that it stands in, as a header.
+    /// The table that it is in, as a header.
     pub(super) header: Option<String>,
-    /// What it should hold, as TOML.
+    /// An example of a value, as TOML.
     pub(super) example: Option<&'static str>,
     /// Where the key is.
     pub(super) key: Range<usize>,
@@ -45,27 +45,27 @@ pub(super) struct KeyLocation {
 }
 
 impl KeyLocations {
-    /// Keeps where a key stands.
+    /// Records where a key is.
     pub(super) fn add(&mut self, path: String, location: KeyLocation) {
         self.known.insert(path, location);
     }
 
-    /// Takes out a key that counts as not there.
+    /// Removes a key that counts as absent.
     pub(super) fn take(&mut self, path: &str) -> Option<KeyLocation> {
         self.known.remove(path)
     }
 
-    /// Keeps what an unknown key probably meant.
+    /// Records which key an unknown one probably meant.
     pub(super) fn add_misspelt(&mut self, meant: String, misspelt: Misspelt) {
         self.meant.insert(meant, misspelt);
     }
 
-    /// Keeps that what a key says was refused, so that it is there and yet nothing can be made of it.
+    /// Records that a key's value was refused: the key is in the file, but its value cannot be used.
     pub(super) fn add_broken(&mut self, path: &str) {
         self.broken.insert(path.to_owned());
     }
 
-    /// Returns where a key stands, if the file has it.
+    /// Returns where a key is, if the file has it.
     pub(super) fn get(&self, path: &str) -> Option<&KeyLocation> {
         self.known.get(path)
     }
@@ -75,7 +75,7 @@ impl KeyLocations {
         self.known.keys().map(String::as_str)
     }
 
-    /// Returns what was probably meant for a key or table that the file does not have.
+    /// Returns the unknown key that probably meant a key or table that the file does not have.
     pub(super) fn meant(&self, path: &str) -> Option<&Misspelt> {
         self.meant.get(path)
     }
@@ -86,7 +86,7 @@ impl KeyLocations {
         around.chain([path]).any(|path| self.broken.contains(path))
     }
 
-    /// Returns whether something of a table was refused, or all of it.
+    /// Returns whether a part of a table was refused, or all of it.
     pub(super) fn has_broken_below(&self, table: &str) -> bool {
         let is_below = |path: &String| {
             let rest = path.strip_prefix(table);
@@ -95,7 +95,7 @@ impl KeyLocations {
         self.is_broken(table) || self.broken.iter().any(is_below)
     }
 
-    /// Returns where the first key of a table stands.
+    /// Returns where the first key of a table is.
     pub(super) fn first_below(&self, table: &str) -> Option<usize> {
         self.known
             .iter()
@@ -107,7 +107,7 @@ impl KeyLocations {
             .min()
     }
 
-    /// Returns the innermost key whose value holds the offset, and its path.
+    /// Returns the innermost key whose value contains the offset, and its path.
     pub(super) fn around(&self, offset: usize) -> Option<(&str, &KeyLocation)> {
         self.known
             .iter()

@@ -1,24 +1,24 @@
-//! Every key that the file may hold: its spellings, where it may stand, and an example of it.
+//! Every key that the file may have: its spellings, the table that it belongs to, and an example of it.
 //!
 //! One table serves to find a key whatever its case, to suggest one for a misspelt name, to say
 //! what would be right, and to keep the tests and the documentation complete.
 
-/// A key: how it is written and what it may hold.
+/// A key: how it is written, and what kind of value it has.
 #[derive(Debug)]
 pub struct Key {
     /// The name that the raw structs use, in lower case.
     pub name: &'static str,
     /// The Go driver's spelling, if that driver knows the key.
     pub go: Option<&'static str>,
-    /// What stands behind it.
+    /// What kind of value it has.
     pub kind: KeyKind,
     /// Whether a profile may set it.
     pub in_profile: bool,
-    /// Whether a file that has it is one of this driver, and none of the Go driver's.
+    /// Whether a file with this key is one of this driver, and not one of the Go driver.
     pub is_new_style: bool,
 }
 
-/// What stands behind a key.
+/// The kind of a key's value.
 #[derive(Debug)]
 pub enum KeyKind {
     /// One value; the example is how TOML writes it.
@@ -62,13 +62,13 @@ impl Key {
         }
     }
 
-    /// Marks a key that holds for every job alike, so that no profile may set it.
+    /// Marks a key that applies to all jobs alike, so that no profile may set it.
     const fn for_all_jobs(mut self) -> Self {
         self.in_profile = false;
         self
     }
 
-    /// Marks a key that the Go driver has in another table: its users have it in this one too, where that driver ignored it.
+    /// Marks a key that the Go driver has in another table. Its users also have it in this one, where that driver ignored it.
     const fn in_go_driver_files_too(mut self) -> Self {
         self.is_new_style = false;
         self
@@ -105,7 +105,7 @@ impl Key {
 /// Spellings of the Go driver for which this driver has a key of another name or shape.
 const GO_ONLY: [&str; 3] = ["Subnet", "SecurityGroup", "TaskMetadata"];
 
-/// Keys that set the same thing; together they are a contradiction.
+/// Keys that set the same thing; a file may have only one of them.
 pub const MUTUALLY_EXCLUSIVE: [(&str, &str); 3] = [
     ("fargate.subnet", "fargate.subnets"),
     ("fargate.securitygroup", "fargate.security_groups"),
@@ -283,7 +283,7 @@ const LIMITS: &[Key] = &[
 /// Case, `_` and `-` count for nothing; a third of the letters may be wrong.
 pub fn closest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = bare(given);
-    // The distance costs the product of both lengths, and no key is nearly as long.
+    // The distance takes time in the product of both lengths, and no key is nearly as long.
     if given.is_empty() || given.len() > 64 {
         return None;
     }

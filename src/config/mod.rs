@@ -1,9 +1,9 @@
-//! What the administrator said: the file as written, then checked settings.
+//! The administrator's configuration: the file as written, then checked settings.
 //!
 //! A file is parsed as TOML ([`load`], [`parse`]), put into one spelling with every key's place
-//! kept, read value by value, and at last checked as a whole. Whatever is wrong is a [`Problem`] that
+//! kept, read value by value, and at last checked as a whole. Each error is a [`Problem`] that
 //! names line, column and key, with an example of what would be right, and all of them are found in one
-//! reading; what is merely odd is a warning, since files of GitLab's Go driver hold odd things and must
+//! reading; what is merely odd is a warning, since files of GitLab's Go driver contain odd things and must
 //! go on working.
 
 pub mod arn;
@@ -51,15 +51,15 @@ pub const DEFAULT_PATHS: [&str; 2] = [
 /// The largest file that is read; a real one has a few kilobytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// So many keys that stand there twice are told; the line of each one's first is looked for from the top.
+/// So many duplicate keys are reported; the line of each one's first is looked for from the top.
 const MOST_DOUBLES: usize = 50;
 
 /// A file that was read and is right.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// Its settings.
     pub settings: Settings,
-    /// What is odd about it, one line each.
+    /// Warnings about it, one line each.
     pub warnings: Vec<String>,
     /// Where it was found.
     pub path: PathBuf,
@@ -71,12 +71,12 @@ pub struct Loaded {
 ///
 /// # Errors
 ///
-/// Fails when there is no file, when it cannot be read, and when what it says is wrong: with the first of all that is.
+/// Fails when there is no file, when it cannot be read, and when its content is wrong: with the first error of all.
 pub fn load(explicit: Option<&Path>) -> Result<Loaded> {
     examine(explicit).map_err(Refusal::first)
 }
 
-/// Reads the same file, and tells all that is wrong with it.
+/// Reads the same file, and returns all errors.
 ///
 /// # Errors
 ///
@@ -120,7 +120,7 @@ fn examine_from(
     ))))
 }
 
-/// Returns the file's content, or nothing where there is no file.
+/// Returns the file's content, or `None` if there is no file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     let hint = match files::read(path, LARGEST_FILE) {
         Ok(bytes) => return Ok(Some(bytes)),
@@ -173,18 +173,18 @@ fn understand(bytes: &[u8], path: &Path) -> std::result::Result<Loaded, Wrong> {
 ///
 /// # Errors
 ///
-/// Fails when what the text says is wrong, with the first of all that is.
+/// Fails with the first error, if there is one.
 pub fn parse(text: &str, path: &Path) -> Result<Loaded> {
     parse_all(text, path).map_err(|wrong| wrong.first())
 }
 
-/// Reads a configuration from its text, and tells all that is wrong with it.
+/// Reads a configuration from its text, and returns all errors.
 fn parse_all(text: &str, path: &Path) -> std::result::Result<Loaded, Wrong> {
     let source = Source { text, path };
     let (root, mut errors) = DeTable::parse_recoverable(text);
     // The parser reports in an order of its own.
     errors.sort_by_key(|e| e.span().map(|span| span.start));
-    // What breaks the syntax makes nonsense of all below it; what only stands there twice does not.
+    // A syntax error makes nonsense of all below it; a duplicate key does not.
     let broken = errors.iter().position(|e| !is_duplicate_key(e));
     errors.truncate(broken.map_or(MOST_DOUBLES, |at| at + 1));
     let problems: Vec<Problem> = errors.iter().map(|e| not_toml(source, e)).collect();
@@ -216,7 +216,7 @@ fn parse_all(text: &str, path: &Path) -> std::result::Result<Loaded, Wrong> {
     }
 }
 
-/// Puts what is wrong into the order of the file.
+/// Sorts errors by their place in the file.
 fn wrong(source: Source<'_>, mut problems: Vec<Problem>) -> Wrong {
     problems.sort_by_key(|problem| (problem.line, problem.column));
     Wrong {
@@ -226,7 +226,7 @@ fn wrong(source: Source<'_>, mut problems: Vec<Problem>) -> Wrong {
     }
 }
 
-/// Tells whether all that is wrong is that something stands there twice.
+/// Returns whether the error is only that a key is there twice.
 fn is_duplicate_key(error: &toml::de::Error) -> bool {
     error.message().starts_with("duplicate key")
 }
@@ -254,9 +254,9 @@ fn not_toml(source: Source<'_>, error: &toml::de::Error) -> Problem {
     }
 }
 
-/// Returns the line where a key that is doubled at `offset` stood first.
+/// Returns the line of the first of two equal keys, of which the second is at `offset`.
 ///
-/// The parser tells only the second place. Parsing what is above the second one's line shows the first; of several tables
+/// The parser reports only the second place. Parsing what is above the second one's line shows the first; of several tables
 /// with such a key, the last one is meant.
 fn line_of_first(source: Source<'_>, name: &str, offset: usize) -> Option<usize> {
     fn last(table: &DeTable<'_>, name: &str, found: &mut Option<usize>) {

@@ -1,11 +1,11 @@
-//! Puts the parsed file into the one spelling that the raw structs know.
+//! Rewrites the parsed file to the one spelling that the raw structs know.
 //!
 //! Keys match without regard to case and by the Go driver's names; every known key keeps its
 //! place in the file, so that whatever is wrong with it later can name line and column. A key
-//! that nobody knows is taken out with a warning: the Go driver ignored such keys, and its users
-//! have them. Where ignoring it would open something ([`super::unknown_keys`]) it is a problem.
+//! that is unknown is removed with a warning: the Go driver ignored such keys, and its users
+//! have them. If ignoring it would allow more than was meant ([`super::unknown_keys`]), it is an error.
 //!
-//! What is wrong is taken out too, so that the rest can be read and all be told at once.
+//! Keys with errors are removed too, so that the rest can be read and all errors be reported at once.
 
 use std::ops::Range;
 
@@ -21,17 +21,17 @@ use super::settings::Style;
 use super::source::{Source, clip};
 use super::unknown_keys::{At, join, key_of_runners_config, suggestion, unsafe_to_ignore};
 
-/// So many values that are wrong are told. Each is found by reading all others again, and a file that holds more is no
+/// How many wrong values are reported. Each is found by reading all others again, and a file with more is not a
 /// configuration.
 const MOST_VALUES: usize = 200;
 
-/// The file, put straight.
+/// The file in the one spelling.
 pub(super) struct Tree<'i> {
     /// Known keys only, by their names in [`super::keys`].
     table: DeTable<'i>,
-    /// Where each of them stands, by its full path.
+    /// Where each of them is, by its full path.
     pub(super) locations: KeyLocations,
-    /// What was ignored.
+    /// Warnings about ignored keys.
     pub(super) warnings: Vec<String>,
     /// What is wrong.
     pub(super) problems: Vec<Problem>,
@@ -39,10 +39,10 @@ pub(super) struct Tree<'i> {
     pub(super) style: Style,
 }
 
-/// Puts a parsed file straight.
+/// Rewrites a parsed file to the one spelling.
 ///
 /// # Errors
-/// Where it is no configuration of the driver at all.
+/// If the file is not a configuration of the driver at all.
 pub(super) fn read<'i>(root: DeTable<'i>, source: Source<'_>) -> Result<Tree<'i>, Problem> {
     if let Some(name) = key_of_runners_config(&root) {
         return Err(not_this_drivers_file(&root, name, source));
@@ -60,7 +60,7 @@ pub(super) fn read<'i>(root: DeTable<'i>, source: Source<'_>) -> Result<Tree<'i>
         reader.ignore_what_go_ignored(&mut table);
         drop_empty(&mut table);
     }
-    // The parser hands keys over in the order of the alphabet; people read from the top.
+    // The parser returns keys in alphabetical order; people read from the top.
     reader.warnings.sort_by_key(|(offset, _)| *offset);
     Ok(Tree {
         table,
@@ -83,7 +83,7 @@ fn not_this_drivers_file(root: &DeTable<'_>, name: &str, source: Source<'_>) -> 
 }
 
 impl Tree<'_> {
-    /// Reads all values. Each that is wrong is noted and taken out; nothing is returned where not even that can be done.
+    /// Reads all values. Each wrong value is reported and removed. Returns `None` if even that fails.
     pub(super) fn values(&mut self, source: Source<'_>) -> Option<Keys> {
         for _ in 0..MOST_VALUES {
             let table = Spanned::new(0..0, self.table.clone());
@@ -109,7 +109,7 @@ impl Tree<'_> {
     }
 }
 
-/// Takes out the key that stands there.
+/// Removes the key at that place.
 fn take_out(table: &mut DeTable<'_>, key: &Range<usize>) -> bool {
     let mut found = false;
     *table = std::mem::take(table)
@@ -256,7 +256,7 @@ impl Reader<'_> {
         Ok(Spanned::new(span, value))
     }
 
-    /// Keeps the places of keys that are the administrator's own; they stay as they are written.
+    /// Records the locations of keys that the administrator chose, such as tags; they stay as they are written.
     fn free(
         &mut self,
         table: &DeTable<'_>,
@@ -300,8 +300,8 @@ impl Reader<'_> {
             ))
     }
 
-    /// Warns about a key that nobody knows, or refuses one that would open something; in a profile, a known key that holds for
-    /// all jobs is refused in other words.
+    /// Warns about an unknown key, or refuses it if ignoring it would allow more than was meant. In a profile, a known key that
+    /// applies to all jobs is refused with another message.
     fn unknown(
         &mut self,
         span: Range<usize>,
@@ -351,7 +351,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes out of a Go driver's file what this driver alone would heed: keys that the Go driver knew in another table.
+    /// Removes from a Go driver's file the keys that only this driver would use: the Go driver knew them in another table.
     fn ignore_what_go_ignored(&mut self, table: &mut DeTable<'_>) {
         for around in ROOT {
             for key in around.children().iter().filter(|key| !key.is_new_style) {
@@ -392,7 +392,7 @@ impl Reader<'_> {
     }
 }
 
-/// Returns the warning about a key that nobody knows.
+/// Returns the warning about an unknown key.
 pub(super) fn ignored(
     source: Source<'_>,
     offset: usize,
@@ -418,7 +418,7 @@ fn twice(source: Source<'_>, one: &KeyLocation, other: &KeyLocation) -> Problem 
         .hint(format!("Keep one of the two lines, {line} or {again}."))
 }
 
-/// Returns the header that a table stands under: a profile's tables are named without its number.
+/// Returns a table's header: a profile's tables are named without its number.
 fn header(shown: &str) -> String {
     match shown.split_once('[').zip(shown.split_once(']')) {
         Some(((before, _), (_, after))) => format!("[{before}{after}]"),
@@ -426,7 +426,7 @@ fn header(shown: &str) -> String {
     }
 }
 
-/// Takes out empty strings: to the Go driver, empty is as good as absent.
+/// Removes empty strings: for the Go driver, empty is the same as absent.
 fn drop_empty(table: &mut DeTable<'_>) {
     *table = std::mem::take(table)
         .into_iter()
@@ -439,7 +439,7 @@ fn drop_empty(table: &mut DeTable<'_>) {
         .collect();
 }
 
-/// Returns a key as it can be shown on a line, quoted where TOML would want quotes.
+/// Returns a key for a message, quoted if TOML needs quotes.
 fn show_key(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !name.is_empty() && name.chars().all(is_bare) {

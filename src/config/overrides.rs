@@ -1,4 +1,4 @@
-//! What the command line says in place of the file: the Go driver's flags.
+//! Flags that override the configuration file: those of the Go driver.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Puts what the flags say of diagnostics in place of what the file says.
+    /// Replaces the file's settings of diagnostics by the flags'.
     pub fn apply_to_log(&self, log: &mut Log) {
         if let Some(level) = self.log_level {
             log.level = level;
@@ -52,8 +52,8 @@ impl Overrides {
         }
     }
 
-    /// Puts all that the flags say in place of what the file says, to show it. Stages need to know which of
-    /// the two said it: between them stands the job.
+    /// Replaces the file's settings by the flags', to show the result. Stages need to know which of
+    /// the two set it, because a job's variable overrides the file and not the flag.
     pub fn apply(&self, settings: &mut Settings) {
         self.apply_to_log(&mut settings.log);
         if self.task_definition.is_some() || self.platform_version.is_some() {
@@ -67,7 +67,7 @@ impl Overrides {
         }
     }
 
-    /// Returns the flags again, for processes of this program that are to get the same.
+    /// Returns the flags as words, for child processes of this program.
     #[must_use]
     pub fn words(&self) -> Vec<OsString> {
         let mut words = Vec::new();

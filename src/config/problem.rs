@@ -1,17 +1,17 @@
-//! What is wrong with a file: where, with which key, why, and what would be right.
+//! An error in a file: where, in which key, why, and what would be right.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, one_line};
 
-/// One thing that is wrong.
+/// One error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The line, counted from one.
     pub line: usize,
     /// The column in characters, counted from one.
     pub column: usize,
-    /// The key with its tables, as the file spells them; none where the file as a whole is meant.
+    /// The key with its tables, as the file spells them; `None` if the error is about the whole file.
     pub key: Option<String>,
     /// What is wrong with it.
     pub cause: String,
@@ -26,7 +26,7 @@ impl Problem {
         self
     }
 
-    /// Returns the line that tells it.
+    /// Returns the message.
     #[must_use]
     pub fn message(&self, path: &Path) -> String {
         let place = format!("{}:{}:{}", path.display(), self.line, self.column);
@@ -47,14 +47,14 @@ impl Problem {
     }
 }
 
-/// A file that cannot be used.
+/// A file with errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     /// The file.
     pub path: PathBuf,
-    /// All that is wrong with it, in order of place: one thing at least.
+    /// All errors, in order of place: at least one.
     pub problems: Vec<Problem>,
-    /// What is odd about it beside that.
+    /// Its warnings.
     pub warnings: Vec<String>,
 }
 
@@ -80,9 +80,9 @@ impl Wrong {
 /// Why there are no settings.
 #[derive(Debug)]
 pub enum Refusal {
-    /// There is no file that could be read.
+    /// No file could be read.
     Unread(Error),
-    /// What the file says is wrong.
+    /// The file has errors.
     Wrong(Wrong),
 }
 

@@ -16,7 +16,7 @@ const UNITS: [(&str, u128); 8] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Reads a size exactly: "1.5GiB" is a whole number of bytes, "0.3KiB" is none and refused.
+/// Reads a size exactly: "1.5GiB" is a whole number of bytes, "0.3KiB" is not and is refused.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wanted = "write a number and KiB, MiB, GiB, TiB, KB, MB, GB or TB, such as \"8GiB\"";
     let trimmed = text.trim();
@@ -51,10 +51,10 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// The longest wait that means anything; it also keeps sums of times far from overflow.
+/// The longest wait; it also keeps sums of times far from overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Reads a duration of more than nothing and of 30 days at most.
+/// Reads a duration of more than zero and at most 30 days.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wanted = "write a number and its unit (s, m, h), such as \"90s\"";
     // Part by part: `humantime` adds up some sums that overflow without looking, and panics.

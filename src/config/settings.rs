@@ -47,7 +47,7 @@ impl fmt::Display for Rung {
     }
 }
 
-/// What a machine's processor understands.
+/// The architecture of a machine's processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// Intel's and AMD's.
@@ -66,7 +66,7 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// All that the file says, checked.
+/// The checked settings of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The family of spellings found in the file.
@@ -77,7 +77,7 @@ pub struct Settings {
     pub rung_wait: Duration,
     /// How long a job may wait for any rung, all prepare tries together.
     pub capacity_wait: Duration,
-    /// What a machine may live beyond its job's own time limit: for coming up, and for what runs after the script.
+    /// How much longer than the job's own time limit a machine may live: for its start, and for the work after the script.
     pub deadline_margin: Duration,
     /// Whether `local` may be used on a bastion.
     pub allow_jobs_on_this_host: bool,
@@ -89,13 +89,13 @@ pub struct Settings {
     pub log: Log,
     /// Where intents, records and tombstones live.
     pub state_directory: PathBuf,
-    /// The name that all carries which is launched, in place of one that is drawn and bound to this host.
+    /// The bastion's name, by which everything that it launches is marked, in place of a random one that is bound to this host.
     pub manager: Option<String>,
-    /// What this driver's machines are told from others by: a tag on each, the same on all hosts that share them.
+    /// The fleet: a tag by which this driver recognises its machines, the same on all hosts that share them.
     pub fleet: String,
-    /// Tags of the administrator's own, for cost allocation; legal for AWS.
+    /// The administrator's own tags, for cost allocation; AWS takes them all.
     pub tags: Vec<(String, String)>,
-    /// How machines are logged in to.
+    /// The login to machines.
     pub ssh: Ssh,
     /// The machine that `local` starts.
     pub local: Local,
@@ -103,7 +103,7 @@ pub struct Settings {
     pub fargate: Option<Fargate>,
     /// EC2 settings.
     pub ec2: Option<Ec2>,
-    /// What a job may choose; `None` with a Go-driver file (open), closed where a new file says nothing.
+    /// What a job may choose; `None` with a Go-driver file (everything is allowed). With a new file, what is not listed is refused.
     pub limits: Option<Limits>,
     /// Overrides for some jobs, first match wins.
     pub profiles: Vec<Profile>,
@@ -133,7 +133,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Returns all that may hold for a job: the file's own, and each profile's.
+    /// Returns all settings that may apply to a job: the file's own, and each profile's.
     pub fn each(&self) -> impl Iterator<Item = &Self> {
         let profiles = self.profiles.iter().map(|profile| &profile.settings);
         std::iter::once(self).chain(profiles)
@@ -141,7 +141,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Returns as whom, and at which port, machines of tasks are logged in to.
+    /// Returns the user and the port for the login to tasks.
     #[must_use]
     pub fn login_of_tasks(&self) -> (&str, u16) {
         let table = self.fargate.as_ref();
@@ -151,7 +151,7 @@ impl Settings {
         )
     }
 
-    /// Returns as whom, and at which port, instances are logged in to.
+    /// Returns the user and the port for the login to instances.
     #[must_use]
     pub fn login_of_instances(&self) -> (&str, u16) {
         let table = self.ec2.as_ref();
@@ -170,7 +170,7 @@ impl Settings {
 }
 
 impl Rung {
-    /// Returns whether a job on this rung is a task of ECS.
+    /// Returns whether a job on this rung runs on an ECS task.
     #[must_use]
     pub fn is_task(&self) -> bool {
         match self {
@@ -179,7 +179,7 @@ impl Rung {
         }
     }
 
-    /// Returns whether a job on this rung has an instance of EC2 for itself.
+    /// Returns whether a job on this rung has an EC2 instance of its own.
     #[must_use]
     pub fn is_instance(&self) -> bool {
         matches!(self, Self::Ec2Spot | Self::Ec2)
@@ -249,7 +249,7 @@ impl LogFormat {
     }
 }
 
-/// How machines are logged in to.
+/// The login to machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ssh {
     /// The login name on machines whose table names none.
@@ -290,7 +290,7 @@ pub struct Fargate {
     pub security_groups: Vec<String>,
     /// Asks for a public address.
     pub enable_public_ip: bool,
-    /// Dials the public address; absent means that `enable_public_ip` decides.
+    /// Connects to the public address; absent means that `enable_public_ip` decides.
     pub use_public_ip: Option<bool>,
     /// Fargate platform version.
     pub platform_version: Option<String>,
@@ -319,15 +319,15 @@ impl Default for Fargate {
 pub struct Ec2 {
     /// AWS region; where there is none, AWS's own settings on this host name it.
     pub region: Option<String>,
-    /// AMI id, or the name of an SSM parameter that holds one (`/aws/service/…`).
+    /// AMI id, or the name of an SSM parameter with one (`/aws/service/…`).
     pub image_id: Option<String>,
-    /// Instance types, any of which will do.
+    /// Instance types, in any order.
     pub instance_types: Vec<String>,
     /// The image of jobs that ask for arm64.
     pub image_id_arm64: Option<String>,
     /// The instance types of jobs that ask for arm64.
     pub instance_types_arm64: Vec<String>,
-    /// Subnets, any of which will do.
+    /// Subnets, in any order.
     pub subnets: Vec<String>,
     /// Security groups.
     pub security_groups: Vec<String>,
@@ -348,9 +348,9 @@ pub struct Ec2 {
     pub max_price: Option<String>,
     /// Asks for a public address.
     pub public_ip: bool,
-    /// Dials the public address; absent means that `public_ip` decides.
+    /// Connects to the public address; absent means that `public_ip` decides.
     pub use_public_ip: Option<bool>,
-    /// Dials the IPv6 address.
+    /// Connects to the IPv6 address.
     pub use_ipv6: bool,
     /// Sends the job's key by EC2 Instance Connect instead of with the user data.
     pub instance_connect: bool,
@@ -358,7 +358,7 @@ pub struct Ec2 {
     pub container: bool,
     /// The image of jobs that name none.
     pub container_image: Option<String>,
-    /// Whether the container may do what the instance may.
+    /// Whether the container is privileged.
     pub privileged: bool,
     /// Whether the container gets the instance's docker socket.
     pub docker_socket: bool,
@@ -381,10 +381,10 @@ impl Default for Ec2 {
 /// Whose role logs in to ECR.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EcrLogin {
-    /// The instance's, by what its image brings along for that.
+    /// The instance's, with the credential helper in its image.
     #[default]
     Instance,
-    /// The one that the driver launches instances by; the instance gets a token for the time of a pull.
+    /// The role that launches instances; the instance gets a token for the time of a pull.
     Driver,
 }
 
@@ -429,15 +429,15 @@ pub struct Limits {
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// Which jobs it holds for.
+    /// Which jobs it applies to.
     pub matches: Match,
-    /// What it says in place of the file's own, as written (`name` and `match` taken out).
+    /// The keys that override the file's own, as written (without `name` and `match`).
     pub overrides: Keys,
-    /// What holds for its jobs: the file's own settings with these laid over them. It has no profiles itself.
+    /// The settings of its jobs: the file's own, overridden by the profile's. They have no profiles themselves.
     pub settings: Settings,
 }
 
-/// Which jobs a profile holds for: all that is named must fit.
+/// Which jobs a profile applies to: all that is named must fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// A pattern of the job's name.

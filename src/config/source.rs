@@ -1,4 +1,4 @@
-//! Where in the file something stands.
+//! Lines, columns and texts of the file, for messages.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
 }
 
-/// The longest key, and the longest cause: a file may hold megabytes of a value.
+/// The longest key, and the longest cause: one value in a file may have megabytes.
 const LONGEST: usize = 250;
 
 impl Source<'_> {
@@ -26,7 +26,7 @@ impl Source<'_> {
         let before = self.before(offset);
         let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |at| at + 1);
-        // A byte-order mark is no column to anybody who looks at the file.
+        // Editors do not show a byte-order mark, so it does not count as a column.
         let column = before[start..].chars().filter(|c| *c != '\u{feff}').count() + 1;
         (line, column)
     }
@@ -51,7 +51,7 @@ impl Source<'_> {
         self.text[start..].lines().next().unwrap_or("")
     }
 
-    /// Returns a problem with what stands there: a key, or the file as a whole.
+    /// Returns a problem at that place: with a key, or with the file as a whole.
     pub(super) fn problem(&self, offset: usize, key: Option<&str>, cause: &str) -> Problem {
         let (line, column) = self.line_and_column(offset);
         Problem {

@@ -1,4 +1,4 @@
-//! What AWS takes as a tag: the strictest of the rules of ECS, EC2 and STS, so that one check serves all three.
+//! Which tags AWS takes: the strictest rules of ECS, EC2 and STS, so that one check serves all three.
 
 /// The longest key, in characters.
 pub const LONGEST_KEY: usize = 128;
@@ -9,7 +9,7 @@ pub const OWN: usize = 40;
 /// The prefix of the driver's own.
 pub const PREFIX: &str = "gitlab-aws-driver:";
 
-/// Returns whether a tag may hold this character: letters, digits and white space of any script, and some
+/// Returns whether a tag may have this character: letters, digits and white space of any script, and some
 /// punctuation. Of white space only the plain blank is taken here, which every service agrees on.
 #[must_use]
 pub fn is_legal(c: char) -> bool {

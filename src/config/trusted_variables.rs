@@ -1,6 +1,6 @@
-//! Which of GitLab's variables a decision may rest on: the closed list, by their names.
+//! The closed list of GitLab's variables on which a decision may depend.
 //!
-//! GitLab's list of a job's variables is no proof of anything. What the pipeline's author writes stands in it as well, beside
+//! GitLab's list of a job's variables proves nothing. What the pipeline's author writes is in it as well, beside
 //! GitLab's own or, where a server does not send one of these, in its place; and values come expanded: a branch named `$A`
 //! with `A: main` reads `main`. So a name is on this list only where the job's own description says the same beside its
 //! variables, or where every server that describes its jobs fully sends it first and its value has a form in which there
@@ -8,7 +8,7 @@
 
 use super::keys::closest;
 
-/// What GitLab says of a job that its author can neither forge nor have expanded.
+/// A value of GitLab's about a job that its author can neither forge nor have expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedVariable {
     /// The job's number.
@@ -83,7 +83,7 @@ pub const TRUSTED_VARIABLES: [(&str, TrustedVariable); 20] = [
     ("GITLAB_USER_ID", TrustedVariable::UserId),
 ];
 
-/// Returns what GitLab says under that name, if it is on the list.
+/// Returns the variable of that name, if it is on the list.
 #[must_use]
 pub fn named(name: &str) -> Option<TrustedVariable> {
     let found = TRUSTED_VARIABLES.iter().find(|(own, _)| *own == name);
@@ -96,7 +96,7 @@ pub fn is_gitlabs(name: &str) -> bool {
     name == "CI" || name.starts_with("CI_") || name.starts_with("GITLAB_")
 }
 
-/// Says why no decision rests on a variable that is not on the list.
+/// Says why no decision may depend on a variable that is not on the list.
 #[must_use]
 pub fn why_not_trusted(name: &str) -> &'static str {
     match is_gitlabs(&name.to_ascii_uppercase()) {
@@ -105,7 +105,7 @@ pub fn why_not_trusted(name: &str) -> &'static str {
     }
 }
 
-/// Returns the name on the list that probably serves in place of one that is not.
+/// Returns the name on the list that probably serves instead of one that is not.
 #[must_use]
 pub fn trusted_alternative(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();

@@ -1,7 +1,7 @@
-//! Keys that nobody knows: what they probably meant, and which of them cannot be ignored.
+//! Unknown keys: which key each probably meant, and which of them must not be ignored.
 //!
 //! The Go driver ignored unknown keys, and its users have some. But a key that narrows what jobs may have leaves it wide when
-//! it is ignored: whatever stands in a profile, and whatever looks like `profile` or `limits`.
+//! it is ignored: any key in a profile, and any key that looks like `profile` or `limits`.
 
 use toml::de::{DeTable, DeValue};
 
@@ -105,7 +105,7 @@ pub(super) fn key_of_runners_config<'t>(root: &'t DeTable<'_>) -> Option<&'t str
     of_runner.find(|name| *name == "runners" || !ours)
 }
 
-/// Says what an unknown key probably meant, another name here or the same in another table, and where that would stand.
+/// Says what an unknown key probably meant, another name here or the same in another table, and where that would be.
 pub(super) fn suggestion(
     written: &str,
     lower: &str,
@@ -205,7 +205,7 @@ pub(super) fn unsafe_to_ignore(
 pub(super) struct UnsafeToIgnore {
     /// What to do about it.
     pub(super) remedy: &'static str,
-    /// The key that it looks like, where that is not suggested anyway.
+    /// The key that it looks like, unless the message suggests it already.
     pub(super) meant: Option<&'static str>,
 }
 
@@ -232,7 +232,7 @@ fn looks_like_guard(written: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Returns the guarded key that stands somewhere below a table that nobody knows.
+/// Returns the guarded key that is somewhere below an unknown table.
 fn hidden_guard(value: &DeValue<'_>) -> Option<(&'static str, &'static str)> {
     let below = |table: &DeTable<'_>| {
         table.iter().find_map(|(name, value)| {
@@ -248,7 +248,7 @@ fn hidden_guard(value: &DeValue<'_>) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Splits a name at what is no letter, and before capitals.
+/// Splits a name at each character that is not a letter, and before capitals.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut was_lower = false;

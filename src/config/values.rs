@@ -1,7 +1,7 @@
-//! The values that a key may hold: read from TOML and checked one by one.
+//! The values of keys: read from TOML and checked one by one.
 //!
-//! Each reader says in its error what it wants by an example, so that the message alone is enough
-//! to put the file right. What depends on more than one value is checked later.
+//! Each reader's error has an example of a right value, so that the message alone is enough
+//! to correct the file. What depends on more than one value is checked later.
 
 mod aws;
 mod names;
@@ -177,7 +177,7 @@ pub(super) fn architectures<'de, D: Deserializer<'de>>(
     each_by(d, wanted, parse_architecture, true)
 }
 
-/// Refuses what stands in a list twice.
+/// Refuses a value that is in a list twice.
 fn unique<T: PartialEq + Display, E: Error>(all: Option<Vec<T>>) -> Result<Option<Vec<T>>, E> {
     let items = all.as_deref().unwrap_or_default();
     for (i, one) in items.iter().enumerate() {

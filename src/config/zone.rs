@@ -1,4 +1,4 @@
-//! Regions, and the zones that are written in their place. Pure: which regions there are AWS alone knows.
+//! Regions, and zones that somebody wrote in place of a region. Pure: only AWS knows which regions there are.
 
 /// What the directions of a region's name are shortened to in the ids of its zones.
 const DIRECTIONS: [(&str, &str); 9] = [
@@ -27,7 +27,7 @@ pub fn is_region(text: &str) -> bool {
 }
 
 /// Returns the region of a zone, by the zone's name (`eu-west-1a`, `us-west-2-lax-1a`, `us-east-1-wl1-bos-wlz-1`) or id
-/// (`euw1-az2`, `use1-wl1-bos-wlz1`); nothing where the text is no zone.
+/// (`euw1-az2`, `use1-wl1-bos-wlz1`); `None` if the text is not a zone.
 #[must_use]
 pub fn region(zone: &str) -> Option<String> {
     by_name(zone).or_else(|| by_id(zone))

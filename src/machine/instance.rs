@@ -110,7 +110,7 @@ pub struct InstanceRequest {
     /// The job's public key, as an OpenSSH line, where it is sent by EC2 Instance Connect and not with the user data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted: Option<String>,
-    /// Makes the request repeatable, and names what it made: see [`tags::client_token`].
+    /// Makes the request repeatable, and names what it made: see [`super::tags::client_token`].
     pub token: String,
     /// Tags, already legal, the token among them.
     pub tags: Vec<(String, String)>,

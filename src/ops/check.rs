@@ -1,7 +1,7 @@
-//! `check`: what the configuration means, what is odd about it, or all that is wrong with it.
+//! `check`: explains the configuration, with its warnings, or reports all its errors.
 //!
-//! Reads the file, and the payload of a job where one is named; looks at whose the state directory is, and whether the log file
-//! could be written. No network, no account.
+//! Reads the file, and the payload of a job if one is named; checks who owns the state directory, and whether the log file can be
+//! written. It needs no network and no AWS account.
 
 mod iam;
 mod job;
@@ -68,7 +68,7 @@ pub struct Args {
     pub pass_role: Vec<String>,
 }
 
-/// Prints what the configuration means, under the flags that stand above it. All that is wrong with it, and then its warnings,
+/// Prints what the configuration means, with the flags that override it. All that is wrong with it, and then its warnings,
 /// go to standard error; the verdict comes last. Returns the code to end with.
 ///
 /// # Errors
@@ -110,7 +110,7 @@ pub fn run(args: &Args, config: Option<&Path>, overrides: &Overrides, ui: Ui) ->
     Ok(end(&verdict, ui))
 }
 
-/// Prints the policy that the file needs; people are told what it leaves open.
+/// Prints the policy that the file needs, and on standard error what is left to fill in.
 fn tell_policy(loaded: &Loaded, role: Option<&str>, args: &Args, ui: Ui) -> Result<u8> {
     let policy = told(
         args.json,
@@ -125,7 +125,7 @@ fn tell_policy(loaded: &Loaded, role: Option<&str>, args: &Args, ui: Ui) -> Resu
     Ok(end(&verdict, ui))
 }
 
-/// Tells all that is wrong with a file that cannot be used.
+/// Prints all errors of a file that cannot be used.
 fn refuse(refusal: Refusal, args: &Args, ui: Ui) -> Result<u8> {
     let path = match &refusal {
         Refusal::Wrong(wrong) => Some(wrong.path.clone()),
@@ -139,7 +139,7 @@ fn refuse(refusal: Refusal, args: &Args, ui: Ui) -> Result<u8> {
     Ok(end(&verdict, ui))
 }
 
-/// Says the verdict where it is a bad one, and returns the code for it.
+/// Prints the verdict if it is bad, and returns its exit code.
 fn end(verdict: &Verdict, ui: Ui) -> u8 {
     if verdict.is_good() {
         return 0;
@@ -148,7 +148,7 @@ fn end(verdict: &Verdict, ui: Ui) -> u8 {
     FAILURE
 }
 
-/// Returns what others may change of the state directory that the file names.
+/// Returns the parts of the state directory that other users may change.
 fn untrusted(settings: &Settings) -> Vec<Error> {
     let store = Store::new(settings.state_directory.clone());
     store.distrusted(Lenience::of(settings.style), store.user())
@@ -158,7 +158,7 @@ fn untrusted(settings: &Settings) -> Vec<Error> {
 #[must_use]
 pub fn cannot(error: &Error) -> Value {
     let mut told = error_json(error);
-    // As all errors of `check` have them: it stands at no place in a file.
+    // As all errors of `check` have them: this one has no place in a file.
     told["cause"] = told["message"].clone();
     for place in ["file", "line", "column", "key"] {
         told[place] = Value::Null;

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what shells and manuals want to know, made from the commands themselves.
+//! `completions` and `man`: shell completions and manual pages, made from the command line's definition.
 
 mod completions;
 mod sections;
@@ -76,7 +76,7 @@ fn render(command: Command, program: &str) -> std::io::Result<Vec<u8>> {
     }
     let sections = Sections::of(name).render(program, name);
     sections.to_writer(&mut text)?;
-    // Without one the section would be a panic.
+    // Without one, the generator panics.
     if versioned {
         page.render_version_section(&mut text)?;
     }

@@ -13,12 +13,12 @@ pub mod manual;
 pub mod reap;
 pub mod try_job;
 
-/// What commands for people end with where they fail; clap's own is 2.
+/// The exit code of a failed command for people; clap's own is 2.
 pub(crate) const FAILURE: u8 = 1;
-/// What a command line that cannot be read ends with, but for the Runner's own code where that is called by a Runner.
+/// The exit code for a command line that cannot be parsed, unless a Runner called it and set its own code.
 pub(crate) const USAGE: u8 = SYSTEM_FAILURE;
 
-/// Has a program that asked for JSON get it also where a command cannot begin; people read the error where all errors go.
+/// With `--json`, prints JSON even if a command cannot start. People read the error on standard error as always.
 fn told<T>(as_json: bool, result: Result<T>, document: impl FnOnce(&Error) -> Value) -> Result<T> {
     if as_json && let Err(error) = &result {
         print(format!("{:#}\n", document(error)).as_bytes())?;
@@ -59,7 +59,7 @@ fn kind_name(kind: Kind) -> String {
 pub(crate) fn print(text: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        // Who reads only the first lines, as `head` does, has got what it wanted.
+        // A reader of the first lines only, such as `head`, has got what it wanted.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::new(Kind::State, "cannot write to standard output").because(e)),
         Ok(()) => Ok(()),

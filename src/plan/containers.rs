@@ -1,4 +1,4 @@
-//! The containers of a job on an instance: what there shall be, and which images `[limits]` lets a job have.
+//! The containers of a job on an instance: which ones it gets, and which images `[limits]` allows.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use crate::image::{self, Reference};
 use crate::runner::Call;
 use crate::runner::containers::{Containers, Image, Service};
 
-/// The most of what is no name that is repeated in a message.
+/// How much of a malformed image name a message repeats.
 const SHOWN: usize = 200;
 
 /// All the containers of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerPlan {
-    /// What the job said; credentials among it.
+    /// What the job asks for, with its credentials.
     pub job: Containers,
     /// The image of the job's own container.
     pub image: Image,
-    /// Directories of the machine that the containers share with it, at the same path.
+    /// Directories that the containers share with the machine, at the same path.
     pub shared: Vec<String>,
-    /// Whether the containers may do what the machine may.
+    /// Whether the containers are privileged.
     pub privileged: bool,
     /// Whether the job's own container gets the machine's docker socket.
     pub docker_socket: bool,
-    /// Whose role logs in to ECR.
+    /// Whose role logs in to ECR: the driver's or the instance's.
     pub ecr_login: EcrLogin,
-    /// How long its services, all together, may take to answer.
+    /// How long all services together may take to answer.
     pub services_timeout: Duration,
-    /// What the names of all that is made begin with.
+    /// The prefix of all names of containers and networks.
     pub names: String,
 }
 
 impl ContainerPlan {
-    /// Plans the containers of a job on an instance; `None` where such jobs run in none. That it may have its images is
-    /// settled before.
+    /// Plans the containers of a job on an instance; `None` if such jobs run without containers. Whether it may have its images was
+    /// checked before.
     #[must_use]
     pub fn new(settings: &Settings, call: &Call) -> Option<Self> {
         let ec2 = settings.ec2.as_ref().filter(|ec2| ec2.container)?;
@@ -68,13 +68,13 @@ impl ContainerPlan {
         format!("{}-service-{}", self.names, number + 1)
     }
 
-    /// Returns the name of the job's network, which it has where there is anybody to talk to.
+    /// Returns the name of the job's network, if it has services.
     #[must_use]
     pub fn network(&self) -> Option<&str> {
         (!self.job.services.is_empty()).then_some(&*self.names)
     }
 
-    /// Returns the names under which a service is known on the network: of its image, and what the job gives it.
+    /// Returns the host names of a service on the network: those of its image, and those that the job sets.
     #[must_use]
     pub fn aliases(service: &Service) -> Vec<String> {
         let mut all = image::aliases(&service.image.name);
@@ -83,7 +83,7 @@ impl ContainerPlan {
     }
 }
 
-/// Refuses an image that is not the file's own and that no pattern of `[limits] images` fits.
+/// Refuses an image that is not the one in the file and that no pattern of `[limits] images` fits.
 ///
 /// # Errors
 /// The message names the image, the key of the job that asks for it, and the bound.

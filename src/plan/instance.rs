@@ -1,4 +1,4 @@
-//! What an `ec2` rung asks for, as far as the settings say it.
+//! The request of an `ec2` rung, from the settings.
 
 use super::overwrites::{SettledInstance, SettledRole};
 use crate::config::settings::Ec2;
@@ -11,12 +11,12 @@ use crate::machine::template::{Given, Root, Setting};
 use crate::plan::user_data::UserData;
 use crate::plan::{Attempt, PlanInput, SESSION_NAME};
 
-/// The root volume's type, where its size alone is set.
+/// The root volume's type, if only its size is set.
 const VOLUME_TYPE: &str = "gp3";
-/// What EC2 measures memory in.
+/// EC2 measures memory in MiB.
 const MIB: u64 = 1 << 20;
 
-/// What the user data of every launch of a plan has in common.
+/// The part of the user data that is the same for every launch of a plan.
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) login: String,
@@ -25,7 +25,7 @@ pub(super) struct Common {
 }
 
 impl PlanInput<'_> {
-    /// Returns the request of an instance, but for what is each launch's own.
+    /// Returns the request of an instance, without the parts that differ from launch to launch.
     pub(super) fn instance_request(
         &self,
         settled: &SettledInstance,
@@ -95,7 +95,7 @@ impl PlanInput<'_> {
     }
 }
 
-/// Returns the request of one launch: what is its own beside what all launches of the rung have in common.
+/// Returns the request of one launch: its own parts beside those of the rung.
 pub(super) fn launch(
     request: &InstanceRequest,
     common: &Common,
@@ -113,7 +113,7 @@ pub(super) fn launch(
         lifetime: attempt.lifetime,
         directories: &directories,
     };
-    // By it a launch is found again of which no answer came.
+    // With it a launch is found whose answer was lost.
     let tags = proof::sealed(&token, &request.tags);
     Ok(InstanceRequest {
         user_data: user_data.render()?,
@@ -144,8 +144,8 @@ fn subnet(id: &str) -> Subnet {
     }
 }
 
-/// With the driver's own template there is a public address where `public_ip` asks for one; with an administrator's nobody
-/// knows.
+/// With the driver's own template there is a public address if `public_ip` asks for one. With an administrator's template that is
+/// unknown.
 fn dial(ec2: &Ec2) -> Dial {
     match (ec2.use_ipv6, ec2.use_public_ip.unwrap_or(ec2.public_ip)) {
         (true, _) => Dial::Ipv6,

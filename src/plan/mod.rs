@@ -1,4 +1,4 @@
-//! From what the administrator allows and the job asks for to the requests that a ladder may send. Pure.
+//! Makes the plan of a job: from what the administrator allows and the job asks for, a request for each rung. Pure.
 
 pub mod containers;
 mod instance;
@@ -27,25 +27,25 @@ use overwrites::{Overwrites, Settled, SettledRole, SettledTask, settle};
 
 pub use instance::access as access_to_instances;
 
-/// What CloudTrail shows of a session of an assumed role.
+/// The name of an assumed role's session, as CloudTrail shows it.
 const SESSION_NAME: &str = "gitlab-aws-driver";
 
-/// All that a plan is made of.
+/// The input of a plan.
 #[derive(Debug)]
 pub struct PlanInput<'a> {
     /// The checked configuration.
     pub settings: &'a Settings,
-    /// What GitLab Runner said.
+    /// What GitLab Runner handed over.
     pub call: &'a Call,
     /// What the job overwrites.
     pub overwrites: &'a Overwrites,
-    /// What the command line says in place of the configuration.
+    /// The flags that override the configuration.
     pub overrides: &'a Overrides,
-    /// The name that all this bastion launches carries.
+    /// The name by which everything that this bastion launches is marked.
     pub manager: &'a str,
     /// The job's public key, as an OpenSSH line.
     pub public_key: String,
-    /// When nothing of the job may live any more.
+    /// The time after which nothing of the job may live.
     pub until: Deadline,
     /// The job log.
     pub ui: Ui,
@@ -58,7 +58,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// How long one rung may keep a task waiting.
     pub rung_wait: Duration,
-    /// The containers that the job runs in, where it runs on an instance.
+    /// The containers that the job runs in, if it runs on an instance.
     pub containers: Option<ContainerPlan>,
     manager: String,
     key: String,
@@ -66,11 +66,11 @@ pub struct Plan {
     common: Common,
 }
 
-/// What is one launch's own.
+/// The parts of a request that differ from launch to launch.
 pub struct Attempt {
-    /// The how many-th it is of this try of `prepare`.
+    /// The number of the launch in this attempt of `prepare`.
     pub number: usize,
-    /// The role may not tag tasks.
+    /// Whether the role lacks the permission to tag tasks.
     pub untagged: bool,
     /// The private half of a host key that no other machine has, in OpenSSH's format.
     pub host_key: String,
@@ -80,20 +80,20 @@ pub struct Attempt {
     pub lifetime: Duration,
 }
 
-/// One rung, and what would be asked for on it.
+/// One rung, and the request for it.
 #[derive(Debug)]
 pub struct Step {
     /// The rung as the file names it.
     pub name: String,
-    /// Whether it is only there for the case that the one before it cannot be used at all.
+    /// Whether it is only used if the one before it cannot be used at all.
     pub fallback: bool,
-    /// How its machines are logged in to.
+    /// The login to its machines.
     pub login: Login,
     template: Request,
 }
 
 impl Step {
-    /// Names the capacity that the rung takes, the same for all jobs that take the same.
+    /// Returns a name for the rung's capacity: the same for all jobs that use the same capacity.
     #[must_use]
     pub fn capacity(&self) -> Option<String> {
         self.template.capacity()
@@ -104,7 +104,7 @@ impl Plan {
     /// Returns the request of a rung; each launch of an attempt has a number, and so a token, of its own.
     ///
     /// # Errors
-    /// Where no machine can be told what it has to be told.
+    /// If the user data of a machine cannot be written.
     pub fn request(&self, step: usize, attempt: &Attempt) -> Result<Request> {
         let number = attempt.number.to_string();
         let parts = [&*self.manager, &*self.key, &*self.attempt, &*number];
@@ -129,8 +129,8 @@ impl Plan {
         })
     }
 
-    /// Returns the note under which it stands that a cluster has no default strategy, for a rung that asks for it: without
-    /// one each job would ask in vain first.
+    /// Returns the name of the note that a cluster has no default strategy, for a rung that uses the default. Without the note each
+    /// job would first ask in vain.
     #[must_use]
     pub fn if_default_is_missing(&self, step: usize) -> Option<String> {
         match &self.steps[step].template {
@@ -145,10 +145,10 @@ impl Plan {
     }
 }
 
-/// Makes the plan of a job, or says what this version cannot do.
+/// Makes the plan of a job.
 ///
 /// # Errors
-/// Where the job asks for what no rung has, or the settings lack what a rung needs.
+/// If the job asks for something that no rung has, or the settings lack something that a rung needs.
 pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
     let settings = input.settings;
     let payload = &input.call.payload;
@@ -202,7 +202,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
         };
         steps.push(input.step(&settled, rung.to_string(), false, capacity)?);
     }
-    // A Go-driver file: the cluster's own strategy decides, as it did, and where there is none plain Fargate.
+    // A file of the Go driver: the cluster's default strategy decides, as with that driver; if it has none, plain Fargate.
     if steps.is_empty() {
         let name = "the cluster's default".to_owned();
         steps.push(input.step(&settled, name, false, Capacity::ClusterDefault)?);
@@ -281,7 +281,7 @@ impl PlanInput<'_> {
             return Err(problem);
         }
         let fargate = self.settings.fargate.clone().unwrap_or_default();
-        // Without a public address there is none to dial, whatever use_public_ip says.
+        // Without a public address the driver cannot connect to one, whatever use_public_ip says.
         let dial_public = fargate.enable_public_ip && fargate.use_public_ip.unwrap_or(true);
         let size = match capacity.takes_fargate_settings() {
             true => settled.on_fargate,

@@ -1,5 +1,4 @@
-//! Which `[[profile]]` a job falls under: by what GitLab says of the job beside its variables, which no variable of the job
-//! can shadow.
+//! Which `[[profile]]` applies to a job. That depends on the payload's own fields, which no variable of the job can shadow.
 
 use crate::config::settings::{Match, Profile, Settings};
 use crate::config::trusted_variables::{self, TrustedVariable};
@@ -8,34 +7,34 @@ use crate::pattern;
 use crate::runner::payload::Payload;
 use crate::runner::trusted_variables::{TrustedValue, missing_field};
 
-/// What parts paths and refs, and so ends what one `*` may stand for.
+/// Separates the parts of paths and refs: one `*` does not match it.
 const OF_PATHS: &[char] = &['/'];
-/// In names of jobs and values of variables nothing is parted.
+/// Names of jobs and values of variables have no parts.
 const NOTHING: &[char] = &[];
 
-/// One profile, held against a job.
+/// One profile, compared with a job.
 #[derive(Debug)]
 pub struct Verdict<'a> {
     /// The profile.
     pub profile: &'a Profile,
-    /// What does not fit, one line each; empty where the profile fits the job.
+    /// What does not fit, one line each; empty if the profile fits the job.
     pub misfits: Vec<String>,
-    /// Fields of the payload that it takes to tell, and that are not there.
+    /// Fields of the payload that the profile needs, and that are missing.
     pub missing: Vec<&'static str>,
 }
 
-/// What holds for a job.
+/// The settings of a job.
 #[derive(Debug)]
 pub struct Applied {
     /// The file's own settings, or a profile's.
     pub settings: Settings,
-    /// The profile that brings them.
+    /// The profile that they come from, if any.
     pub profile: Option<String>,
-    /// Which profiles could not hold because nobody says what they ask for, in words for the job log.
+    /// Messages for the job log about profiles that could not apply because the payload lacks a field.
     pub untold: Vec<String>,
 }
 
-/// Returns what holds for a job: the first profile that fits, else the file's own settings.
+/// Returns the settings of a job: of the first profile that fits, else the file's own.
 #[must_use]
 pub fn applied(mut settings: Settings, payload: &Payload) -> Applied {
     let verdicts = verdicts(&settings, payload);
@@ -65,7 +64,7 @@ pub fn applied(mut settings: Settings, payload: &Payload) -> Applied {
     }
 }
 
-/// Holds each profile against a job, in their order; the first without misfits holds.
+/// Compares each profile with a job, in order. The first without misfits applies.
 #[must_use]
 pub fn verdicts<'a>(settings: &'a Settings, payload: &Payload) -> Vec<Verdict<'a>> {
     let profiles = settings.profiles.iter();
@@ -83,7 +82,7 @@ pub fn verdicts<'a>(settings: &'a Settings, payload: &Payload) -> Vec<Verdict<'a
 }
 
 impl Verdict<'_> {
-    /// Holds all that a match names, all of which must fit; what the payload does not say fits nothing.
+    /// Compares all that a match names: all must fit. A missing field of the payload fits nothing.
     fn compare_all(&mut self, wanted: &Match, payload: &Payload) {
         for (what, pattern, fact, separators) in [
             (

@@ -1,8 +1,8 @@
-//! What an instance is told at its first boot, as a `#cloud-config` for stock images of Amazon Linux 2023, Debian
-//! and Ubuntu: who may log in, which host key it shows, and when it ends itself.
+//! The user data of an instance: a `#cloud-config` for stock images of Amazon Linux 2023, Debian and Ubuntu. It says who may log
+//! in, which host key the instance shows, and when it ends itself.
 //!
-//! Everything here takes effect in cloud-init's `init` stage, before `sshd` starts: whoever is let in finds it all
-//! in place. Nothing here needs the network.
+//! Everything here takes effect in cloud-init's `init` stage, before `sshd` starts, so that it is all in place at the first login.
+//! Nothing here needs the network.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -18,16 +18,16 @@ const UNIT: &str = "gitlab-aws-driver-lifetime";
 /// The longest login name that Linux takes.
 const LOGIN_LIMIT: usize = 32;
 
-/// What one instance is told.
+/// The user data of one instance.
 #[derive(Clone, Copy)]
 pub struct UserData<'a> {
-    /// Who logs in: root, the image's own user, or any other name, which is made.
+    /// The login: root, the image's own user, or any other name, for which an account is made.
     pub login: &'a str,
-    /// The job's public key, as an OpenSSH line; none: it comes by another way.
+    /// The job's public key, as an OpenSSH line; `None`: it is installed in another way.
     pub public_key: Option<&'a str>,
     /// The private host key that the instance shall show, ed25519, in OpenSSH's format.
     pub host_key: &'a str,
-    /// From boot until it powers off by itself.
+    /// The time from boot until it powers itself off.
     pub lifetime: Duration,
     /// Directories that the login must be able to write to: for builds and caches.
     pub directories: &'a [&'a str],
@@ -46,7 +46,7 @@ impl UserData<'_> {
     /// Writes it, not yet in base64.
     ///
     /// # Errors
-    /// Where no account can have the login's name, the host key is none, or the whole is longer than EC2 takes.
+    /// If no account can have the login's name, the host key is not valid, or the whole is longer than EC2 takes.
     pub fn render(&self) -> Result<String> {
         self.check_login()?;
         let mut keys = vec![
@@ -83,7 +83,7 @@ impl UserData<'_> {
         self.login == "root"
     }
 
-    /// A name that no `useradd` takes would be found out by nothing but a login that never succeeds.
+    /// A name that `useradd` refuses would only show by a login that never succeeds.
     fn check_login(&self) -> Result<()> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
@@ -143,14 +143,14 @@ impl UserData<'_> {
                     ])]),
                 ),
             ];
-            // For root and the image's own user, who is root by sudo anyway. An entry of root's own among `users`
+            // For root and the image's own user, which has sudo. An entry of root's own among `users`
             // would lock its password, which servers without PAM take for a locked account.
             settings.extend(keys);
             return settings;
         }
         let mut user = vec![
             ("name", Value::text(self.login)),
-            // As the image's own user has it; where this is that user, cloud-init takes the two for one.
+            // As the image's own user has it; if this is that user, cloud-init merges the two.
             ("sudo", Value::text("ALL=(ALL) NOPASSWD:ALL")),
             ("shell", Value::text("/bin/bash")),
             ("lock_passwd", Value::Bool(true)),
@@ -164,27 +164,28 @@ impl UserData<'_> {
     fn boot_commands(&self) -> Vec<Value> {
         let mut commands = vec![
             Value::text(self.end_after_lifetime()),
-            // Their timers begin at boot and hold the lock that a job's `apt-get install` needs.
+            // Their timers start at boot and take the lock that a job's `apt-get install` needs.
             Value::text(
                 "[ ! -d /etc/apt/apt.conf.d ] || \
                  echo 'APT::Periodic::Enable \"0\";' >/etc/apt/apt.conf.d/99-gitlab-aws-driver",
             ),
         ];
-        // Root makes its own. So does whose home it is: made before the account is, it would be root's.
+        // Root's home is there already. In a user's home the account makes it: if it were made before the account, root would
+        // own it.
         let own = |path: &&&str| !self.is_root() && !path.starts_with("/home/");
         commands.extend(self.directories.iter().filter(own).map(|path| {
             let path = quote(path);
-            // Nobody but this job's login is on the machine, and it has no account yet that could own them.
+            // Only this job's login is on the machine, and its account, which could own them, is not made yet.
             Value::text(format!("mkdir -p -- {path} && chmod 1777 -- {path}"))
         }));
         commands
     }
 
-    /// Powers the instance off after its lifetime; its shutdown behaviour makes that its end.
+    /// Powers the instance off after its lifetime. Its shutdown behaviour is to terminate.
     ///
-    /// A timer of the first process is none that a script could kill. It is asked for by the first process' own
-    /// socket, since D-Bus is not up yet (nor is logind, which `shutdown +N` needs), and depends on nothing, or it
-    /// would wait for a stage of the boot that waits for this one. Without systemd a sleeping process has to do.
+    /// No script can kill a timer of process 1. It is set over the private socket of process 1, since D-Bus is not up yet (nor is
+    /// logind, which `shutdown +N` needs). It depends on nothing, or it would wait for a stage of the boot that waits for this one.
+    /// Without systemd, a sleeping process takes its place.
     fn end_after_lifetime(&self) -> String {
         let seconds = self.lifetime.as_secs();
         format!(
@@ -239,7 +240,7 @@ impl Value {
     }
 }
 
-/// Writes a double-quoted scalar of nothing but printable ASCII: parsers differ in what else they take as it is.
+/// Writes a double-quoted scalar in printable ASCII: parsers differ in how they take other characters.
 fn write_text(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {

@@ -6,15 +6,15 @@ use crate::process::{self, Process};
 
 /// More ancestors than any stage has.
 const MOST: usize = 64;
-/// What adopts the orphans of a PID namespace. It outlives every Runner but one that is it itself, with which all in its
-/// namespace ends.
+/// The process that adopts the orphans of a PID namespace. It outlives every Runner. If it is the Runner itself, the whole
+/// namespace ends with it.
 const INIT: i32 = 1;
 
 /// Returns the live ancestors outside this process group, the nearest first.
 ///
-/// The Runner starts each stage in a group of its own, so a wrapper script that an admin put around the driver shares our
-/// group and dies with the stage. A wrapper that gives the driver another group (`timeout`, `setsid`, `sudo` with a
-/// terminal) is told from the Runner only by another stage, of which it is no ancestor.
+/// The Runner starts each stage in a group of its own, so an administrator's wrapper script around the driver is in our group and
+/// ends with the stage. A wrapper that gives the driver another group (`timeout`, `setsid`, `sudo` with a terminal) can only be
+/// told apart from the Runner by another stage, because it is not an ancestor of that one.
 #[must_use]
 pub fn ancestors() -> Vec<Process> {
     let mut found = Vec::new();
@@ -29,7 +29,7 @@ pub fn ancestors() -> Vec<Process> {
         let Some(parent) = process::stat(at.parent) else {
             break;
         };
-        // Its pid was given away between the two looks: no parent is younger than its child.
+        // The pid was reused between the two looks: no parent is younger than its child.
         if parent.process.started > at.process.started {
             break;
         }

@@ -1,8 +1,8 @@
-//! What a job says of containers: its image, its services, the registries that it may read, and the variables that its
-//! containers see.
+//! What a job asks for about containers: its image, its services, its registry credentials, and the variables that its containers
+//! see.
 //!
-//! Images, services and credentials come from the trusted payload. `DOCKER_AUTH_CONFIG` and the values of variables are
-//! the job's own to set.
+//! Images, services and credentials come from the trusted payload. The job can set `DOCKER_AUTH_CONFIG` and the values of
+//! variables.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use super::payload::{Payload, list, string, text};
 /// The variable by which a job brings credentials of its own.
 const AUTH_CONFIG: &str = "DOCKER_AUTH_CONFIG";
 
-/// Everything that a job says of containers.
+/// Everything that a job asks for about containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Containers {
     /// `image:`.
@@ -25,7 +25,7 @@ pub struct Containers {
     pub credentials: Vec<Credential>,
     /// `DOCKER_AUTH_CONFIG`.
     pub auth_config: Option<Secret>,
-    /// The variables that are no secrets.
+    /// The variables that are not masked.
     pub variables: Vec<(String, String)>,
 }
 
@@ -79,7 +79,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Containers {
-    /// Brings together what the payload and the environment say.
+    /// Reads the payload and the environment.
     #[must_use]
     pub fn read(env: &Environment, payload: &Payload) -> Self {
         let variable = |name: &str| env.job_variable(name).unwrap_or_default();
@@ -96,7 +96,7 @@ impl Containers {
             .or_else(|| env.job_variable(AUTH_CONFIG));
         let public = payload.public_names();
         let variables = public
-            // It may stand in a pipeline file, in the open, and still is no business of a service.
+            // A service must not see it, even if it is in a pipeline file, in plain text.
             .filter(|name| *name != AUTH_CONFIG)
             .filter_map(|name| Some((name.to_owned(), env.job_variable(name)?)))
             .collect();
@@ -109,7 +109,7 @@ impl Containers {
         }
     }
 
-    /// Returns whether the job asks for any image of its own.
+    /// Returns whether the job asks for an image of its own.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.image.is_some() || !self.services.is_empty()
@@ -117,7 +117,7 @@ impl Containers {
 }
 
 impl Image {
-    /// Returns the image of that name and nothing else said.
+    /// Returns an image of that name without any options.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self {
@@ -174,7 +174,7 @@ fn strings(value: &Value) -> Vec<String> {
     list(value).filter_map(string).collect()
 }
 
-/// Puts variables in for `$NAME` and `${NAME}`; `$$` is a dollar.
+/// Replaces `$NAME` and `${NAME}` by the variables' values; `$$` is a dollar sign.
 fn fill_in(value: &str, variable: impl Fn(&str) -> String) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut filled = String::with_capacity(value.len());

@@ -1,4 +1,4 @@
-//! How a stage ends: the two codes the Runner asked for, and the file for the script's own.
+//! The end of a stage: the two exit codes that the Runner asks for, and the file for the script's own code.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind, Result};
 use crate::runner::Environment;
 
-/// What the Runner takes for a failure of the machinery where it does not say (its value today).
+/// The system failure's code if the Runner does not say it (its value today).
 pub const SYSTEM_FAILURE: u8 = 2;
 
 /// How a stage ended.
@@ -17,11 +17,11 @@ pub enum Outcome {
     Success,
     /// The user's script ended with this code, which is not 0.
     ScriptFailed(u8),
-    /// The machinery failed.
+    /// A system failure.
     Failed(Error),
 }
 
-/// The codes to end with, and where the script's own goes.
+/// The codes to end with, and the file for the script's own code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExitCodes {
     build: u8,
@@ -48,7 +48,7 @@ impl ExitCodes {
         }
     }
 
-    /// Returns codes that can only say that the machinery failed.
+    /// Returns codes that can only report a system failure.
     #[must_use]
     pub fn only_system(code: u8) -> Self {
         Self {
@@ -58,20 +58,20 @@ impl ExitCodes {
         }
     }
 
-    /// Returns the code of a failure of the machinery.
+    /// Returns the code of a system failure.
     #[must_use]
     pub fn system(&self) -> u8 {
         self.system
     }
 
-    /// Removes what an earlier sub-stage left: one file serves all of a try and the Runner clears it never.
+    /// Removes the code of an earlier sub-stage: one file serves all sub-stages of an attempt, and the Runner never clears it.
     pub fn forget_script_code(&self) {
         if let Some(file) = &self.file {
             drop(fs::remove_file(file));
         }
     }
 
-    /// Returns the code to end with, after writing down the script's own.
+    /// Returns the code to end with, and writes the script's own code.
     ///
     /// # Errors
     /// Where the script's code cannot be written; the stage still ends with the returned code.
@@ -89,8 +89,8 @@ impl ExitCodes {
         }
     }
 
-    /// The one place where a kind becomes a code. All of them are the machinery's today: a build failure
-    /// from a stage is final and reads as the user's script failing, which none of these is.
+    /// The one place where a kind becomes a code. All kinds are system failures: a build failure is final and means that the user's
+    /// script failed, and none of these means that.
     fn code_of(&self, kind: Kind) -> u8 {
         match kind {
             Kind::Config

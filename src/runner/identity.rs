@@ -1,5 +1,5 @@
-//! Who a job is, to every stage of it alike: the name its state is kept under and the `hostname` of the
-//! config answer. The same name as the Go driver's, so that a job prepared by either is found by the other.
+//! The identity of a job, the same in each of its stages: the name of its state and the `hostname` of the config answer. It is
+//! the Go driver's name as well, so that each driver finds a job that the other one prepared.
 
 use crate::error::{Error, Kind, Result};
 use crate::runner::Environment;
@@ -8,9 +8,9 @@ use crate::runner::payload::Payload;
 /// The longest short token that becomes part of a file name; the Runner's own has 9 characters.
 const SHORT_TOKEN_LIMIT: usize = 32;
 
-/// How every error begins where the job cannot be told from others.
+/// The beginning of every error about a job that cannot be identified.
 pub(super) const UNKNOWN: &str = "which job this is cannot be told";
-/// What helps then.
+/// Its remedy.
 pub(super) const REMEDY: &str = "GitLab Runner (15.0 or later) hands a copy of the job to every stage: update it, and see that nothing clears the job's \
      temporary directory or changes JOB_RESPONSE_FILE. To run a job by hand use `gitlab-aws-driver try`.";
 
@@ -26,11 +26,11 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Derives the identity from the trusted payload, which no job can shadow, and the name from what an earlier stage of
-    /// this try noted, if one did.
+    /// Derives the identity from the trusted payload, which no job can shadow, and the short token from the note of an earlier
+    /// stage of this attempt, if there is one.
     ///
     /// # Errors
-    /// Where the payload does not say which job it is.
+    /// If the payload does not say which job it is.
     pub fn of(payload: &Payload, env: &Environment, noted: Option<&str>) -> Result<Self> {
         let Some(job_id) = payload.id else {
             return Err(Error::new(
@@ -44,8 +44,8 @@ impl Identity {
         let pipeline = payload.pipeline_id.map(|p| p.to_string());
         let pipeline = pipeline.unwrap_or_default();
         let digest = crate::hash::sha256_hex(format!("{url}-{pipeline}-{job_id}").as_bytes());
-        // Not part of the payload, so a job may shadow it, by `$CI_JOB_STATUS` say, which is another one in `cleanup`: all
-        // stages of a try go by what the first one saw. Whatever it is, the digest keeps jobs apart.
+        // It is not part of the payload, so a job may shadow it, for example by `$CI_JOB_STATUS`, which differs in `cleanup`. So all
+        // stages of an attempt use the token that the first one saw. Whatever it is, the digest keeps jobs apart.
         let runner = noted.and_then(|key| noted_token(key, &digest));
         let runner = runner.unwrap_or_else(|| {
             let token = env.job_variable("CI_RUNNER_SHORT_TOKEN");

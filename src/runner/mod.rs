@@ -1,6 +1,6 @@
 //! All that GitLab Runner hands over to a stage: environment, payload, identity, exit codes.
 //!
-//! The environment is read once, here; nothing else in the program asks for a variable.
+//! The environment is read once, here; nothing else in the program reads a variable.
 
 pub mod ancestors;
 pub mod containers;
@@ -24,7 +24,7 @@ use identity::Identity;
 use note::Note;
 use payload::Payload;
 
-/// The environment of one stage, as it came.
+/// The environment of one stage, unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: HashMap<OsString, OsString>,
@@ -66,26 +66,26 @@ impl Environment {
     }
 }
 
-/// What a stage knows of its job once the contract is read.
+/// What the Runner hands over to a stage, read and checked.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The codes to end with.
     pub codes: ExitCodes,
-    /// Who the job is.
+    /// The job's identity.
     pub identity: Identity,
     /// The job as GitLab sent it.
     pub payload: Payload,
-    /// What the job says of containers.
+    /// What the job asks for about containers.
     pub containers: Containers,
-    /// The Runner's own directory for this try: TMPDIR.
+    /// The Runner's own directory for this attempt: TMPDIR.
     pub directory: PathBuf,
-    /// Whether that is surely the Runner's own, and no other that a wrapper script names in its place: the payload is in it.
+    /// Whether that is certainly the Runner's own, and not one that a wrapper script set instead: the payload is in it.
     pub holds_payload: bool,
-    /// Tells one try of `prepare` from another.
+    /// Identifies the attempt of `prepare`.
     pub attempt: String,
-    /// What an earlier stage of this try left.
+    /// The note of an earlier stage of this attempt.
     pub note: Option<Note>,
-    /// Something that was lost, in words for the job log.
+    /// A message for the job log about something that was lost.
     pub lost: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ impl Call {
     /// Reads the contract's variables and the payload.
     ///
     /// # Errors
-    /// Where the job cannot be told from others.
+    /// If the job cannot be identified.
     pub fn read(env: &Environment, codes: ExitCodes) -> Result<Self> {
         let mut lost = Vec::new();
         if env.get("BUILD_EXIT_CODE_FILE").is_none() {
@@ -107,7 +107,7 @@ impl Call {
         let directory = directory(env)?;
         let note = Note::read(&directory);
         let identity = Identity::of(&payload, env, note.as_ref().map(|n| &*n.key))?;
-        // One directory for many jobs is a wrapper script's doing: another job's note says nothing of this one.
+        // If many jobs have one directory, a wrapper script set it: another job's note says nothing about this one.
         let note = note.filter(|note| note.key == identity.key);
         let payload_file = env.get("JOB_RESPONSE_FILE").map(Path::new);
         let containers = Containers::read(env, &payload);
@@ -127,7 +127,7 @@ impl Call {
     }
 }
 
-/// Reads the job as the Runner hands it over: nothing else says which job this is, since variables are the job's own to set.
+/// Reads the payload. Nothing else says which job this is, since a job can set its variables.
 ///
 /// # Errors
 /// Where it is not there or cannot be read.
@@ -146,7 +146,7 @@ pub fn payload(env: &Environment) -> Result<Payload> {
     Payload::read(Path::new(path)).map_err(|error| unknown(Some(error)))
 }
 
-/// Returns the Runner's own directory for this try.
+/// Returns the Runner's own directory for this attempt.
 ///
 /// # Errors
 /// Where it is not named.
@@ -165,7 +165,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     inode(one).is_some_and(|inode_of_one| inode(other) == Some(inode_of_one))
 }
 
-/// Tells one try from another: each has a directory of its own.
+/// Returns a text that identifies the attempt: each attempt has a directory of its own.
 #[must_use]
 pub fn attempt(directory: &Path) -> String {
     crate::hash::sha256_hex(directory.as_os_str().as_encoded_bytes())

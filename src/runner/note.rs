@@ -1,8 +1,7 @@
-//! What the stages of one try leave for each other in the Runner's own directory for the job (`TMPDIR`): it is made anew
-//! for each try, is the same for all stages of that try, and the Runner removes it. No variable of the job reaches it.
+//! The note that the stages of one attempt leave for each other in the Runner's own directory for the job (`TMPDIR`). The Runner
+//! makes that directory for each attempt, keeps it for all its stages, and removes it. No variable of the job can change it.
 //!
-//! Nothing in it is needed: a note that is missing or cannot be read says nothing, and no stage fails for one that it cannot
-//! leave.
+//! The note is not needed: a stage goes on without it if it is missing, and if it cannot be read or written.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -21,7 +20,7 @@ const VERSION: u32 = 1;
 /// A real one has some hundred bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// What the first stage of a try knew.
+/// What the first stage of an attempt knew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     version: u32,
@@ -29,12 +28,12 @@ pub struct Note {
     pub state_directory: PathBuf,
     /// The name that the job's state is kept under.
     pub key: String,
-    /// The processes that may be the Runner (see [`super::owner`]), as that stage saw them.
+    /// The processes that may be the Runner (see [`super::ancestors`]), as that stage saw them.
     pub ancestors: Vec<Process>,
 }
 
 impl Note {
-    /// Returns what a stage leaves.
+    /// Returns the note of a stage.
     #[must_use]
     pub fn new(state_directory: PathBuf, key: String, ancestors: Vec<Process>) -> Self {
         Self {
@@ -45,7 +44,7 @@ impl Note {
         }
     }
 
-    /// Reads what an earlier stage of the try left.
+    /// Reads the note of an earlier stage of the attempt.
     #[must_use]
     pub fn read(directory: &Path) -> Option<Self> {
         let bytes = files::read_own(&directory.join(NAME), LIMIT).ok()?;
@@ -53,8 +52,7 @@ impl Note {
         (note.version == VERSION && note.state_directory.is_absolute()).then_some(note)
     }
 
-    /// Leaves it, in place of what was left before. Whole or not at all; not synced, since it dies with the boot as the
-    /// Runner does.
+    /// Writes it, in place of an earlier one. Whole or not at all; not fsynced, since after a reboot the Runner is gone as well.
     pub fn leave(&self, directory: &Path) {
         let own = directory.join(format!("{NAME}.{}", std::process::id()));
         let left = serde_json::to_vec(self)

@@ -1,8 +1,8 @@
 //! The job as GitLab sent it, read leniently: the trusted copy, which job variables cannot shadow.
 //!
-//! Fields come and go with versions of GitLab and of GitLab Runner, which drops what it does not know; any of them may be
-//! null, or zero or empty where nobody sent it. What is missing is simply absent here, and no variable stands in for it: all
-//! of them may be the author's ([`super::facts`]). Only what the driver uses is read.
+//! Fields come and go with versions of GitLab and of GitLab Runner, which drops fields that it does not know. A field that was not
+//! sent may be null, zero or empty. A missing field is absent here, and no variable replaces it: an author may set all of them
+//! ([`super::trusted_variables`]). Only the fields that the driver uses are read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub struct Payload {
     pub project_path: Option<String>,
     /// The number of the project's namespace.
     pub namespace_id: Option<u64>,
-    /// The number of whoever started the job.
+    /// The number of the user who started the job.
     pub user_id: Option<u64>,
     /// The branch or tag.
     pub reference: Option<String>,
@@ -69,7 +69,7 @@ impl Payload {
     /// Reads the file that JOB_RESPONSE_FILE names.
     ///
     /// # Errors
-    /// Where there is no such file or it holds no JSON object.
+    /// If the file is missing or is not a JSON object.
     pub fn read(path: &Path) -> Result<Self> {
         let fail = |e: Box<dyn std::error::Error + Send + Sync>| {
             Error::new(
@@ -85,7 +85,7 @@ impl Payload {
     /// Parses the payload.
     ///
     /// # Errors
-    /// Where it is no JSON.
+    /// If it is not JSON.
     pub fn parse(bytes: &[u8]) -> std::result::Result<Self, serde_json::Error> {
         let json: Value = serde_json::from_slice(bytes)?;
         let variables = list(&json["variables"])
@@ -124,14 +124,14 @@ impl Payload {
         })
     }
 
-    /// Names the job as all its retries are named: by project, pipeline and its own name. Only where all three are known.
+    /// Returns a name that the job shares with its retries: project, pipeline and job name. Only if all three are known.
     #[must_use]
     pub fn lineage(&self) -> Option<String> {
         let (project, job) = (self.project_id?, self.job_name.as_ref()?);
         Some(format!("{project}\n{}\n{job}", self.pipeline_id?))
     }
 
-    /// Returns the first occurrence of a variable. GitLab puts its own before the author's; where it sends none of that name
+    /// Returns the first occurrence of a variable. GitLab puts its own before the author's; if it sends none of that name,
     /// the first one is the author's.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<&str> {
@@ -141,7 +141,7 @@ impl Payload {
             .map(|v| v.value.as_str())
     }
 
-    /// Returns each variable as the job sees it: what came last counts there.
+    /// Returns each variable as the job sees it: the last occurrence counts there.
     #[must_use]
     pub fn effective(&self) -> BTreeMap<&str, &str> {
         let all = self.variables.iter();
@@ -154,8 +154,7 @@ impl Payload {
         self.variables.iter().any(|v| v.key == name && v.masked)
     }
 
-    /// Returns the content of a variable that is a file, where its last occurrence, which is the one that counts in a
-    /// job, is one.
+    /// Returns the content of a variable of type "file", if its last occurrence, which counts in a job, has that type.
     #[must_use]
     pub fn last_file(&self, name: &str) -> Option<&str> {
         let last = self.variables.iter().rfind(|v| v.key == name)?;
@@ -199,10 +198,10 @@ fn number(value: &Value) -> Option<u64> {
     any_number(value).filter(|n| *n != 0)
 }
 
-/// GitLab's own limit is a month; deadlines are counted from what is said here, and must not overflow.
+/// GitLab's own limit is a month. Deadlines are computed from this value, and must not overflow.
 const LONGEST_TIMEOUT: u64 = 366 * 24 * 3600;
 
-/// A time limit, whatever number a server writes: one that fits no integer is as good as none.
+/// A time limit, whatever number a server writes: one that is too large for an integer counts as missing.
 fn seconds(value: &Value) -> Option<u64> {
     let huge = || {
         let text = value.as_str();

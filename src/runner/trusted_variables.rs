@@ -1,16 +1,16 @@
-//! What the job's own description answers for: the part of the payload that no variable of the job can reach.
+//! Values of GitLab's variables that no job can forge: from the part of the payload that no variable of the job can change.
 
 use super::payload::Payload;
 use crate::config::trusted_variables::TrustedVariable;
 
-/// What GitLab says.
+/// GitLab's value of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrustedValue {
-    /// This.
+    /// The value.
     Value(String),
-    /// That there is none.
+    /// GitLab says that there is none.
     Absent,
-    /// Nothing: the payload has no such field, since GitLab or GitLab Runner is older than it.
+    /// Unknown: the payload lacks this field, since GitLab or GitLab Runner is too old.
     Missing(&'static str),
 }
 
@@ -19,7 +19,7 @@ impl TrustedValue {
         value.map_or(Self::Missing(field), |value| Self::Value(value.to_string()))
     }
 
-    /// Returns the text, where there is one.
+    /// Returns the value, if there is one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -29,7 +29,7 @@ impl TrustedValue {
     }
 }
 
-/// Names what is not said, for messages: what it would be read from.
+/// Returns a message about a missing field of the payload.
 #[must_use]
 pub fn missing_field(field: &str) -> String {
     format!("this job's payload has no {field}: GitLab or GitLab Runner is too old to tell")
@@ -39,7 +39,7 @@ const PATH: &str = "job_info.project_full_path";
 const REF: &str = "git_info.ref";
 
 impl Payload {
-    /// Returns what GitLab says of the job.
+    /// Returns GitLab's value of a variable.
     #[must_use]
     pub fn trusted(&self, fact: TrustedVariable) -> TrustedValue {
         let path = self.project_path.as_deref();
@@ -89,8 +89,8 @@ impl Payload {
         }
     }
 
-    /// Returns a variable that every server sends, before all that is the author's, which also sends the project's path beside
-    /// its variables; of an older one nobody knows. In words of that form there is nothing to expand.
+    /// Returns a variable that every GitLab server sends before the author's variables, if the server also sends the project's
+    /// path as a field. An older server may not send the variable. A value of that form has nothing to expand.
     fn always_sent(&self, name: &'static str, is_right: impl Fn(&str) -> bool) -> TrustedValue {
         match self.project_path {
             None => TrustedValue::Missing(PATH),

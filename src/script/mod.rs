@@ -2,7 +2,7 @@
 //!
 //! `remote.sh` is the far side; `shorten.rs` makes it fit into a command. [`frames`] reads what it sends, [`follow`] drives it
 //! over as many connections as it takes. On a container machine [`first_command`] comes before the first script: it brings back
-//! the container's own [`environment`] and sets the watchdog.
+//! the container's own [`environment`](crate::machine::environment) and sets the watchdog.
 
 mod command_channel;
 pub(crate) mod failures;

@@ -1,8 +1,8 @@
-//! A connection on which a server can do no more than talk: russh sits on top of it.
+//! The byte stream below russh, with limits on what a server can do.
 //!
-//! Three bounds that russh has not. Lines before the version are read over ([`super::greeting`]); as bytes come the memory of
-//! the stage is looked at ([`super::memory_limit`]); and a connection that nobody holds any more ends, though its server go on for
-//! ever: russh's task would read on, since it does not look up while the keys are exchanged.
+//! It adds three limits to russh. Lines before the version are skipped ([`super::lines_before_version`]). As bytes arrive, the
+//! memory of the stage is checked ([`super::memory_limit`]). And a connection that was dropped ends, even if its server sends
+//! for ever: russh's task would go on reading, since it does not check for that during the key exchange.
 
 use std::io;
 use std::pin::Pin;
@@ -17,14 +17,14 @@ use tokio::time::Instant;
 use super::lines_before_version::{LinesBeforeVersion, VERSION};
 use super::memory_limit::MemoryLimit;
 
-/// So many bytes come between two looks at the memory; each takes some microseconds.
+/// How many bytes arrive between two checks of the memory; each takes some microseconds.
 const LOOK: usize = 512 << 10;
-/// What is still read of a connection that nobody holds, until it has said goodbye.
+/// How many bytes of a dropped connection are still read, until it has said goodbye.
 const PARTING_BYTES: usize = 64 << 10;
 /// For how long.
 const PARTING_TIME: Duration = Duration::from_secs(2);
 
-/// Keeps a connection; whoever has it holds it.
+/// Keeps a connection open until it is dropped.
 #[derive(Debug)]
 pub(super) struct KeepOpen {
     _alive: Arc<()>,
@@ -36,12 +36,12 @@ pub(super) struct Bounded<S> {
     stream: S,
     memory_limit: MemoryLimit,
     held: Weak<()>,
-    /// When it was first seen that nobody holds it, and what was read since.
+    /// When it was first seen to be dropped, and how much was read since.
     parting: Option<(Instant, usize)>,
     unlooked: usize,
     /// Until the version has begun.
     greeting: Option<LinesBeforeVersion>,
-    /// What came with the version's beginning.
+    /// The bytes that came with the beginning of the version.
     rest: Bytes,
 }
 
@@ -60,7 +60,7 @@ impl<S> Bounded<S> {
         (bounded, KeepOpen { _alive: alive })
     }
 
-    /// Heeds that bytes came; `false` where the connection has gone on for long enough without anybody.
+    /// Counts received bytes. Returns `false` if the connection was dropped and has gone on for long enough.
     fn came(&mut self, bytes: usize) -> io::Result<bool> {
         self.unlooked += bytes;
         if self.unlooked >= LOOK {

@@ -1,5 +1,5 @@
-//! What russh asks of its user: which host key is right, which algorithms are offered, and what of all that a server may ask
-//! for it gets: nothing.
+//! The callbacks and settings of russh: which host key is right, which algorithms are offered, and the refusal of everything that a
+//! server may ask for.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,20 +14,20 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// russh's keepalive does not fire while it waits to *write*; this limit does. Answers to keepalives count as
 /// activity, so a quiet job lives.
 const INACTIVITY: Duration = Duration::from_secs(35);
-/// How many bytes a server may send before it hears of room for more.
+/// How many bytes a server may send before the driver grants more.
 const WINDOW: u32 = 1 << 20;
-/// How many of a channel's messages wait to be taken.
+/// How many of a channel's messages are queued.
 const MESSAGES: usize = 16;
-/// How much output one of them may hold: twice what the server is told. russh takes 256 KiB, whatever was agreed on.
+/// The largest message: twice what the server is told. russh takes 256 KiB, whatever was agreed on.
 const LARGEST: usize = 64 << 10;
 /// How many channels a server may try to open: no server that keeps the protocol tries even one, since none of them was asked
-/// for, and each costs some KiB for a moment.
+/// for, and each takes some KiB for a moment.
 const REFUSALS: u32 = 64;
 
-/// The smallest RSA host key that is believed: OpenSSH's own limit. Who is trusted on first contact may have a short one; one of
-/// fewer bits can be computed by anybody.
+/// The smallest RSA host key that counts: OpenSSH's own limit. A server that is trusted on first contact may have a short key, but
+/// anybody can compute the private half of one with fewer bits.
 const LEAST_RSA_BITS: u32 = 1024;
-/// How much of what a server says to whom it turns away is kept.
+/// How much is kept of a server's words when it refuses the connection.
 const WORDS: usize = 512;
 /// Moduli that a server chooses itself: from 2048 bits on, as OpenSSH has it. Larger ones take seconds.
 const GROUP_BITS: (usize, usize, usize) = (2048, 3072, 4096);
@@ -37,7 +37,7 @@ const GROUP_BITS: (usize, usize, usize) = (2048, 3072, 4096);
 pub(super) struct Observed {
     /// Its host key.
     pub(super) host_key: Option<PublicKey>,
-    /// How many bits that has, where they are too few.
+    /// Its number of bits, if that is too small.
     pub(super) weak: Option<u32>,
     /// It has no curve25519, which comes first.
     pub(super) no_curve25519: bool,
@@ -55,7 +55,7 @@ impl Observed {
     }
 }
 
-/// Accepts the expected host key, or any on first contact, and keeps what was shown.
+/// Accepts the expected host key, or any on first contact, and records what the server has shown.
 #[derive(Debug)]
 pub(super) struct Client {
     expected: Option<PublicKey>,
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// Refuses a channel. Left to itself russh accepts all but those of a kind that it does not know, and keeps each.
+    /// Refuses a channel. By default russh accepts all channels of the kinds that it knows, and keeps each.
     async fn refuse(&mut self, reply: ChannelOpenHandle) -> Result<(), Error> {
         self.refused += 1;
         if self.refused > REFUSALS {
@@ -115,7 +115,7 @@ impl client::Handler for Client {
             observed.host_key = Some(key.clone());
             observed.weak = weak;
         });
-        // By their data: a comment is no part of a key.
+        // Compares their data: a comment is not part of a key.
         let expected = self
             .expected
             .as_ref()
@@ -259,7 +259,7 @@ fn public_bits(key: &RsaPublicKey) -> u32 {
     key.key_size().saturating_sub(unused)
 }
 
-/// Returns what is offered to a server that has to show this host key, or any where it is not known yet.
+/// Returns the algorithms to offer to a server with this host key, or with any if it is not known yet.
 pub(super) fn config(expected: Option<&PublicKey>) -> Arc<client::Config> {
     let (least, preferred, most) = GROUP_BITS;
     Arc::new(client::Config {
@@ -293,7 +293,7 @@ fn offered(expected: Option<&PublicKey>) -> Preferred {
         // Stable: among those of RSA the order stays.
         host_keys.sort_by_key(|other| *other != known && !(is_rsa(other) && is_rsa(&known)));
     }
-    // The post-quantum exchange of OpenSSH's defaults costs 0.1 s a connection here, and AES-GCM is what every
+    // The post-quantum exchange of OpenSSH's defaults takes 0.1 s for each connection here, and AES-GCM is what every
     // CPU of this decade has instructions for. Those of NIST are for servers in FIPS mode, the last ones for servers that
     // somebody has hardened.
     Preferred {

@@ -1,4 +1,4 @@
-//! Connecting: one attempt, and what to do about each way in which it can fail.
+//! Connects to a machine: tries until it works, and decides after each kind of failure whether to try again.
 //!
 //! A machine that is coming up refuses, times out, closes or stays silent, then asks for a key that its
 //! entrypoint has not written yet. None of that is an error until the deadline. Another host key is, at once.
@@ -19,7 +19,7 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::machine::Endpoint;
 
-/// Between attempts while nothing listens: short, because it is the job's start that waits.
+/// The pause between attempts while nothing listens: short, because the job's start waits.
 const REFUSED_PAUSE: Duration = Duration::from_millis(150);
 /// After a refused key. OpenSSH 9.8 and later lock out an address that fails often (`PerSourcePenalties`: 5 s for
 /// each failed login, enforced from 15 s on).
@@ -71,8 +71,7 @@ fn closed_pace() -> backon::ExponentialBackoff {
         .build()
 }
 
-/// Connects and logs in, for as long as it takes until the deadline, which may be settled only meanwhile. There is a last
-/// attempt when it has come.
+/// Connects and logs in, and tries until the deadline, which may be set only meanwhile. Makes a last attempt at the deadline.
 ///
 /// # Errors
 /// The last attempt's failure, with what usually is its cause.
@@ -84,10 +83,10 @@ pub async fn connect(
     connect_within(endpoint, key, &MemoryLimit::beside(0), deadline).await
 }
 
-/// As [`connect`]; what comes takes no more memory than that, as over all other connections with the same ceiling.
+/// As [`connect`], within a memory limit that all connections with the same limit share.
 ///
 /// # Errors
-/// As [`connect`], and at once where it took more.
+/// As [`connect`], and at once if the limit is exceeded.
 pub async fn connect_within(
     endpoint: &Endpoint,
     key: &JobKey,
@@ -97,11 +96,11 @@ pub async fn connect_within(
     connect_with_admission(endpoint, key, memory_limit, deadline, async |_| Ok(())).await
 }
 
-/// As [`connect_within`]; as soon as something listens, and so before each login, `admit` is called, and told whether the key was
+/// As [`connect_within`], and calls `admit` before each login, as soon as something listens. Its argument is whether the key was
 /// refused the last time.
 ///
 /// # Errors
-/// As [`connect_within`], and at once where `admit` fails.
+/// As [`connect_within`], and at once if `admit` fails.
 pub async fn connect_with_admission<E: From<Error>>(
     endpoint: &Endpoint,
     key: &JobKey,
@@ -128,7 +127,7 @@ pub async fn connect_with_admission<E: From<Error>>(
             }
             Err(failure) => Err(failure.into()),
         };
-        // Whatever else it looked like; a connection before this one may have done it.
+        // This error counts more than any other; an earlier connection may have exceeded the limit.
         let done = match memory_limit.crossed() {
             Some(crossed) => Err(Failure::Crossed(crossed).into()),
             None => done,

@@ -9,14 +9,14 @@ use super::memory_limit::Crossed;
 use crate::error::{Error, Kind, one_line};
 use crate::machine::Endpoint;
 
-/// A TCP connection that is not there after this long will not come by waiting; in a VPC it takes milliseconds.
+/// Waiting longer for a TCP connection does not help; in a VPC it takes milliseconds.
 pub(super) const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 /// From TCP to the login. OpenSSH itself gives a client 120 s; a server that has said nothing for this long is
 /// stuck, and a fresh connection has the better chance.
 pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
-/// How many names of what a server offers are shown: more than any has.
+/// How many of a server's algorithms a message shows: more than any server has.
 const NAMES: usize = 40;
-/// And how long each of them may be (RFC 4251, section 6).
+/// How long each name may be (RFC 4251, section 6).
 const NAME: usize = 64;
 
 /// Why one attempt failed.
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     /// No answer to the connection.
     #[error("no answer to the connection within {} s", TCP_TIMEOUT.as_secs())]
     TimedOut,
-    /// The network said no.
+    /// The network reported an error.
     #[error("{0}")]
     Network(#[source] io::Error),
     /// It accepted and said nothing.
@@ -51,19 +51,19 @@ pub(crate) enum Failure {
     HostKey {
         /// What it showed.
         found: String,
-        /// What it is known by.
+        /// The expected one.
         expected: String,
     },
     /// A host key that proves nothing.
     #[error("its RSA host key has {0} bits, which anybody can break")]
     WeakKey(u32),
-    /// It does not have the host key that it shows, or has one that cannot be verified.
+    /// The server cannot prove that it has the host key that it shows, or the key cannot be verified.
     #[error("its signature by its host key does not verify")]
     Unproven,
     /// The two sides have no common algorithm.
     #[error("it has no {} that this driver uses, only {theirs}", name(.kind))]
     Incompatible {
-        /// For what.
+        /// The purpose of the algorithm.
         kind: AlgorithmKind,
         /// What the driver offers.
         ours: String,
@@ -76,7 +76,7 @@ pub(crate) enum Failure {
     /// The record's host key cannot be read.
     #[error(transparent)]
     Local(Error),
-    /// What it sent took more memory than it may.
+    /// Its data exceeded the memory limit.
     #[error(transparent)]
     Crossed(Crossed),
 }
@@ -92,7 +92,7 @@ pub(crate) enum Unauthorised {
     Rsa,
 }
 
-/// A failure, and what the server said to it.
+/// A failure, and what the server said with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{why} (it says: {words})")]
 struct Said {
@@ -228,7 +228,7 @@ fn name(kind: &AlgorithmKind) -> &'static str {
     }
 }
 
-/// Returns names that a server sent, as far as anybody would read them.
+/// Returns a server's algorithm names, shortened for a message.
 fn shown(names: &[String]) -> String {
     let all = names.iter().take(NAMES);
     let short = all.map(|name| one_line(&name.chars().take(NAME).collect::<String>()));
@@ -238,7 +238,7 @@ fn shown(names: &[String]) -> String {
     }
 }
 
-/// Returns ways to log in, as they are written in configurations.
+/// Returns authentication methods, as they are written in configurations.
 pub(super) fn methods(methods: &[MethodKind]) -> String {
     let names: Vec<&str> = methods.iter().map(Into::into).collect();
     match names.is_empty() {

@@ -1,18 +1,18 @@
-//! The first line on a command's standard input, for any shell that reads it.
+//! The first line on a command's standard input, which shows whether the login shell's start-up files took it.
 //!
-//! The login's shell reads it before the command begins. A start-up file may have started another shell in its place, which would
-//! run all that comes, a job's script included: this line has that shell say so, and end. A start-up file that reads this line
-//! leaves another one in its place, which the login's shell sees.
+//! The login shell removes the line before the command starts. A shell that a start-up file has started instead would run all
+//! input, including a job's script: this line makes it say so and exit. If a start-up file reads standard input, the login shell
+//! finds another line, and reports that.
 
-/// The line, for shells of any kind: interactive zsh knows no comment behind a command, csh has another `>&2`, and before it may
-/// stand a prompt.
+/// The line, for shells of any kind: interactive zsh has no comments after a command, csh has another `>&2`, and a prompt may come
+/// before it.
 pub const LINE: &str = "printf '\\ngad-astray\\n'; exit 97; #gad\n";
-/// What a command begins with: takes the line, and ends where it is gone, since the rest would be cut.
+/// The beginning of each command: takes the line, and exits if it is missing, since the rest would be incomplete.
 pub const TAKE: &str = "read -r first_line; case $first_line in *'#gad');; *) echo '\ngad-astray' >&2; exit 97;; esac; ";
-/// What is said then, on a line of its own.
+/// The message then, on a line of its own.
 const ASTRAY: &str = "gad-astray";
 
-/// Tells whether a login's start-up has taken what was sent to a command, by what was said before that spoke.
+/// Returns whether a start-up file has taken a command's input, from the output before the command's own.
 #[must_use]
 pub fn is_astray(stderr: &[u8], stdout: &[u8]) -> bool {
     let is_word = |line: &[u8]| line.trim_ascii() == ASTRAY.as_bytes();

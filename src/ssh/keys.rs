@@ -1,4 +1,4 @@
-//! The keys of jobs, and host keys as they are written down and compared.
+//! The keys of jobs, and the text form of host keys.
 //!
 //! `ssh-key` is still a pre-release in russh; its types stay in this folder.
 
@@ -17,12 +17,12 @@ const OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 #[derive(Clone)]
 pub struct JobKey(pub(super) Pair);
 
-/// What signs.
+/// The key itself.
 #[derive(Clone)]
 pub(super) enum Pair {
-    /// What this driver makes, for one job each.
+    /// The key that this driver makes for each job.
     Ed25519(Arc<PrivateKey>),
-    /// What older Go drivers made.
+    /// The key that older Go drivers made.
     Rsa(RsaKey),
 }
 
@@ -36,7 +36,7 @@ impl JobKey {
     /// Makes a new one.
     ///
     /// # Errors
-    /// Where there is no randomness.
+    /// If there is no randomness.
     pub fn generate() -> Result<Self> {
         PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519)
             .map(|k| Self(Pair::Ed25519(Arc::new(k))))
@@ -46,7 +46,7 @@ impl JobKey {
     /// Reads one back from a record.
     ///
     /// # Errors
-    /// Where it is no key, or of a kind that is not spoken here.
+    /// If it is not a key, or of a kind that is not supported here.
     pub fn from_pem(pem: &str) -> Result<Self> {
         let unusable = || {
             Error::new(
@@ -75,7 +75,7 @@ impl JobKey {
         }
     }
 
-    /// Writes it as it came, or in OpenSSH's format.
+    /// Returns it in its original form, or in OpenSSH's format.
     ///
     /// # Errors
     /// Never in practice: only encoding can fail.

@@ -1,6 +1,6 @@
-//! What a server may say before its version: RFC 4253, 4.2 allows it any lines that do not begin with `SSH-`.
+//! The lines that a server may send before its version: RFC 4253, 4.2 allows any lines that do not begin with `SSH-`.
 //!
-//! russh gives up after 20 of them, or one of 255 bytes. OpenSSH reads over as many as are taken here.
+//! russh gives up after 20 lines, or one of 255 bytes. OpenSSH skips as many as this driver.
 
 use crate::error::one_line;
 
@@ -8,13 +8,13 @@ use crate::error::one_line;
 const LINES: usize = 1_024;
 /// How long each of them may be.
 const LENGTH: usize = 8 << 10;
-/// How much of the last is kept: there a server says why it has no version for this client ("Not allowed at this time").
+/// How much of the last line is kept: in it a server says why it refuses this client ("Not allowed at this time").
 const KEPT: usize = 256;
 
 /// What the version's own line begins with.
 pub(super) const VERSION: &[u8] = b"SSH-";
 
-/// Reads over the lines before the version; keeps the beginning of the last.
+/// Skips the lines before the version, and keeps the beginning of the last.
 #[derive(Debug, Default)]
 pub(super) struct LinesBeforeVersion {
     lines: usize,
@@ -25,12 +25,12 @@ pub(super) struct LinesBeforeVersion {
     last: Vec<u8>,
 }
 
-/// It closed the connection before its version, and said this.
+/// The server closed the connection before its version, with these last words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct TurnedAway(pub(super) String);
 
-/// It goes on for longer than any server's.
+/// The lines go on for longer than those of any real server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it sends more than {LINES} lines, or one of more than {LENGTH} bytes, before its SSH version"
@@ -38,7 +38,7 @@ pub(super) struct TurnedAway(pub(super) String);
 pub(super) struct TooLong;
 
 impl LinesBeforeVersion {
-    /// Takes what came; returns where in it the version goes on behind [`VERSION`], once it has begun.
+    /// Takes received bytes. Once the version has begun, returns the position after [`VERSION`] in them.
     pub(super) fn pass(&mut self, data: &[u8]) -> Result<Option<usize>, TooLong> {
         for (at, byte) in data.iter().enumerate() {
             if *byte == b'\n' {
@@ -67,7 +67,7 @@ impl LinesBeforeVersion {
         Ok(None)
     }
 
-    /// Returns what was said last, if anything, where no version has come.
+    /// Returns the last line, if there is one and no version has come.
     pub(super) fn last(&self) -> Option<TurnedAway> {
         let words = one_line(&String::from_utf8_lossy(&self.last));
         (!words.is_empty()).then_some(TurnedAway(words))

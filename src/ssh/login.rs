@@ -18,7 +18,7 @@ use super::rsa::{self, Hash, NotSigned, RsaKey};
 use super::session::Session;
 use crate::machine::Endpoint;
 
-/// Why there is no session, and what the server said to it.
+/// Why there is no session, and what the server said with it.
 pub(super) struct Refusal {
     pub(super) why: Failure,
     pub(super) words: String,
@@ -31,7 +31,7 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// Logs in over a stream, to a server that has to show this host key, or any on first contact.
+/// Logs in over a stream. The server must show this host key, or any on first contact.
 pub(super) async fn log_in(
     endpoint: &Endpoint,
     key: &JobKey,
@@ -86,7 +86,7 @@ impl Login<'_> {
                 remaining_methods,
                 partial_success,
             } => {
-                // Also where the connection ended before there was an answer: how, the session tells.
+                // Also if the connection ended before the answer: the session says how.
                 if remaining_methods.is_empty() && !partial_success {
                     return Err(match handle.await {
                         Err(russh::Error::NoAuthMethod) => self.unauthorised(),
@@ -94,7 +94,7 @@ impl Login<'_> {
                         Ok(()) => Failure::Closed(None),
                     });
                 }
-                // Said goodbye to, the server does not count an unfinished login on top of the refused key.
+                // After a goodbye the server does not count an unfinished login in addition to the refused key.
                 drop(
                     handle
                         .disconnect(russh::Disconnect::ByApplication, "", "en")

@@ -1,7 +1,7 @@
-//! The last limit on what a machine can make a stage hold in memory, should one of the others not do what it is for.
+//! The memory limit of a stage: the last protection against a machine that sends too much, if the other limits fail.
 //!
-//! Not `RLIMIT_AS`: an allocation that fails ends the process with a code that GitLab Runner does not know, and the limit
-//! would hold for the helpers of `credential_process` too.
+//! It is not `RLIMIT_AS`: a failed allocation ends the process with a code that GitLab Runner does not know, and that limit would
+//! apply to the helpers of `credential_process` as well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,16 +11,16 @@ use crate::error::{Error, Kind};
 /// Several times what any stage needs; less than what a small bastion has for each of its jobs.
 const LIMIT: u64 = 96 << 20;
 
-/// What a stage may hold in memory, and whether it was ever more.
+/// The limit, and whether it was ever exceeded.
 #[derive(Clone, Debug)]
 pub struct MemoryLimit {
     limit: u64,
-    /// What was held when it was more; 0 as long as it never was.
+    /// How much memory was used when it was exceeded; 0 as long as it never was.
     crossed: Arc<AtomicU64>,
 }
 
 impl MemoryLimit {
-    /// Returns the ceiling of a stage that holds so many bytes of its own, a script for example.
+    /// Returns the limit of a stage that has so many bytes of its own in memory, a script for example.
     #[must_use]
     pub fn beside(own: usize) -> Self {
         Self::of(LIMIT.saturating_add(own as u64))
@@ -33,7 +33,7 @@ impl MemoryLimit {
         }
     }
 
-    /// Looks at what this process holds. Fails where it is too much, and from then on.
+    /// Checks the memory of this process. Fails if it is too much, and from then on.
     pub(super) fn look(&self) -> Result<(), Crossed> {
         if let Some(held) = resident().filter(|held| *held > self.limit) {
             self.crossed.store(held, Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl MemoryLimit {
         }
     }
 
-    /// Tells whether it was crossed, without another look.
+    /// Returns whether the limit was exceeded, without another check.
     pub(super) fn crossed(&self) -> Option<Crossed> {
         match self.crossed.load(Ordering::Relaxed) {
             0 => None,
@@ -53,13 +53,13 @@ impl MemoryLimit {
     }
 }
 
-/// So many bytes were held, and that was too much.
+/// The limit was exceeded, with so many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what the machine sends took {} MiB of memory on this host, far more than it may", .0 >> 20)]
 pub struct Crossed(u64);
 
 impl Crossed {
-    /// Returns it as what ends a stage.
+    /// Returns the error that ends the stage.
     pub(super) fn error(self) -> Error {
         Error::new(Kind::Protocol, self.to_string()).hint(
             "No output of a script does this: something on the machine sends what an SSH server does not. Look at what the job \
@@ -68,7 +68,7 @@ impl Crossed {
     }
 }
 
-/// Returns how many bytes of memory this process has; nothing where the kernel does not tell.
+/// Returns how many bytes of memory this process uses; `None` if the kernel does not say.
 fn resident() -> Option<u64> {
     read(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

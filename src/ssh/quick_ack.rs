@@ -1,8 +1,8 @@
-//! A connection that confirms at once what it receives.
+//! A TCP connection that acknowledges received data at once.
 //!
-//! OpenSSH's server leaves Nagle's algorithm on for sessions without a terminal: it holds a small packet back until
-//! the one before is confirmed. The kernel on this side puts confirmations off by 40 ms in the hope of something to
-//! send along. Each login would wait for that once, and so would each line of output that follows another closely.
+//! OpenSSH's server leaves Nagle's algorithm on for sessions without a terminal: it delays a small packet until the one before is
+//! acknowledged. The kernel on this side delays acknowledgements by 40 ms, to send them along with data. Each login would wait
+//! for that once, and so would each line of output that follows another closely.
 
 use std::io;
 use std::pin::Pin;
@@ -23,8 +23,8 @@ impl AsyncRead for QuickAck {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.0).poll_read(cx, into);
         if read.is_pending() {
-            // All that came is read: this confirms it, and says so for the next. The kernel forgets it again and
-            // again. A failure costs those 40 ms and nothing else.
+            // All received data is read: this acknowledges it, and sets the option for the next. The kernel resets the
+            // option again and again. If this fails, only those 40 ms are lost.
             self.0.set_quickack(true).ok();
         }
         read

@@ -1,7 +1,7 @@
 //! RSA keys of jobs that the Go driver prepared. They sign through aws-lc-rs.
 //!
-//! The crate `rsa` has a weakness without a fix (RUSTSEC-2023-0071): who can time its private operations may learn the key.
-//! So no private key ever reaches it, and none becomes russh's `PrivateKey`, which would sign through it. `clippy.toml` keeps
+//! The crate `rsa` has a weakness without a fix (RUSTSEC-2023-0071): an attacker who can time its private operations may learn
+//! the key. So no private key ever reaches it, and none becomes russh's `PrivateKey`, which would sign through it. `clippy.toml` keeps
 //! that so.
 
 use std::sync::Arc;
@@ -25,16 +25,16 @@ const LINES: (&str, &str) = (
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 
-/// Why a text is no key of use.
+/// Why a text is not a usable key.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
-    /// It is no PEM.
+    /// It is not PEM.
     #[error("its text is no PEM without a passphrase")]
     NoPem,
-    /// aws-lc-rs refuses it: it is none, or has fewer than 2048 or more than 8192 bits.
+    /// aws-lc-rs refuses it: it is not a key, or has fewer than 2048 or more than 8192 bits.
     #[error("it is no RSA key of 2048 to 8192 bits")]
     Rejected(#[source] aws_lc_rs::error::KeyRejected),
-    /// Its public half cannot be written down.
+    /// Its public half cannot be encoded.
     #[error("its public half cannot be read")]
     Public,
 }
@@ -118,7 +118,7 @@ impl std::fmt::Debug for RsaKey {
     }
 }
 
-/// What is signed with. There is no SHA-1: aws-lc-rs does not sign with it, and servers do not take it any more.
+/// The hash of a signature. SHA-1 is missing: aws-lc-rs does not sign with it, and servers do not take it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hash {
     Sha256,
@@ -159,7 +159,7 @@ pub(super) struct Login<'a> {
 impl Signer for Login<'_> {
     type Error = NotSigned;
 
-    /// Returns what is to be signed, and the signature behind it: a text that holds the algorithm's name and the bytes.
+    /// Returns the data to sign, and the signature after it: a text with the algorithm's name and the bytes.
     async fn auth_sign(
         &mut self,
         _: &AgentIdentity,

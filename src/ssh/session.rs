@@ -11,21 +11,21 @@ use super::bounded::KeepOpen;
 use super::client::Client;
 use super::first_line;
 
-/// How long a server may take to let a command begin that it was logged in to for; then the connection counts as lost.
+/// How long a server may take to start a command; then the connection counts as lost.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server may take to answer whether it is there: a round trip, on a busy machine.
+/// How long a server may take to answer a ping: a round trip, on a busy machine.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A logged-in connection. Dropping it ends the connection; [`Session::hang_up`] says goodbye first.
 pub struct Session {
     handle: Handle<Client>,
     host_key: Option<String>,
-    /// Let go of with the session.
+    /// Dropped with the session.
     _hold: KeepOpen,
 }
 
-/// What a command's far end sends.
+/// What a command sends.
 #[derive(Debug)]
 pub enum Event {
     /// Standard output.
@@ -34,11 +34,11 @@ pub enum Event {
     Err(Bytes),
     /// The command ended, or was refused.
     Ended,
-    /// The connection is lost: whatever comes before an end is.
+    /// The connection is lost: it ended before the command did.
     Lost,
 }
 
-/// What a command said that has ended.
+/// The output and exit code of a command that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandOutput {
     /// Its exit code; `None` where a signal ended it.
@@ -83,17 +83,17 @@ impl Session {
         timeout(CHANNEL_TIMEOUT, opening).await.ok()?.ok()
     }
 
-    /// Runs a command; `None` where the connection is lost. A server that refuses it is heard of as an end.
+    /// Runs a command; `None` if the connection is lost. If the server refuses it, the next event is its end.
     pub async fn exec(&self, command: Vec<u8>) -> Option<(Sender, Receiver)> {
         let channel = self.channel().await?;
-        // With an answer, which is not waited for: without one, nothing would ever tell of a refusal.
+        // Requests an answer without waiting for it: without an answer, a refusal would never be noticed.
         channel.exec(true, command).await.ok()?;
         let (receiver, sender) = channel.split();
         Some((Sender(sender), Receiver(receiver)))
     }
 
-    /// Runs a shell text, which goes over standard input, to its end; `None` where the connection is lost or the server
-    /// refuses. Of either output only the end is kept, so many bytes of it.
+    /// Sends a shell text over standard input and runs it to its end; `None` if the connection is lost or the server refuses. Keeps
+    /// only so many bytes of the end of each output.
     pub async fn run(&self, text: &str, keep: usize) -> Option<CommandOutput> {
         let channel = self.channel().await?;
         let command = format!("{}exec sh -s", first_line::TAKE);
@@ -102,7 +102,7 @@ impl Session {
         let mut said = CommandOutput::default();
         let mut ended = false;
         let text = Bytes::from([first_line::LINE, text].concat());
-        // Beside each other: where the session dies while the sender waits for room, it never returns.
+        // Both at once: if the session ends while the sender waits for room, the sender never returns.
         let mut sending = std::pin::pin!(async {
             sender.data_bytes(text).await.ok()?;
             sender.eof().await.ok()
@@ -126,7 +126,7 @@ impl Session {
                 }
                 Some(ChannelMsg::ExitSignal { .. }) => ended = true,
                 Some(ChannelMsg::Failure) => return None,
-                // Whatever comes before an end is a loss.
+                // Any other end of the stream is a lost connection.
                 Some(ChannelMsg::Close) | None => {
                     cut_to_end(&mut said.out, keep);
                     cut_to_end(&mut said.err, keep);
@@ -137,7 +137,7 @@ impl Session {
         }
     }
 
-    /// Tells whether the server itself answers, whatever its command does.
+    /// Returns whether the server itself answers, whatever its command does.
     pub async fn answers(&self) -> bool {
         let answer = timeout(ANSWER_TIMEOUT, self.handle.send_ping()).await;
         matches!(answer, Ok(Ok(())))
@@ -153,7 +153,7 @@ impl Session {
     }
 }
 
-/// Adds what came and forgets all but the end, in few steps: a server may send byte by byte.
+/// Appends received data and keeps only the end, without moving it for each byte: a server may send byte by byte.
 fn keep_end(kept: &mut Vec<u8>, data: &[u8], most: usize) {
     kept.extend_from_slice(data);
     if kept.len() > 2 * most {
@@ -174,7 +174,7 @@ impl Receiver {
                 Some(ChannelMsg::Data { data }) => return Event::Out(data),
                 Some(ChannelMsg::ExtendedData { data, .. }) => return Event::Err(data),
                 Some(ChannelMsg::Close | ChannelMsg::Failure) => return Event::Ended,
-                // An exit status, an end of file: the far side says by frames how things stand.
+                // An exit status or an end of file: the machine reports the result in frames.
                 Some(_) => {}
                 None => return Event::Lost,
             }
@@ -183,7 +183,7 @@ impl Receiver {
 }
 
 impl Sender {
-    /// Sends bytes to the command's standard input. Never to be awaited alone: where the session dies while this
+    /// Sends bytes to the command's standard input. Never await it alone: if the session ends while this
     /// waits for the peer's window, it never returns.
     pub async fn send(&self, data: Bytes) -> bool {
         self.0.data_bytes(data).await.is_ok()

@@ -1,5 +1,5 @@
-//! The story of one try of `prepare`: rung by rung it writes down what it is about to do, does it, waits until the
-//! machine lets it in, and leaves the record.
+//! One attempt of `prepare`: for each rung it writes the intent, launches, and waits until it can log in to the machine.
+//! Then it writes the record.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -29,10 +29,11 @@ use crate::state::shared::Shared;
 use crate::state::{Job, Locked};
 use crate::ui::Ui;
 
-/// A machine that is dialled before it runs: until then it is its own [`News`] that give it up, by `rung_wait` mostly.
+/// The login deadline before the machine runs. The driver connects earlier; until then only the machine's own [`News`] give it up,
+/// mostly by `rung_wait`.
 const UNTIL_RUNNING: Duration = Duration::from_secs(24 * 3600);
 
-/// One try of `prepare`.
+/// One attempt of `prepare`.
 pub(super) struct Preparation<'a> {
     pub(super) context: &'a Context,
     pub(super) job: &'a Job,
@@ -40,17 +41,17 @@ pub(super) struct Preparation<'a> {
     pub(super) key: &'a JobKey,
     pub(super) shared: Shared,
     pub(super) intent: Intent,
-    /// The role may not tag.
+    /// Whether the role lacks the permission to tag.
     pub(super) untagged: bool,
-    /// The job log has been told on which rung a task is asked for.
+    /// Whether the job log already says on which rung a machine is requested.
     pub(super) announced: bool,
 }
 
 impl Preparation<'_> {
-    /// Brings the machine up and leaves the record.
+    /// Brings the machine up and writes the record.
     ///
     /// # Errors
-    /// Where no machine could be had for the job.
+    /// If the job gets no machine.
     pub(super) async fn run(&mut self) -> Result<()> {
         let began = Instant::now();
         self.write_first_intent().await?;
@@ -61,7 +62,7 @@ impl Preparation<'_> {
             step,
         } = self.try_rungs().await?;
         let rung = &self.plan.steps[step].name;
-        // A machine that goes away meanwhile would not be missed until nobody can log in for long.
+        // Without this, a machine that ends meanwhile would only be noticed once the login times out.
         tokio::select! {
             biased;
             gone = self.gone(&mut coming) => {
@@ -102,7 +103,7 @@ impl Preparation<'_> {
         Ok(RungResult::NoRoom { verdict, over })
     }
 
-    /// Waits for what was accepted on a rung.
+    /// Waits for a launch that a rung accepted.
     async fn accepted(&mut self, coming: Coming, step: usize) -> Result<RungResult> {
         if let Some(capacity) = self.plan.steps[step].capacity() {
             self.shared.accepted(&capacity).await;
@@ -110,7 +111,7 @@ impl Preparation<'_> {
         self.come_up(coming, step).await
     }
 
-    /// Writes down what is asked for, asks for it, and writes down what came of it.
+    /// Writes the request to the intent, sends it, and writes the result.
     async fn launch(&mut self, step: usize) -> Result<Launched> {
         let context = self.context;
         let store = context.store();
@@ -175,7 +176,7 @@ impl Preparation<'_> {
         };
         self.intent.launches[number].settle(state);
         self.write_intent().await?;
-        // Only now: of several at once that are refused, the last sees that no other counts on what they share.
+        // Only now: when several launches are refused at once, the last one sees that no other depends on what they share.
         if for_good {
             compute::withdraw(&request, &store, context.ui).await;
         }
@@ -189,7 +190,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Remembers that the role may not tag, and says so once a day.
+    /// Notes that the role may not tag, and warns once a day.
     fn give_up_tags(&mut self, cause: &str) {
         self.untagged = true;
         let store = self.context.store();
@@ -202,7 +203,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Waits for the first login; dials as soon as there is an address.
+    /// Waits for the first login, and connects as soon as there is an address.
     async fn come_up(&self, mut coming: Coming, step: usize) -> Result<RungResult> {
         let ui = self.context.ui;
         let connect_timeout = self.context.settings.ssh.connect_timeout;
@@ -259,7 +260,7 @@ impl Preparation<'_> {
         })))
     }
 
-    /// Resolves when a machine goes away that has let the driver in.
+    /// Resolves when a machine ends after the driver has logged in to it.
     async fn gone(&self, coming: &mut Coming) -> Error {
         loop {
             match coming.next().await {
@@ -277,7 +278,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Does what a machine needs once, and leaves the record.
+    /// Runs the first command or sets up containers, and writes the record.
     async fn finish(&self, mut machine: Machine, session: Session, rung: &str) -> Result<()> {
         let context = self.context;
         let spool = crate::hash::random_hex()
@@ -302,7 +303,7 @@ impl Preparation<'_> {
         record.project = context.call.payload.project_path.clone();
         record.environment = environment;
         record.rung = Some(rung.to_owned());
-        // Not made anew: where the directory is gone, `cleanup` has been here.
+        // The directory is not made anew: if it is gone, `cleanup` has removed it.
         let written = match self.job.lock_existing_when_free().await? {
             Some(locked) => locked.write_record(&record)?,
             None => false,
@@ -313,7 +314,7 @@ impl Preparation<'_> {
         Err(self.overtaken().await)
     }
 
-    /// Brings the job's containers up on a machine, which has two ends from then on.
+    /// Brings the job's containers up on a machine, which has two endpoints from then on.
     async fn containers(
         &self,
         plan: &ContainerPlan,
@@ -346,14 +347,14 @@ impl Preparation<'_> {
         }
     }
 
-    /// Writes the first intent. What an earlier try left behind (its `cleanup` was killed, say) is ended first.
+    /// Writes the first intent. First it ends what an earlier attempt left behind (its `cleanup` was killed, for example).
     async fn write_first_intent(&self) -> Result<()> {
         let locked = self.job.lock_when_free().await?;
         end_leftover(&locked, &self.intent, &self.shared, self.context.ui).await?;
         locked.write_intent(&self.intent)
     }
 
-    /// Writes the intent anew, unless a `cleanup` has taken it: then nothing of the job may live.
+    /// Writes the intent again, unless a `cleanup` has removed it: then nothing of the job may stay alive.
     pub(super) async fn write_intent(&self) -> Result<()> {
         let written = match self.job.lock_existing_when_free().await? {
             Some(locked) => locked.update_intent(&self.intent)?,
@@ -365,7 +366,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Ends what this try has launched, after a `cleanup` that may or may not have found it.
+    /// Ends what this attempt has launched, after a `cleanup` that may have missed it.
     async fn overtaken(&self) -> Error {
         let reason = "its job was cleaned up";
         let ended = end_launches(&self.intent, reason, &self.shared, self.context.ui).await;
@@ -378,11 +379,11 @@ impl Preparation<'_> {
         )
     }
 
-    /// Adds what a machine on this host said last to the news that it is gone.
+    /// Adds the last line that a machine on this host wrote to the error that it is gone.
     fn launch_failed(&self, gone: Error) -> Error {
         let log = local::said(self.job);
         let said = log.lines().rev().filter(|line| !line.trim().is_empty());
-        // What minds the machine says only that it ended: the line before that says why, where there is one.
+        // The machine's keeper only says that the machine ended. The line before that says why, if there is one.
         let own = |line: &&str| line.contains(keeper::SERVER_ENDED);
         let (ended, why): (Vec<_>, Vec<_>) = said.partition(own);
         match why.first().or(ended.first()) {
@@ -400,7 +401,7 @@ impl Preparation<'_> {
     }
 }
 
-/// The note that says that the role may not tag.
+/// The name of the note that the role may not tag.
 const UNTAGGABLE: &str = "untaggable";
 
 async fn end_leftover(locked: &Locked<'_>, intent: &Intent, shared: &Shared, ui: Ui) -> Result<()> {

@@ -1,5 +1,5 @@
-//! `cleanup`: ends whatever the intent or the record names and leaves a tombstone. May be called any number
-//! of times, at any point, beside any other stage, with nothing there.
+//! `cleanup`: ends whatever the intent or the record names and leaves a tombstone. It may be called any number of times,
+//! at any moment, beside any other stage, and with nothing to do.
 
 use std::future::Future;
 use std::time::Duration;
@@ -23,25 +23,25 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Why a job is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The Runner called `cleanup`: that cannot be wrong, and is written down.
+    /// The Runner called `cleanup`. This is certain, so it is written to the intent.
     Called,
-    /// Somebody found that nobody owns it any more. A clock or a look at the Runner may have been wrong: where AWS refuses, the
-    /// next one decides anew.
+    /// A check found that the job has no owner any more. A clock or the look at the Runner may have been wrong: if AWS refuses, the
+    /// next check decides again.
     Judged,
 }
 
 /// Runs the stage.
 ///
 /// # Errors
-/// Where something of the job may still be alive; what is known of it is kept for the next `cleanup`.
+/// If something of the job may still be alive. Its files stay for the next `cleanup`.
 pub async fn run(context: &Context) -> Result<()> {
     in_grace(end(context, Ending::Called)).await
 }
 
-/// Does what a `cleanup` does, and goes on for a while when it is told to stop.
+/// Runs the work of a `cleanup`, and continues for a while after a SIGTERM.
 ///
 /// # Errors
-/// Where the work fails, or its time is over.
+/// If the work fails, or its time is over.
 pub(super) async fn in_grace<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
@@ -55,7 +55,7 @@ pub(super) async fn in_grace<T>(work: impl Future<Output = Result<T>>) -> Result
     unless(insisted, work).await
 }
 
-/// Does the same for a job whose Runner seems to be gone: nobody called it.
+/// Does the same for a job whose Runner seems to be gone: no Runner called it.
 ///
 /// # Errors
 /// As [`run`].
@@ -63,8 +63,8 @@ pub(super) async fn end_without_owner(context: &Context) -> Result<()> {
     end(context, Ending::Judged).await
 }
 
-/// Does the work unless the Runner's patience ends before. Wherever the work is given up, it can be begun anew: what is
-/// known of the job goes last and in one go.
+/// Does the work unless the Runner kills the stage first. The work can be interrupted anywhere and started again: the job's files
+/// are removed last and at once.
 async fn unless<T>(
     insisted: impl Future<Output = ()>,
     work: impl Future<Output = Result<T>>,
@@ -86,14 +86,14 @@ async fn end(context: &Context, ending: Ending) -> Result<()> {
     match job.lock_existing_when_free().await? {
         Some(locked) => end_job(&store, &job, locked, &reason(context), ending, context.ui).await,
         None => {
-            // Another that was killed may have left half a tombstone.
+            // Another process that was killed may have left half a tombstone.
             store.prune();
             Ok(())
         }
     }
 }
 
-/// Says to AWS why the job's machine is ended.
+/// Returns the reason that AWS records for the end of the job's machine.
 pub(super) fn reason(context: &Context) -> String {
     let project = context.call.payload.project_path.as_deref();
     format!(
@@ -103,10 +103,10 @@ pub(super) fn reason(context: &Context) -> String {
     )
 }
 
-/// Ends all that is known of a job, and forgets it.
+/// Ends all that is known of a job, and removes its files.
 ///
 /// # Errors
-/// Where something of the job may still be alive; what is known of it is kept.
+/// If something of the job may still be alive. Its files stay.
 pub async fn end_job(
     store: &Store,
     job: &Job,
@@ -117,7 +117,7 @@ pub async fn end_job(
 ) -> Result<()> {
     let record = locked.record();
     let intent = locked.intent();
-    // Either is enough to find the machine, whatever is wrong with the other; the intent knows more.
+    // Either file is enough to find the machine, even if the other is damaged. The intent knows more.
     if let Ok(Some(intent)) = &intent {
         if ending == Ending::Called {
             mark(&locked, intent);
@@ -130,7 +130,7 @@ pub async fn end_job(
     forget(store, job, locked, record.as_ref(), intent.as_ref())
 }
 
-/// Forgets a job whose launches nothing more can be found out about.
+/// Removes the files of a job about whose launches nothing more can be found out.
 ///
 /// # Errors
 /// Where the state directory cannot be written.
@@ -143,12 +143,12 @@ pub async fn give_up(store: &Store, job: &Job, intent: &Intent) -> Result<()> {
         {
             forget(store, job, locked, None, Some(intent))
         }
-        // Somebody else was here.
+        // Another process has ended the job.
         _ => Ok(()),
     }
 }
 
-/// Writes down that the job is over before AWS is asked, which may not answer: then it is `reap`'s, though its Runner lives.
+/// Writes that the job is over before AWS is called. If AWS does not answer, `reap` ends the job although its Runner lives.
 fn mark(locked: &Locked<'_>, intent: &Intent) {
     let remote = |launch: &Launch| launch.request.is_remote();
     if intent.ending || !intent.open_launches().any(remote) {
@@ -162,10 +162,10 @@ fn mark(locked: &Locked<'_>, intent: &Intent) {
     }
 }
 
-/// Ends all that an intent may have started. What cannot be ended keeps nothing else alive.
+/// Ends all that an intent may have started. If one launch cannot be ended, the others still are.
 ///
 /// # Errors
-/// Where something may still be alive.
+/// If something may still be alive.
 pub(super) async fn end_launches(
     intent: &Intent,
     reason: &str,
@@ -179,7 +179,7 @@ pub(super) async fn end_launches(
     all
 }
 
-/// Removes what is known of a job whose machine has ended, and leaves word of it.
+/// Removes the files of a job whose machine has ended, and leaves a tombstone.
 pub(super) fn forget(
     store: &Store,
     job: &Job,
@@ -192,8 +192,8 @@ pub(super) fn forget(
         go_driver_jobs::forget(store, job, record);
     }
     drop(std::fs::remove_dir_all(store.work_directory(job.key())));
-    // Word of the job first: whoever is killed in between leaves either the job or the word. But a full disk must not keep a
-    // job that is over, and its end may make the room.
+    // The tombstone first: a process that is killed in between leaves either the job or the tombstone. But a full disk must
+    // not keep a job that is over, and removing it may make the room.
     let bury = || match (job.tombstone()?, intent) {
         (Some(tombstone), Some(intent)) if tombstone.holds_for(intent) => Ok(()),
         (_, Some(intent)) => job.bury(&Tombstone::of(intent)),

@@ -1,4 +1,4 @@
-//! `config`: answers what the Runner has to know before anything runs. No AWS call, no network.
+//! `config`: prints the answer that the Runner needs before anything runs. No AWS call, no network.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::config::settings::{Rung, Style};
 use crate::error::{Error, Kind, Result};
 use crate::runner::ancestors;
 
-/// What machines run scripts by; the Runner's word for it.
+/// The shell that machines run scripts with, by the Runner's name for it.
 const SHELL: &str = "bash";
 
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ struct Driver {
 /// Runs the stage.
 ///
 /// # Errors
-/// Where the Runner does not take the answer.
+/// If the Runner does not read the answer.
 pub fn run(context: &Context) -> Result<()> {
     context.leave_note(ancestors::ancestors());
     let settings = &context.settings;
@@ -47,7 +47,7 @@ pub fn run(context: &Context) -> Result<()> {
     let mut shared = None;
     if settings.capacity == [Rung::Local] {
         // All jobs share this host, so each gets a directory of its own, which `cleanup` removes; one that the
-        // admin named is everybody's.
+        // administrator named is shared by all jobs.
         shared = builds_dir.is_some().then_some(true);
         let own = |path: std::path::PathBuf| Some(path.to_string_lossy().into_owned());
         builds_dir = builds_dir.or_else(|| own(store.work_directory(key).join("builds")));
@@ -57,7 +57,8 @@ pub fn run(context: &Context) -> Result<()> {
         builds_dir,
         builds_dir_is_shared: shared,
         cache_dir,
-        // The Runner's own file may name another one, for other runners or by mistake. As with the Go driver, its file changes nothing.
+        // The Runner's own file may name another one, for other runners or by mistake. As with the Go driver, its file changes
+        // nothing.
         shell: (settings.style == Style::New).then_some(SHELL),
         hostname: key.clone(),
         driver: Driver {

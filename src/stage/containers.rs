@@ -1,5 +1,4 @@
-//! Brings the job's containers up on a machine that has let the driver in, by commands over its SSH session, and tells the
-//! job log how it goes.
+//! Brings up the job's containers on a machine: sends commands over its SSH session, and reports the progress to the job log.
 
 use std::time::Duration;
 
@@ -27,52 +26,52 @@ use crate::ui::Ui;
 
 /// How often a command is sent, each time on a connection of its own, before the machine is out of reach.
 const ATTEMPTS: u32 = 3;
-/// How long the login may take to come to its first command.
+/// How long the login may take until it runs its first command.
 const LOGIN_TIME: Duration = Duration::from_secs(90);
-/// How long docker may take to answer first: the login may be there before its daemon is.
+/// How long docker may take for its first answer: the login may work before docker's daemon does.
 const DOCKER_TIME: Duration = Duration::from_secs(60);
 /// How long an entrypoint may take before it runs the command it was given.
 const ENTRYPOINT_TIME: Duration = Duration::from_secs(300);
-/// Before a pull that failed is tried again: registries ask for about that.
+/// The pauses before a failed pull is tried again: registries ask for about that.
 const PULL_PAUSES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(15)];
-/// What is kept of a command's outputs; more than any environment has.
+/// How many bytes of a command's output are kept: more than any environment has.
 const KEPT: usize = environment::LIMIT + 4096;
 /// How much of a log is shown where something went wrong.
 const LOG_LINES: u32 = 20;
 
-/// What it takes to bring the containers up.
+/// What is needed to bring the containers up.
 #[derive(Debug)]
 pub struct SetUp<'a> {
-    /// The machine's way in.
+    /// The machine's endpoint.
     pub endpoint: &'a Endpoint,
     /// The job's key.
     pub key: &'a JobKey,
     /// The containers.
     pub plan: &'a ContainerPlan,
-    /// What opens ECR's registries, where the driver's role does that.
+    /// The password for ECR's registries, if the driver's role gets it.
     pub tokens: &'a Tokens,
-    /// For another connection, where one is lost.
+    /// The timeout of another connection, if one is lost.
     pub connect_timeout: Duration,
     /// The job log.
     pub ui: Ui,
 }
 
-/// The job's own container, up.
+/// The job's own container, running.
 #[derive(Debug)]
 pub struct Inside {
-    /// The ways in: the machine itself for helper scripts, the container for the job's own lines.
+    /// The endpoints: the machine itself for helper scripts, the container for the job's own scripts.
     pub endpoints: Vec<Endpoint>,
-    /// What the image's entrypoint added to the environment, where it added anything.
+    /// What the image's entrypoint added to the environment, if anything.
     pub environment: Option<ContainerEnvironment>,
 }
 
 type Result<T> = std::result::Result<T, Trouble>;
 
 impl SetUp<'_> {
-    /// Brings them up, over the session of the first login and over others where that is lost.
+    /// Brings them up over the session of the first login, and over new sessions if that is lost.
     ///
     /// # Errors
-    /// Where one of them cannot be had.
+    /// If one of them does not come up.
     pub async fn run(&self, session: Session) -> Result<Inside> {
         let mut far = Far {
             set_up: self,
@@ -125,7 +124,7 @@ struct Far<'a> {
 }
 
 impl Far<'_> {
-    /// Runs a text that may fail.
+    /// Runs a shell text that may fail.
     async fn say(&mut self, text: &str) -> Result<CommandOutput> {
         let text = &commands::marked(text);
         for _ in 1..ATTEMPTS {
@@ -149,7 +148,7 @@ impl Far<'_> {
         })
     }
 
-    /// Runs a text that shall not fail; returns what it printed.
+    /// Runs a shell text that must succeed; returns its output.
     async fn done(&mut self, text: &str, otherwise: impl Fn(&str) -> Trouble) -> Result<Vec<u8>> {
         let said = self.say(text).await?;
         match said.code {
@@ -158,19 +157,19 @@ impl Far<'_> {
         }
     }
 
-    /// Waits until the login comes to a command at all.
+    /// Waits until the login runs a command at all.
     async fn login(&mut self) -> Result<()> {
         let mut quiet = Quiet::new(self.set_up.ui, &self.set_up.endpoint.user);
         let first = quiet.watch(&self.session, self.session.run("", KEPT));
         match timeout(LOGIN_TIME, first).await {
             Ok(Some(said)) if is_astray(&said.err, &said.out) => Err(retryable(failures::astray())),
-            // Where the connection was lost, the next command makes another.
+            // If the connection was lost, the next command makes a new one.
             Ok(_) => Ok(()),
             Err(_) => Err(retryable(silent_login::error(LOGIN_TIME))),
         }
     }
 
-    /// Waits for docker: right after its boot the instance's may still be starting. That is said, since it takes long.
+    /// Waits for docker: right after the boot of the instance it may still be starting. The job log says so, since it takes long.
     async fn docker(&mut self) -> Result<()> {
         let otherwise = |err: &str| {
             trouble::docker(err).unwrap_or_else(|| failed("docker does not answer", err))
@@ -236,7 +235,7 @@ impl Far<'_> {
         Ok(())
     }
 
-    /// Gets an image; what another try may mend is tried again here, where it costs no other machine.
+    /// Pulls an image. A failure that may pass is tried again here, so that it does not need another machine.
     async fn image(&mut self, wanted: &Image) -> Result<Looked> {
         let set_up = self.set_up;
         let (ui, name) = (set_up.ui, &*wanted.name);
@@ -334,7 +333,7 @@ impl Far<'_> {
     }
 }
 
-/// Takes off what a login shell's start-up files print.
+/// Removes what a login shell's start-up files print.
 fn without_greeting(mut said: CommandOutput) -> CommandOutput {
     for output in [&mut said.out, &mut said.err] {
         if let Some(at) = memchr::memmem::find(output, commands::MARK) {
@@ -344,7 +343,7 @@ fn without_greeting(mut said: CommandOutput) -> CommandOutput {
     said
 }
 
-/// Why a service is not known to answer; `None` where it does.
+/// Why a service is not known to answer; `None` if it answers.
 fn silence(said: &CommandOutput, patience: Duration) -> Option<String> {
     match said.code {
         Some(0) => None,

@@ -1,5 +1,5 @@
-//! What `prepare` does once on a machine that has let it in: on a container, brings in the environment of its process 1
-//! and sets its watchdog. What cannot be had is said in the job log, and the job runs without.
+//! The first command of `prepare` on a new machine. On a container it reads the environment of process 1 and starts the
+//! watchdog. If either fails, the job log says so, and the job runs without it.
 
 use std::time::Duration;
 
@@ -21,23 +21,23 @@ const ATTEMPTS: u32 = 3;
 
 /// The first command of a job on its machine.
 pub(super) struct FirstCommand<'a> {
-    /// The machine; its first endpoint is asked.
+    /// The machine; the command goes to its first endpoint.
     pub(super) machine: &'a Machine,
     /// The job's key.
     pub(super) key: &'a JobKey,
     /// How long the machine may live from now on.
     pub(super) lifetime: Duration,
-    /// For another connection, where one is lost.
+    /// The timeout of another connection, if one is lost.
     pub(super) connect_timeout: Duration,
     /// The job log.
     pub(super) ui: Ui,
 }
 
 impl FirstCommand<'_> {
-    /// Sends it over the session of the first login, and over others where that is lost.
+    /// Sends it over the session of the first login, and over new sessions if that is lost.
     ///
     /// # Errors
-    /// Where the machine cannot run it, or is out of reach.
+    /// If the machine cannot run it, or is out of reach.
     pub(super) async fn run(&self, mut session: Session) -> Result<Option<ContainerEnvironment>> {
         match self.machine.place {
             Place::Ecs(_) => {}

@@ -1,5 +1,5 @@
-//! The first login to a machine: to each of its ends, admitted where the machine does not know the job's key by itself,
-//! and kept there then, so that no later connection needs that.
+//! The first login to a machine, at each of its endpoints. If the machine does not know the job's key, AWS admits the key for
+//! this login, and the driver then installs it on the machine, so that later connections need no admission.
 
 use std::cell::Cell;
 
@@ -18,26 +18,26 @@ use crate::ui::Ui;
 
 type Result<T> = std::result::Result<T, Failed>;
 
-/// How often the key is given to be kept, each time on a connection of its own, before the machine is out of reach.
+/// How often the driver tries to install the key, each time on a new connection, before the machine counts as out of reach.
 const ATTEMPTS: u32 = 3;
 
-/// What it takes to log in first.
+/// What the first login needs.
 pub(super) struct FirstLogin<'a> {
     /// The job's key.
     pub(super) key: &'a JobKey,
-    /// Until when, which may be settled only meanwhile.
+    /// The deadline, which may be set only meanwhile.
     pub(super) deadline: &'a Cell<Instant>,
-    /// What each login has to be admitted by.
+    /// How AWS admits the key before each login, if it must.
     pub(super) admission: Option<Admission>,
     /// The job log.
     pub(super) ui: Ui,
 }
 
-/// Why there is no login.
+/// Why the login failed.
 pub(super) enum Failed {
-    /// The machine did not let the job in, or could not keep its key.
+    /// The machine refused the login, or its key could not be installed.
     Machine(Error),
-    /// The cloud did not admit the job.
+    /// AWS did not admit the key.
     Cloud(Refused),
 }
 
@@ -51,13 +51,13 @@ impl FirstLogin<'_> {
     /// Logs in to every endpoint, pins the host keys, and keeps the first session.
     ///
     /// # Errors
-    /// Where one of them lets nobody in.
+    /// If the login to one of them fails.
     pub(super) async fn run(mut self, endpoints: &mut [Endpoint]) -> Result<Session> {
         let memory_limit = MemoryLimit::beside(0);
         let mut first = None;
         for endpoint in endpoints {
             let session = self.log_in(endpoint, &memory_limit).await?;
-            // Known from now on: another key at this address is another machine.
+            // The host key is pinned from now on: another key at this address is another machine.
             endpoint.host_key = session.host_key().map(str::to_owned);
             match first {
                 None => first = Some(session),

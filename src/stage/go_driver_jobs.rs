@@ -1,9 +1,9 @@
-//! Jobs that the Go driver prepared, before the binary was swapped under them: run (with the key that it made, RSA or ed25519)
-//! and ended like any other, by the file that it left for each.
+//! Jobs that the Go driver prepared before its binary was replaced by this one. They run (with the key that it made, RSA or
+//! ed25519) and end like any other, by the file that the Go driver left for each.
 //!
 //! That file names neither the role that launched the task nor the host key that the machine showed. The first `run` finds
-//! the machine, notes its host key, and leaves intent and record as `prepare` would have: from then on another host key is
-//! refused, and `reap` knows the job. Whatever `[limits]` says by now, the task is there, and its end is not for them to bound.
+//! the machine, notes its host key, and writes intent and record as `prepare` would have: from then on another host key is
+//! refused, and `reap` knows the job. `[limits]` does not apply here: the task exists already, and must end whatever they say now.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -25,10 +25,10 @@ use crate::state::go_driver::{GoJob, GoKey, place_of};
 use crate::state::record::{Intent, Record};
 use crate::state::{Job, Store};
 
-/// Returns the record that this driver would have left, if the Go driver prepared this job, and leaves it.
+/// Returns the record that this driver would have written, if the Go driver prepared this job, and writes it.
 ///
 /// # Errors
-/// Where its file is damaged, its key is of no use here, or the machine lets nobody in.
+/// If its file is damaged, its key cannot be used here, or the login fails.
 pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
     let Some(go_job) = find(context)? else {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
     .await
 }
 
-/// Does what comes before the job's script; a signal ends it, since nothing of the script is there yet.
+/// Does the work before the job's script. A signal ends it, since no script has started yet.
 async fn unless_cancelled<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
@@ -109,7 +109,7 @@ async fn first_contact(
     }
 }
 
-/// Leaves intent and record, unless another stage was quicker; nothing where the job was ended meanwhile.
+/// Writes intent and record, unless another stage was quicker. Returns `None` if the job was ended meanwhile.
 async fn adopt(context: &Context, machine: Machine, key: String) -> Result<Option<Record>> {
     let job = context.job();
     let bastion = context.bastion().await.ok();
@@ -117,7 +117,7 @@ async fn adopt(context: &Context, machine: Machine, key: String) -> Result<Optio
     if let Some(record) = locked.record()? {
         return Ok(Some(record));
     }
-    // What a `cleanup` has ended must not be there again.
+    // A job that a `cleanup` has ended must not get files again.
     if find(context)?.is_none() {
         locked.remove()?;
         return Ok(None);
@@ -142,10 +142,10 @@ async fn adopt(context: &Context, machine: Machine, key: String) -> Result<Optio
     Ok(Some(record))
 }
 
-/// Ends the task of a job that the Go driver prepared, if it did, and forgets what `run` noted of it.
+/// Ends the task of a job, if the Go driver prepared it, and removes the files that `run` wrote for it.
 ///
 /// # Errors
-/// Where the task may still be alive; the file is kept then.
+/// If the task may still be alive. The file stays then.
 pub(super) async fn end(context: &Context) -> Result<()> {
     let Some(go_job) = find(context)? else {
         return Ok(());
@@ -156,12 +156,12 @@ pub(super) async fn end(context: &Context) -> Result<()> {
             .end(&reason(context), &context.shared(), context.ui)
             .await
         {
-            // That the second best knows no such task says nothing: it may look into another account.
+            // If another role does not know the task, that proves nothing: it may look into another account.
             Ok(false) if refused.is_some() => {}
             Ok(_) => return forget_all(context, &go_job).await,
-            // Out of reach for one is out of reach for all.
+            // If AWS is out of reach for one role, it is for all.
             Err(error) if error.kind() == Kind::Throttled => return Err(error),
-            // The first is the likeliest, and what AWS says of it the most telling.
+            // The first place is the most likely one, so its error is the most useful.
             Err(error) => refused = refused.or(Some(error)),
         }
     }
@@ -169,7 +169,7 @@ pub(super) async fn end(context: &Context) -> Result<()> {
 }
 
 async fn forget_all(context: &Context, go_job: &GoJob) -> Result<()> {
-    // First the file: a `run` that looks for it under the lock must not note anew what is gone.
+    // Remove the file first: a `run` that looks for it under the lock must not adopt the job again.
     go_job.remove()?;
     let (store, job) = (context.store(), context.job());
     let Some(locked) = job.lock_existing_when_free().await? else {
@@ -180,7 +180,7 @@ async fn forget_all(context: &Context, go_job: &GoJob) -> Result<()> {
         Some(own) if is_of(own, go_job) => {
             cleanup::forget(&store, &job, locked, record.as_ref(), intent.as_ref())
         }
-        // Of another try, which is ended by itself.
+        // The record of another attempt, which has its own end.
         _ => Ok(()),
     }
 }
@@ -195,7 +195,7 @@ pub(super) fn forget(store: &Store, job: &Job, record: &Record) {
     }
 }
 
-/// Whether a record names the very task that the Go driver's file names.
+/// Whether a record names the same task as the Go driver's file.
 fn is_of(record: &Record, go_job: &GoJob) -> bool {
     match &record.machine.place {
         Place::Ecs(place) => place.task == go_job.task_arn,
@@ -207,7 +207,7 @@ fn find(context: &Context) -> Result<Option<GoJob>> {
     context.store().go_job(&context.call.identity.key)
 }
 
-/// Returns where the task is, by the first of these roles that sees it there.
+/// Returns where the task is, by the first of these roles that finds it.
 async fn most_likely_place(context: &Context, go_job: &GoJob) -> EcsPlace {
     let mut places = places(context, go_job);
     let shared = context.shared();
@@ -223,17 +223,18 @@ async fn most_likely_place(context: &Context, go_job: &GoJob) -> EcsPlace {
     places.swap_remove(seen)
 }
 
-/// Returns where the task is, once for each role by which that driver may have launched it.
+/// Returns where the task may be, once for each role with which the Go driver may have launched it.
 fn places(context: &Context, go_job: &GoJob) -> Vec<EcsPlace> {
     let fargate = context.settings.fargate.clone().unwrap_or_default();
-    // What the task's own name says stands above a file that may have changed since.
+    // The task's ARN counts more than a file that may have changed since.
     let told = place_of(&go_job.task_arn);
     let roles = context
         .overwrites
         .roles_of_go_driver(fargate.role_arn.as_ref());
     let roles = roles.into_iter().filter(|role| {
         let account = role.as_ref().and_then(|role| role.arn.split(':').nth(4));
-        // A role starts tasks in its own account alone, where another account's are not known, and so as good as ended.
+        // A role only starts tasks in its own account. There AWS knows no task of another account, which would look like a
+        // task that ended.
         account.is_none() || told.account.is_none() || account == told.account
     });
     roles

@@ -33,19 +33,19 @@ use crate::ui::Ui;
 /// What every stage works with.
 #[derive(Debug)]
 pub struct Context {
-    /// The checked configuration, as it holds for this job.
+    /// The checked configuration, as it applies to this job.
     pub settings: Settings,
-    /// The profile that holds for this job.
+    /// The profile that applies to this job.
     pub profile: Option<String>,
-    /// What the command line says in place of the configuration.
+    /// The flags that override the configuration.
     pub overrides: Overrides,
-    /// A digest of all that the administrator said: the file's text, and what the command line says in its place.
+    /// A digest of the administrator's whole configuration: the file's text and the flags.
     pub configuration: String,
     /// What the job overwrites.
     pub overwrites: Overwrites,
-    /// What the Runner said.
+    /// What the Runner handed over.
     pub call: Call,
-    /// Whether this host's metadata may be asked for.
+    /// Whether the driver may ask this host's metadata service.
     pub metadata: Metadata,
     /// The job log.
     pub ui: Ui,
@@ -61,7 +61,7 @@ impl Context {
     /// Refuses a state directory that others may change.
     ///
     /// # Errors
-    /// Where it is one.
+    /// If others may change it.
     pub fn trust(&self) -> Result<()> {
         let lenience = Lenience::of(self.settings.style);
         self.store().trust(lenience)?;
@@ -79,8 +79,8 @@ impl Context {
         self.store().make_bastion(&self.metadata.this_host().await)
     }
 
-    /// Returns the name that all carries which is launched from here: the one that the file says, while nobody else holds it,
-    /// or this bastion's own.
+    /// Returns the name by which everything launched from here is marked: the one in the file, while no other host has its
+    /// lease, or this bastion's own.
     fn manager(&self, bastion: &Bastion) -> Result<String> {
         let store = self.store();
         if let Some(name) = &self.settings.manager {
@@ -96,13 +96,13 @@ impl Context {
         store.manager(bastion)
     }
 
-    /// Keeps the lease of the name that the file says for as long as a stage takes. Never resolves.
+    /// Keeps the lease of the name in the file for as long as a stage takes. Never resolves.
     pub async fn keep_lease(&self) -> std::convert::Infallible {
         if self.settings.manager.is_none() {
             return std::future::pending().await;
         }
         loop {
-            // A stage does its work all the same: what cannot be renewed may be somebody else's one day.
+            // The stage goes on if this fails. A lease that is not renewed may go to another host one day.
             let renewed = match self.bastion().await {
                 Ok(bastion) => self.store().renew_lease(&bastion),
                 Err(error) => Err(error),
@@ -124,7 +124,7 @@ impl Context {
         }
     }
 
-    /// Says whose the job is, as far as this stage and what one before it left can tell, and leaves it to those that follow.
+    /// Returns who owns the job, as far as this stage and the note of an earlier one can tell, and notes it for later stages.
     fn note_owner(&self) -> Ownership {
         let ancestors = ancestors::ancestors();
         let ownership = match &self.call.note {
@@ -135,8 +135,8 @@ impl Context {
         ownership
     }
 
-    /// Goes by the state directory that this try was prepared in, where the configuration's own knows nothing of the job: somebody
-    /// has changed it meanwhile, and the machine is as alive as before.
+    /// Uses the state directory in which this attempt was prepared, if the configured one has nothing of the job: somebody has
+    /// changed the configuration meanwhile, and the machine still lives.
     pub fn follow_note(&mut self) {
         let Some(note) = &self.call.note else { return };
         let is_known = |store: Store| store.job(&note.key).directory().exists();
@@ -153,7 +153,7 @@ impl Context {
         Note::new(state_directory, key, ancestors).leave(&self.call.directory);
     }
 
-    /// Returns the Runner's own directory for this try, if its end is the job's.
+    /// Returns the Runner's own directory for this attempt, if its removal means the end of the job.
     fn directory(&self) -> Option<JobDirectory> {
         let is_runners = self.call.holds_payload;
         is_runners.then(|| JobDirectory::note(&self.call.directory))?

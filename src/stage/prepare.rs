@@ -1,5 +1,5 @@
-//! `prepare`: settles where and how the job runs, writes down what it is about to do, does it rung by rung, waits until
-//! the machine lets it in, and leaves the record for the other stages.
+//! `prepare`: makes the plan for the job, tries rung after rung until it can log in to a machine, and writes the record for
+//! the other stages.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::ssh::keys::JobKey;
 use crate::state::Job;
 use crate::state::record::{FinalFailure, Intent, Tombstone};
 
-/// What a job may take where the payload does not say (GitLab's own default). Its machine costs money for as long, so no
-/// variable of the job is asked.
+/// The job's time limit if the payload does not have it (GitLab's own default). Its machine is paid for as long, so no variable
+/// of the job counts.
 const JOB_TIMEOUT: Duration = Duration::from_secs(3600);
-/// By how much a child's death may come to this process's knowledge before the signal that both were sent.
+/// How much earlier this process may learn of a child's death than of the signal that both were sent.
 const SIGNAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Runs the stage.
 ///
 /// # Errors
-/// Where no machine could be had for the job.
+/// If the job gets no machine.
 pub async fn run(context: &Context) -> Result<()> {
     for lost in &context.call.lost {
         context.ui.warn(lost);
@@ -51,7 +51,7 @@ pub async fn run(context: &Context) -> Result<()> {
     }
     let key = JobKey::generate()?;
     let mut manager = String::new();
-    // What runs on this very host cannot be mistaken for another's.
+    // A machine on this host cannot be mistaken for another host's.
     if context.settings.capacity != [Rung::Local] {
         let bastion = context.bastion().await?;
         manager = context.manager(&bastion)?;
@@ -62,7 +62,7 @@ pub async fn run(context: &Context) -> Result<()> {
         Err(error) => return Err(final_failure(error, &job, &intent)),
     };
     let running = job.begin_stage().await;
-    // Without that nobody could tell a job whose directory somebody cleared from one that is over.
+    // Without the lock nobody could tell a job whose directory somebody cleared from one that is over.
     intent.directory = running.as_ref().and_then(|_| context.directory());
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Kind::Cancelled, "cannot listen for signals").because(e))?;
@@ -83,12 +83,12 @@ pub async fn run(context: &Context) -> Result<()> {
         untagged: false,
         announced: false,
     };
-    // On failure the intent stays: the `cleanup` that follows ends whatever came of it.
+    // On failure the intent stays: the `cleanup` that follows ends what was launched.
     let done = tokio::select! {
         biased;
         _ = terminate.recv() => return Err(cancelled()),
         () = owner_gone => {
-            // Nobody will call that `cleanup`.
+            // The Runner is gone and will not call `cleanup`.
             super::cleanup::end_without_owner(context).await?;
             return Err(Error::new(Kind::Cancelled, "GitLab Runner went away while the machine was prepared"));
         }
@@ -107,8 +107,8 @@ fn cancelled() -> Error {
     )
 }
 
-/// Returns why there is no machine. The Runner's signal goes to the whole process group, and a child that has only just
-/// begun may die of it before this process hears of it: then that is the reason, not what the child could not say.
+/// Returns why there is no machine. The Runner's signal goes to the whole process group. A child that has just started may die of
+/// it before this process gets it: then the signal is the reason, not the child's missing answer.
 async fn reason<T>(error: Error, asked: impl Future<Output = T>) -> Error {
     if error.kind() == Kind::Launch && timeout(SIGNAL_DELAY, asked).await.is_ok() {
         return cancelled();
@@ -123,7 +123,7 @@ pub(super) fn lifetime(context: &Context) -> Duration {
     limit.saturating_add(context.settings.deadline_margin)
 }
 
-/// Says that nobody tells how long the job may take, where that is so.
+/// Warns if the payload does not have the job's time limit.
 fn unknown_time_limit(context: &Context) -> Option<String> {
     let payload = &context.call.payload;
     match payload.trusted(TrustedVariable::JobTimeout) {
@@ -136,7 +136,7 @@ fn unknown_time_limit(context: &Context) -> Option<String> {
     }
 }
 
-/// Brings together what the administrator allows and what the job asks for.
+/// Makes a plan of what the administrator allows and what the job asks for.
 fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Result<Plan> {
     plan(&PlanInput {
         settings: &context.settings,
@@ -163,7 +163,7 @@ fn refuse_after_final_failure(tombstone: Option<&Tombstone>) -> Result<()> {
     }
 }
 
-/// Leaves word that no further try can fare better: tries two and three end at once with the same words.
+/// Notes that further attempts cannot succeed: attempts two and three then end at once with the same message.
 pub(super) fn final_failure(error: Error, job: &Job, intent: &Intent) -> Error {
     let mut tombstone = Tombstone::of(intent);
     tombstone.final_failure = Some(FinalFailure {

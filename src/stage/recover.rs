@@ -1,8 +1,8 @@
-//! `cleanup` that cannot begin as any other: the configuration is broken, or the copy of the job cannot be read. It ends what
-//! the job's intent or record names all the same, since those carry their own region and role.
+//! `cleanup` with a broken configuration, or without a readable copy of the job. It still ends what the job's intent or record
+//! names, since those have their own region and role.
 //!
-//! Without the copy of the job nothing says which job this is, least of all its variables. Then a job is taken for this one
-//! only where its intent names this try's own directory, and its Runner is an ancestor of this process.
+//! Without the copy of the job nothing says which job this is, and variables of the job prove nothing. A job then counts as
+//! this one only if its intent names this attempt's own directory and its Runner is an ancestor of this process.
 
 use std::path::{Path, PathBuf};
 
@@ -16,33 +16,33 @@ use crate::runner::{self, Environment, ancestors};
 use crate::state::{Job, Store};
 use crate::ui::Ui;
 
-/// Said beside what is wrong.
+/// Added to the error.
 const ENDED: &str = "The job's machine was ended all the same.";
 
-/// What is known of the job in spite of all.
+/// What is still known of the job.
 struct Known {
-    /// Where its state may lie, the likeliest place first.
+    /// Where its state may be, the most likely place first.
     directories: Vec<PathBuf>,
     /// Its name, where the copy of the job can be read.
     key: Option<String>,
-    /// Tells its try from all others, where TMPDIR is set.
+    /// Identifies its attempt, if TMPDIR is set.
     attempt: Option<String>,
-    /// Who may be the Runner.
+    /// The processes that may be the Runner.
     ancestors: Vec<Process>,
 }
 
-/// Whether all went well but for the error that began it.
+/// Whether all went well apart from the first error.
 enum Found {
     Ended,
     Nothing,
-    /// There are jobs that cannot be told from this one.
+    /// There are jobs that may be this one.
     Unclear,
 }
 
-/// Ends what is there, and returns how `cleanup` ends where it could not begin for that error.
+/// Ends the job's machine, and returns the result of a `cleanup` that could not start because of that error.
 ///
 /// # Errors
-/// The error that it could not begin for, and before all else one that kept a machine alive.
+/// The error that it could not start for, or rather one that kept a machine alive.
 pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui) -> Result<()> {
     let loaded = config::load(config).ok();
     let directory = runner::directory(env).ok();
@@ -57,7 +57,7 @@ pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui)
     if !directories.contains(&configured) {
         directories.push(configured);
     }
-    // What this stage was told is wrong, and nothing else: then what matters is whether it could do its work all the same.
+    // Only the copy of the job is wrong. Then the result is whether this stage could do its work.
     let only_untold = identity.is_err() && loaded.is_some() && is_handed_over(env);
     let known = Known {
         directories,
@@ -89,7 +89,7 @@ pub async fn run(config: Option<&Path>, env: &Environment, error: Error, ui: Ui)
     }
 }
 
-/// Whether the Runner keeps to the contract, as far as it goes.
+/// Whether the Runner handed over what its contract promises.
 fn is_handed_over(env: &Environment) -> bool {
     env.get("JOB_RESPONSE_FILE").is_some() && env.get("TMPDIR").is_some()
 }
@@ -126,7 +126,7 @@ impl Known {
         }
         match ours.len() {
             0 | 1 => Ok(ours.pop()),
-            // A directory that several jobs have is no sign of any.
+            // A directory that several jobs name identifies none of them.
             _ => {
                 *found = Found::Unclear;
                 Ok(None)
@@ -134,8 +134,8 @@ impl Known {
         }
     }
 
-    /// Whether a job is of this very try. Where the directory was none of the Runner's own (a wrapper script had put another in
-    /// its place) nobody can tell.
+    /// Whether a job is of this attempt. If the directory was not the Runner's own (a wrapper script had replaced it), this
+    /// cannot be told.
     fn is_ours(&self, job: &Job) -> Result<bool> {
         let Some(intent) = job.intent()? else {
             return Ok(false);

@@ -17,13 +17,13 @@ use crate::ssh::memory_limit::MemoryLimit;
 use crate::state::record::Record;
 use crate::state::{self, Job};
 
-/// The most that a script may hold: far more than GitLab takes of a pipeline.
+/// The largest script: far more than GitLab takes of a pipeline.
 const LARGEST_SCRIPT: u64 = 1 << 30;
 
 /// Runs the stage.
 ///
 /// # Errors
-/// Where the script's result cannot be known.
+/// If the script's result cannot be known.
 pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome> {
     refuse_other_shells(script)?;
     let text = files::read(script, LARGEST_SCRIPT).map_err(|e| {
@@ -43,13 +43,13 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
             .ok_or_else(|| state::unknown(&job))?,
     };
     let key = JobKey::from_pem(&record.private_key)?;
-    // The script itself, and once more with what is put behind it.
+    // The script itself, and a second copy with the lines that are added to it.
     let memory_limit = MemoryLimit::beside(2 * text.len());
     let endpoint = record.machine.endpoint(substage::role(name))?;
     let is_there = endpoint.inside.is_some() || !record.machine.is_shared_with_container();
     let ended = follow::run(Script {
         text: text.into(),
-        // It is the container's that the job's own lines run in.
+        // The environment is the container's, in which the job's own scripts run.
         environment: record.environment.as_ref().filter(|_| is_there),
         shares_files: !is_there,
         nonce: Nonce::draw(&record.spool)?,
@@ -90,8 +90,8 @@ pub async fn run(context: &Context, script: &Path, name: &str) -> Result<Outcome
     }
 }
 
-/// Refuses a script that was not written for the shells that machines have. The Runner names the file for its language, and gives
-/// one for bash no ending at all.
+/// Refuses a script for a shell that machines do not have. The Runner names the file by its language: a script for bash has no
+/// extension.
 fn refuse_other_shells(script: &Path) -> Result<()> {
     let ending = script.extension().map(OsStr::to_ascii_lowercase);
     let language = match ending.as_deref().and_then(|ending| ending.to_str()) {
@@ -108,8 +108,8 @@ fn refuse_other_shells(script: &Path) -> Result<()> {
     ))
 }
 
-/// Holds whose the job is against who called this stage, and has it corrected where it was somebody else: nobody waits for the
-/// end of a process that may not be the Runner.
+/// Compares the job's owner with the caller of this stage, and corrects the record if they differ: the end of a process that may
+/// not be the Runner means nothing.
 fn claimed(mut record: Record, job: &Job) -> Record {
     let known = record.ownership();
     let seen = known.seen_by(&ancestors::ancestors());
@@ -120,11 +120,11 @@ fn claimed(mut record: Record, job: &Job) -> Record {
     record
 }
 
-/// Ends the job's machine, since no `cleanup` will ever be called.
+/// Ends the job's machine, since the Runner will not call `cleanup`.
 async fn end_job(context: &Context, record: &Record) -> Result<()> {
     let (store, job) = (context.store(), context.job());
     match job.lock_existing_when_free().await? {
-        // A `cleanup` was called after all, another job has this name now, or the Go driver prepared it.
+        // A `cleanup` came, another job has this name now, or the Go driver prepared it.
         None => go_driver_jobs::end(context).await,
         Some(locked)
             if !locked

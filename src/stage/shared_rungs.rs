@@ -1,4 +1,4 @@
-//! What the jobs of this host tell each other of rungs: whether one is worth a try just now, and what came of it.
+//! What the jobs of this host share about rungs: whether to try one now, and the result of the last try.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use crate::state::shared::Shared;
 use crate::state::shared::breaker::Decision;
 use crate::ui::Ui;
 
-/// Between two looks while another job asks.
+/// The pause between two looks while another job asks AWS.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long another job's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -21,17 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub(super) enum Advice {
     /// Try it.
     Try,
-    /// It has no room, as another job was told just now.
+    /// It has no room: AWS has just said so to another job.
     Full(Verdict),
-    /// Pass it over, for that reason.
+    /// Skip it, for that reason.
     Skip(Told),
 }
 
-/// What came of a rung.
+/// The result of trying a rung.
 pub(super) enum Found<'a> {
     /// A machine came up.
     Room,
-    /// There is none.
+    /// There is no room.
     Full(&'a Verdict),
     /// Neither is known.
     Nothing,
@@ -41,9 +41,9 @@ pub(super) enum Found<'a> {
 pub(super) struct SharedRungs {
     shared: Shared,
     ui: Ui,
-    /// Of which the job log knows that they are skipped.
+    /// Rungs that the job log already names as skipped.
     told: Vec<String>,
-    /// The job log knows that all of them are.
+    /// Whether the job log already says that all of them are.
     told_all: bool,
 }
 
@@ -57,7 +57,7 @@ impl SharedRungs {
         }
     }
 
-    /// Says what to do with a rung, and tells the job log where it is skipped. `all_skipped`: all are.
+    /// Says what to do with a rung, and tells the job log if it is skipped. `all_skipped`: all rungs are skipped, so try this one.
     pub(super) async fn advice(
         &mut self,
         name: &str,
@@ -102,7 +102,7 @@ impl SharedRungs {
         }
     }
 
-    /// Tells the others what came of a rung.
+    /// Tells the other jobs the result of a rung.
     pub(super) async fn found(&self, capacity: Option<&str>, found: Found<'_>) {
         let Some(capacity) = capacity else { return };
         match found {
@@ -113,7 +113,7 @@ impl SharedRungs {
     }
 }
 
-/// Has a job that was lost to Spot start one rung higher than it was.
+/// Makes a job that was lost to Spot start one rung higher than before.
 pub(super) fn start_above_spot_loss(context: &Context, ladder: &mut Ladder) {
     let job = context.call.payload.lineage();
     let loss = job.and_then(|job| context.shared().spot_loss(&job));
@@ -127,7 +127,7 @@ pub(super) fn start_above_spot_loss(context: &Context, ladder: &mut Ladder) {
     }
 }
 
-/// What is told of a rung that another job has found to be missing.
+/// The reason to skip the cluster's default strategy, after another job found that the cluster has none.
 pub(super) fn no_default_strategy() -> Told {
     Told {
         cause: "it has none, as another job was told".to_owned(),
@@ -138,7 +138,7 @@ pub(super) fn no_default_strategy() -> Told {
     }
 }
 
-/// Says that no rung has given a machine, and of each what AWS said and what helps.
+/// Returns the error that no rung gave a machine, with each rung's cause and remedy.
 pub(super) fn no_rung_left(ladder: &Ladder, wait: Duration) -> Error {
     let causes = ladder.causes();
     let remedies = ladder.remedies();
@@ -167,7 +167,7 @@ pub(super) fn no_rung_left(ladder: &Ladder, wait: Duration) -> Error {
     }
 }
 
-/// Writes a time of the next hours.
+/// Formats a time of the next hours.
 fn clock(at: SystemTime) -> String {
     let text = humantime::format_rfc3339_seconds(at).to_string();
     match text.get(11..16) {

@@ -1,4 +1,4 @@
-//! Rung after rung, round after round, until one gives a machine that lets the driver in.
+//! Tries rung after rung, round after round, until the driver can log in to a machine.
 
 use std::time::Duration;
 
@@ -15,31 +15,31 @@ use crate::machine::verdict::Verdict;
 use crate::ssh::session::Session;
 use crate::state::record::now;
 
-/// What came of one rung.
+/// The result of trying one rung.
 pub(super) enum RungResult {
     Ready(Box<Ready>),
     NoRoom {
         verdict: Verdict,
-        /// Nothing is left of it that would have to be ended.
+        /// Whether nothing of it is left to be ended.
         over: bool,
     },
     Unusable(Told),
-    /// Its machine comes no further.
+    /// Its machine does not get any further.
     Stuck(Error),
 }
 
-/// A machine that lets the driver in.
+/// A machine to which the driver has logged in.
 pub(super) struct Ready {
     pub(super) machine: Machine,
     pub(super) session: Session,
-    /// What becomes of it.
+    /// Its further state.
     pub(super) coming: Coming,
     /// The rung that it is on.
     pub(super) step: usize,
 }
 
 impl Preparation<'_> {
-    /// Tries rung after rung until one gives a machine that lets the driver in.
+    /// Tries rung after rung until the driver can log in to a machine.
     pub(super) async fn try_rungs(&mut self) -> Result<Ready> {
         let ui = self.context.ui;
         let wait = self.context.settings.capacity_wait;
@@ -49,7 +49,7 @@ impl Preparation<'_> {
         let mut ladder = Ladder::new(rungs, until);
         start_above_spot_loss(self.context, &mut ladder);
         let mut rungs = SharedRungs::new(&self.shared, ui);
-        // What is said only if it is not the end: that names all causes again.
+        // Printed only if another round follows: the last error names all causes again.
         let mut unsaid: Option<String> = None;
         loop {
             let step = match ladder.next(Instant::now()) {
@@ -73,7 +73,7 @@ impl Preparation<'_> {
                 Next::GiveUp => {
                     let error =
                         shared_rungs::no_rung_left(&ladder, self.context.settings.capacity_wait);
-                    // What was a fault of the moment need not be one when the Runner tries again.
+                    // A temporary fault may have passed when the Runner tries again.
                     return Err(match ladder.passes() {
                         true => error,
                         false => self.final_failure(error),
@@ -141,7 +141,7 @@ impl Preparation<'_> {
                     (format!("{name} cannot be used: {error}{remedy}"), false)
                 }
             };
-            // AWS ends some of its sentences and others not.
+            // Some of AWS's sentences end with a full stop and some do not.
             let cause = cause.trim_end_matches('.');
             match ladder.following() {
                 Some(next) => ui.progress(&format!("{cause}. Trying {next}...")),
@@ -151,7 +151,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Ends what a rung without room left waiting, unless it is over. Where that fails the intent still names it for `cleanup`.
+    /// Ends what a rung without room left waiting, unless it is over. If that fails, the intent still names it for `cleanup`.
     async fn end_last(&mut self, step: usize, over: bool) {
         let Some(last) = self.intent.launches.last_mut() else {
             return;

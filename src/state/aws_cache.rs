@@ -1,6 +1,6 @@
-//! What AWS said of things that seldom change, kept so that not every job asks again.
+//! A cache of AWS's answers about things that seldom change, so that not every job asks again.
 //!
-//! Nothing in here is needed: what cannot be read is asked for, and what cannot be kept is asked for again.
+//! Nothing in it is needed: if an entry cannot be read or written, the driver asks AWS.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -24,12 +24,12 @@ impl Store {
         self.root.join("known").join(&name[..32])
     }
 
-    /// Returns what was kept under those words, if that is not longer ago than `age`.
+    /// Returns the entry with that key, if it is not older than `age`.
     #[must_use]
     pub fn recall<T: DeserializeOwned>(&self, about: &[&str], age: Duration) -> Option<T> {
         let path = self.known(about);
         let kept = fs::metadata(&path).and_then(|m| m.modified()).ok()?;
-        // Of a clock that was set back nothing is believed.
+        // An entry from the future was written under a wrong clock.
         let since = SystemTime::now().duration_since(kept).ok()?;
         if since >= age {
             return None;
@@ -37,7 +37,7 @@ impl Store {
         serde_json::from_slice(&read_own(&path, LARGEST).ok()?).ok()
     }
 
-    /// Keeps something under those words, in place of what was kept before.
+    /// Stores an entry under that key, in place of an earlier one.
     pub fn keep<T: Serialize>(&self, about: &[&str], what: &T) {
         let path = self.known(about);
         let Some(directory) = path.parent() else {
@@ -58,7 +58,7 @@ impl Store {
         }
     }
 
-    /// Forgets what was kept under those words.
+    /// Removes the entry with that key.
     pub fn forget(&self, about: &[&str]) {
         drop(fs::remove_file(self.known(about)));
     }

@@ -1,9 +1,9 @@
-//! Until when something of a job may live: one value, made once by `prepare`, that the intent, the record, the tags and the
-//! machine's own timer all go by. Pure, but for the two functions that read the clocks.
+//! The time after which nothing of a job may live: one value, made once by `prepare`, for the intent, the record, the tags and
+//! the machine's own timer. Pure, apart from the two functions that read the clocks.
 //!
-//! A wall clock may be wrong, and be set right meanwhile: so the time is noted by the clock of this host's boot as well,
-//! which nobody sets. What is of this boot is judged by that one alone. All else is judged by the wall clock, and with a
-//! margin, since it was written by another one.
+//! A wall clock may be wrong, and be corrected meanwhile. So the time is also noted by the clock of this host's boot, which
+//! nobody sets. A deadline of this boot is compared with that clock alone. All others are compared with the wall clock, and with
+//! a margin, since another clock wrote them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,17 +13,17 @@ use serde::{Deserialize, Serialize};
 use super::record::now;
 use crate::process;
 
-/// By how much two wall clocks may differ that are both right.
+/// How far two correct wall clocks may differ.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(60);
-/// Longer than any job: what a machine is told fits any timer, and no sum overflows.
+/// Longer than any job. With this limit a deadline fits any timer, and no sum overflows.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Until when something of a job may live.
+/// The time after which nothing of a job may live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
-    /// Unix time, seconds. Versions before this one know no more than this.
+    /// Unix time, seconds. Earlier versions know only this.
     deadline: u64,
-    /// When it was made: from then on the boot's own clock tells the time.
+    /// When it was made. From then on the clock of the boot counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made_in_boot: Option<Made>,
 }
@@ -35,11 +35,11 @@ struct Made {
     unix: u64,
     /// Which boot (see [`process::boot`]).
     boot: u64,
-    /// Seconds since its begin, those of its sleep included.
+    /// Seconds since the boot, including sleep.
     seconds: u64,
 }
 
-/// What the clocks say.
+/// The time by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     unix: u64,
@@ -48,7 +48,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Looks at this host's clocks.
+    /// Reads this host's clocks.
     #[must_use]
     pub fn look() -> Self {
         let since_boot = clock_gettime(ClockId::Boottime).tv_sec;
@@ -95,7 +95,7 @@ impl Clock {
         UNIX_EPOCH + Duration::from_secs(self.unix)
     }
 
-    /// Returns the boot that it is the clock of, and the seconds since then; none where the boot cannot be told.
+    /// Returns the boot and the seconds since then; `None` if the boot is unknown.
     #[must_use]
     pub fn in_boot(self) -> Option<(u64, u64)> {
         (self.boot != process::UNKNOWN).then_some((self.boot, self.since_boot))
@@ -103,7 +103,7 @@ impl Clock {
 }
 
 impl Deadline {
-    /// Returns the time that comes so long from now.
+    /// Returns the deadline that is so long from now.
     #[must_use]
     pub fn after(lifetime: Duration) -> Self {
         Self::after_by(lifetime, Clock::look())
@@ -121,13 +121,13 @@ impl Deadline {
         }
     }
 
-    /// Returns it as Unix time, seconds: what tags say.
+    /// Returns it as Unix time in seconds, as in the tags.
     #[must_use]
     pub fn unix(self) -> u64 {
         self.deadline
     }
 
-    /// Returns what is left of it now; nothing where it is past.
+    /// Returns the time that is left; zero if it is past.
     #[must_use]
     pub fn left(self) -> Duration {
         self.left_by(Clock::look())
@@ -138,7 +138,7 @@ impl Deadline {
         Duration::from_secs(self.deadline.saturating_sub(now)).min(LONGEST)
     }
 
-    /// Returns since when it is past for sure; none where it is not.
+    /// Returns for how long it has certainly been past; `None` if it is not.
     #[must_use]
     pub fn past(self, clock: Clock) -> Option<Duration> {
         let (now, margin) = match self.in_boot_of(clock) {
@@ -150,7 +150,7 @@ impl Deadline {
             .map(Duration::from_secs)
     }
 
-    /// Returns what time it is by the clock of the boot in which this was made, as Unix time; none in another boot.
+    /// Returns the time by the clock of the boot in which this was made, as Unix time; `None` in another boot.
     fn in_boot_of(self, clock: Clock) -> Option<u64> {
         let (boot, seconds) = clock.in_boot()?;
         let made = self.made_in_boot.filter(|made| made.boot == boot)?;

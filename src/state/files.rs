@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 /// The version that this program writes, and the newest it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// The most that is read of a state file, and so the most that is written: a record may hold a container's whole
+/// The largest state file that is read, and so the largest that is written: a record may have a container's whole
 /// environment, several times its size; an intent grows with each launch.
 const LIMIT: usize = 16 << 20;
 
@@ -54,7 +54,7 @@ fn damaged<T: Versioned>(
     .hint("It is left as it is. Restore it, or end what it named by hand and remove it.")
 }
 
-/// Parses a file's content; what cannot be understood is left where it is, for a person to look at.
+/// Parses a file's content. A file that cannot be understood stays, so that a person can look at it.
 pub(crate) fn parse<T: DeserializeOwned + Versioned>(bytes: &[u8], path: &Path) -> Result<T> {
     let damaged = |e: serde_json::Error| damaged::<T>(path, e);
     let Version { version } = serde_json::from_slice(bytes).map_err(damaged)?;
@@ -72,8 +72,8 @@ pub(crate) fn parse<T: DeserializeOwned + Versioned>(bytes: &[u8], path: &Path) 
     serde_json::from_slice(bytes).map_err(damaged)
 }
 
-/// Writes a file: beside its place, fsynced, renamed, and the directory fsynced. What would not be read again is not
-/// written either: then what was there before is still to be read, and tells what has to be ended.
+/// Writes a file: beside its place, fsynced, renamed, and the directory fsynced. A file that is too large to be read again is not
+/// written: the old one then stays readable, and names what has to be ended.
 pub(crate) fn write<T: Serialize + Versioned>(path: &Path, content: &T) -> Result<()> {
     let fail = |e: io::Error| problem("write", path, e);
     let bytes = serde_json::to_vec_pretty(content).map_err(|e| fail(e.into()))?;
@@ -88,12 +88,12 @@ pub(crate) fn write<T: Serialize + Versioned>(path: &Path, content: &T) -> Resul
              Otherwise report it.",
         ));
     }
-    // Two writers at once each have their own; the last rename wins, both are whole.
+    // Two writers at once each have a file of their own. The last rename wins, and both files are whole.
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
     let written = (|| {
-        // Left by a process of that pid that was killed. A new one is made, so that no link is followed.
+        // A process with that pid that was killed left it. A new file is made, so that no link is followed.
         drop(fs::remove_file(&temporary));
         let mut file = OpenOptions::new()
             .write(true)
@@ -114,7 +114,7 @@ pub(crate) fn write<T: Serialize + Versioned>(path: &Path, content: &T) -> Resul
     })
 }
 
-/// Says what could not be done to which file, and what usually helps.
+/// Returns an error that says what could not be done to which file, and what usually helps.
 pub(crate) fn problem(act: &str, path: &Path, e: io::Error) -> Error {
     let hint = match e.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -1,8 +1,8 @@
-//! What the Go driver left of a job that it prepared: one file a job, `DIRECTORY/KEY.json`.
+//! The file that the Go driver leaves for each job that it prepared: `DIRECTORY/KEY.json`.
 //!
-//! It is read so that such a job can be run and ended by this driver when the binary is exchanged under it. The
-//! directory is the `[TaskMetadata] Directory` of its file, which is our state directory; a relative one meant a
-//! working directory that is gone, and is looked for nowhere. KEY is our own key of the job.
+//! With it this driver runs and ends such a job after the binary was replaced. The directory is the `[TaskMetadata] Directory`
+//! of its configuration, which is our state directory. A relative one meant a working directory that is gone, so it is not
+//! searched. KEY is our own key of the job.
 
 use std::fs;
 use std::io;
@@ -33,21 +33,21 @@ const MAGIC: &[u8] = b"openssh-key-v1\0";
 pub struct GoJob {
     /// Its task.
     pub task_arn: String,
-    /// The address that it dials; absent where the file names none.
+    /// The address to connect to, if the file names one.
     pub container_ip: Option<String>,
     /// The job's key.
     pub private_key: GoKey,
     path: PathBuf,
 }
 
-/// Its key, as far as it is of use here.
+/// Its key, if this driver can use it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum GoKey {
-    /// One that this driver speaks as well, as PEM.
+    /// An ed25519 key, as PEM.
     Ed25519(String),
     /// An RSA key, as PEM (PKCS#1).
     Rsa(String),
-    /// None that can be read, for this reason: the job can be ended and no more.
+    /// The reason why no key can be read. Such a job can only be ended.
     Unusable(String),
 }
 
@@ -63,7 +63,7 @@ impl std::fmt::Debug for GoJob {
 }
 
 impl std::fmt::Debug for GoKey {
-    /// Leaves the key out.
+    /// Does not print the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ed25519(_) => f.write_str("Ed25519(..)"),
@@ -74,10 +74,10 @@ impl std::fmt::Debug for GoKey {
 }
 
 impl GoJob {
-    /// Reads a job's file; a missing one is `None`, and so is any where the directory is relative.
+    /// Reads a job's file. Returns `None` if it is missing, or if the directory is relative.
     ///
     /// # Errors
-    /// Where it cannot be read, and where it does not even name the task.
+    /// If it cannot be read, or does not name the task.
     pub fn read(directory: &Path, key: &str) -> Result<Option<Self>> {
         if !directory.is_absolute() {
             return Ok(None);
@@ -119,7 +119,7 @@ impl GoJob {
         &self.path
     }
 
-    /// Removes the file, once nothing is left of the job; one that is gone already will do.
+    /// Removes the file, once nothing is left of the job. It may be gone already.
     ///
     /// # Errors
     /// Where it cannot be removed.
@@ -138,18 +138,18 @@ fn damaged(path: &Path, why: &str) -> Error {
     )
 }
 
-/// What a task's name says of where it is, as far as it does.
+/// Where a task is, as far as its ARN says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskPlace<'a> {
     /// The region.
     pub region: Option<&'a str>,
     /// The account's number.
     pub account: Option<&'a str>,
-    /// The cluster's name; older names of tasks do not say it.
+    /// The cluster's name; older ARNs of tasks do not have it.
     pub cluster: Option<&'a str>,
 }
 
-/// Reads where a task is out of its ARN, `arn:PARTITION:ecs:REGION:ACCOUNT:task/CLUSTER/ID` or `…:task/ID`.
+/// Reads where a task is from its ARN, `arn:PARTITION:ecs:REGION:ACCOUNT:task/CLUSTER/ID` or `…:task/ID`.
 #[must_use]
 pub fn place_of(task_arn: &str) -> TaskPlace<'_> {
     let parts: Vec<&str> = task_arn.splitn(6, ':').collect();
@@ -167,7 +167,7 @@ pub fn place_of(task_arn: &str) -> TaskPlace<'_> {
     }
 }
 
-/// Returns the text behind a key, which matches without regard to case, as Go's own reader has it.
+/// Returns the text of a key, whose case does not matter, as in Go's own reader.
 fn text<'a>(json: &'a Value, name: &str) -> Option<&'a str> {
     let object = json.as_object()?;
     let in_any_case = || {
@@ -181,7 +181,7 @@ fn text<'a>(json: &'a Value, name: &str) -> Option<&'a str> {
     value.as_str().filter(|text| !text.is_empty())
 }
 
-/// Tells which kind of key a PEM in base64 holds.
+/// Returns the kind of key in a PEM in base64.
 fn key(encoded: &str) -> GoKey {
     let unusable = |why: &str| GoKey::Unusable(why.to_owned());
     let pem = Base64::decode_vec(encoded.trim())

@@ -1,8 +1,8 @@
-//! The Runner's own directory for a job, as a sign of the job's life: GitLab Runner makes it for each try and removes it once
-//! that try is over, whatever became of `cleanup`.
+//! The Runner's own directory for a job shows whether the job is over: GitLab Runner makes one for each attempt and removes it when
+//! the attempt is over, even if `cleanup` failed.
 //!
-//! That it is gone is believed only where the directory that it was in is surely the same: the same inode of the same device,
-//! in the same boot. `/tmp` may be another one here (systemd's `PrivateTmp`, a container), or somebody may have cleared it.
+//! It only counts as gone if its parent directory is certainly the same: the same inode of the same device, in the same boot.
+//! `/tmp` may be another one here (systemd's `PrivateTmp`, a container), or somebody may have cleared it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::process::{self, Process};
 
-/// Where the Runner keeps its directory for one try of a job.
+/// The Runner's directory for one attempt of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobDirectory {
     path: PathBuf,
-    /// Which directory that is.
+    /// The directory itself.
     own: Inode,
-    /// Which directory it is in.
+    /// The parent directory.
     parent: Inode,
-    /// The boot in which these numbers mean anything (see [`Process::boot`]).
+    /// The boot in which these numbers are valid (see [`Process::boot`]).
     boot: u64,
 }
 
@@ -31,20 +31,20 @@ struct Inode {
     number: u64,
 }
 
-/// What there is to be seen of it.
+/// What a look at it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
     There,
     Gone,
-    /// The directory that it was in is another one, or cannot be looked at.
+    /// The parent is another directory, or cannot be read.
     Unknown,
 }
 
 impl JobDirectory {
-    /// Notes which directory that is now; none where it could not be told again.
+    /// Records which directory that is; `None` if it could not be recognised later.
     #[must_use]
     pub fn note(path: &Path) -> Option<Self> {
-        // Neither could stand in a file, or be found from another working directory.
+        // Such a path cannot be written to a file, or cannot be found from another working directory.
         if !path.is_absolute() || path.to_str().is_none() {
             return None;
         }
@@ -63,8 +63,8 @@ impl JobDirectory {
         })
     }
 
-    /// Whether the Runner has surely removed it: as it is seen from here, or, where this process sees other directories than
-    /// the Runner does, from there.
+    /// Whether the Runner has certainly removed it, as this process sees it; or, if the Runner sees other directories, as the
+    /// Runner sees it.
     #[must_use]
     pub fn is_gone(&self, runner: Option<Process>) -> bool {
         if self.boot != process::boot() {
@@ -73,7 +73,7 @@ impl JobDirectory {
         match (self.look(Path::new("/")), runner) {
             (Seen::Unknown, Some(runner)) if runner.lives() => {
                 let root = PathBuf::from(format!("/proc/{}/root", runner.pid));
-                // Only now is it sure whose root that was.
+                // Only now is it certain whose root that was.
                 self.look(&root) == Seen::Gone && runner.lives()
             }
             (seen, _) => seen == Seen::Gone,
@@ -87,7 +87,7 @@ impl JobDirectory {
         let below = parent.components().filter(|c| *c != Component::RootDir);
         let parent = root.join(below.collect::<PathBuf>());
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // Held open, so that what is not in it is not in this very one.
+        // Kept open, so that the look is certainly into this directory.
         let Ok(parent) = openat(CWD, &parent, flags, Mode::empty()) else {
             return Seen::Unknown;
         };

@@ -1,15 +1,15 @@
-//! Who may end machines by a name that the configuration says (`[state] manager`): it belongs to no host, so that a directory
-//! can move from one to another, and two must never use it at once.
+//! Which host may end machines by the name in the configuration (`[state] manager`). The name belongs to no host, so that a
+//! directory can move from one to another; but two hosts must never use it at once.
 //!
 //! ```text
-//! DIRECTORY/shared/lease/holder.json     who holds it, renewed with every stage, every few minutes of a long one, and every `reap`
-//! DIRECTORY/shared/lease/seen.BASTION    since when another bastion has seen it stand still, by its own clock
+//! DIRECTORY/shared/lease/holder.json     the holder, renewed with every stage, every few minutes of a long one, and every `reap`
+//! DIRECTORY/shared/lease/seen.BASTION    since when another bastion has seen it unchanged, by its own clock
 //! ```
 //!
-//! Where it cannot be had nothing ends by that name, and jobs start under another one.
+//! A host without the lease ends nothing by that name, and starts jobs under another one.
 //!
-//! Another bastion gets it once its holder is proven dead: AWS says so of the instance that held it, or it has stood still for
-//! [`TERM`] under that bastion's own eyes. No clock of another host is believed in this.
+//! Another bastion gets the lease once its holder is proven dead: AWS says that the holder's instance has ended, or that
+//! bastion has itself seen the lease unchanged for [`TERM`]. It does not trust the clock of another host.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,55 +26,55 @@ use super::{Store, make_directory, shared};
 use crate::error::Result;
 use crate::hash::random_hex;
 
-/// How long it has to stand still before it is anybody's.
+/// How long it must stay unchanged before another bastion may take it.
 pub const TERM: Duration = Duration::from_secs(30 * 60);
-/// How often a stage that takes long renews it: a few of them may be missed.
+/// How often a long stage renews it: a few renewals may be missed.
 pub const RENEWAL: Duration = Duration::from_secs(5 * 60);
 const HOLDER: &str = "holder.json";
-/// So many of those who were proven dead are remembered.
+/// So many dead holders are remembered.
 const FORMER: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Lease {
     version: u32,
-    /// The bastion that holds it.
+    /// The bastion that has it.
     bastion: String,
-    /// The instance that it is, on EC2.
+    /// The bastion's instance, on EC2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
-    /// Another one at each renewal.
+    /// A new value at each renewal.
     stamp: String,
-    /// Who held it before, the last one last: all of them are dead.
+    /// Its earlier holders, the latest last: all of them are dead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     former: Vec<String>,
 }
 
-/// What a bastion has seen of another's.
+/// What a bastion has seen of another's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Sight {
     version: u32,
     /// The stamp.
     stamp: String,
-    /// The boot by whose clock it was first seen, and when.
+    /// The boot, and the time by its clock, at which it was first seen.
     boot: u64,
     seconds: u64,
 }
 
-/// Whose it is.
+/// Who has the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// This bastion's; before it, those of the dead.
+    /// This bastion, with the dead holders before it.
     Here(Vec<String>),
-    /// Another's.
+    /// Another bastion.
     There(Holder),
 }
 
-/// Another bastion that holds it.
+/// Another bastion that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The instance that it is, on EC2.
+    /// The bastion's instance, on EC2.
     pub instance: Option<String>,
-    /// For how long it has been seen to stand still; none where that cannot be told.
+    /// For how long it has been seen unchanged; `None` if that is unknown.
     pub still: Option<Duration>,
     stamp: String,
 }
@@ -98,10 +98,10 @@ impl Versioned for Sight {
 }
 
 impl Store {
-    /// Renews a bastion's lease, or takes it where there is none.
+    /// Renews a bastion's lease, or takes it if nobody has it.
     ///
     /// # Errors
-    /// Where it cannot be read or written: then nobody knows whose it is.
+    /// If it cannot be read or written: then its holder is unknown.
     pub fn renew_lease(&self, bastion: &Bastion) -> Result<Held> {
         let (_lock, path) = self.lock_lease()?;
         let former = match files::read::<Lease>(&path)? {
@@ -114,7 +114,7 @@ impl Store {
         write(&path, bastion, former)
     }
 
-    /// Says whose it is, and changes nothing; none where it is nobody's.
+    /// Returns who has it, and changes nothing; `None` if nobody has it.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -126,7 +126,7 @@ impl Store {
         }))
     }
 
-    /// The same for whoever looks again and again: notes since when another's stands still.
+    /// The same for repeated looks: notes since when another's lease is unchanged.
     ///
     /// # Errors
     /// As [`Self::renew_lease`].
@@ -139,7 +139,7 @@ impl Store {
         let Some((boot, seconds)) = clock.in_boot() else {
             return Ok(Held::There(holder));
         };
-        // What cannot be read of one's own is seen anew.
+        // If this bastion's own note cannot be read, the time starts again.
         let seen = files::read::<Sight>(&path).ok().flatten();
         let since = seen
             .filter(|seen| seen.stamp == holder.stamp && seen.boot == boot)
@@ -157,7 +157,7 @@ impl Store {
         Ok(Held::There(Holder { still, ..holder }))
     }
 
-    /// Takes the lease of a holder that is proven dead, unless it has been renewed meanwhile.
+    /// Takes the lease of a holder that is proven dead, unless that has renewed it meanwhile.
     ///
     /// # Errors
     /// As [`Self::renew_lease`].
@@ -182,7 +182,7 @@ impl Store {
         self.root.join(shared::NAME).join("lease")
     }
 
-    /// Whoever reads it may write it: nobody else does meanwhile.
+    /// A reader may also write it: nobody else does meanwhile.
     fn lock_lease(&self) -> Result<(LockFile, PathBuf)> {
         let directory = self.lease();
         make_directory(&directory)?;

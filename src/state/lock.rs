@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 /// An open file whose lock, if it has one, ends when it is dropped.
 ///
-/// Closing alone is not enough: a child that another thread has just forked holds a copy of the descriptor, and the lock
+/// Closing alone is not enough: a child that another thread has just forked has a copy of the descriptor, and the lock
 /// with it, until it runs its own program.
 #[derive(Debug)]
 pub(in crate::state) struct LockFile(File);
@@ -20,7 +20,7 @@ impl LockFile {
         Self(file)
     }
 
-    /// Returns whether the lock could be had.
+    /// Returns whether the lock was taken.
     pub(in crate::state) fn take(&self, operation: FlockOperation) -> io::Result<bool> {
         match flock(&self.0, operation) {
             Ok(()) => Ok(true),
@@ -29,8 +29,8 @@ impl LockFile {
         }
     }
 
-    /// Returns whether this is still what has that name. Whoever had the lock before may have removed it, and another may
-    /// stand in its place.
+    /// Returns whether this is still the file with that name. The process that had the lock before may have removed it, and there
+    /// may be another in its place.
     pub(in crate::state) fn is_at(&self, path: &Path) -> bool {
         let (Ok(own), Ok(now)) = (self.0.metadata(), fs::metadata(path)) else {
             return false;

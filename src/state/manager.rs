@@ -1,9 +1,9 @@
-//! Who this is: the name that all carries which this bastion launches, and by which `reap` knows its own.
+//! The bastion's name. Everything that it launches is marked with it, and by it `reap` recognises its own.
 //!
-//! A name is made of a seed that is drawn once (`DIRECTORY/manager`), of the host, and of the directory. So it is bound to both:
-//! whoever boots from an image of a bastion, restores its backup or copies its directory has the seed and another name, and the
-//! first one's machines are none of his. Whoever comes back to his own directory has his own name again. What version 0.1.0
-//! drew was the name itself; here it is a seed.
+//! The name is a digest of a random seed (`DIRECTORY/manager`), the host and the directory. So it is bound to both. A host that
+//! boots from an image of a bastion, a restored backup and a copied directory all have the seed but another name, and never end
+//! the first bastion's machines. A host that returns to its own directory has its own name again. In version 0.1.0 the random
+//! text was the name itself; here it is a seed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -25,12 +25,12 @@ const LENGTH: usize = 32;
 pub struct Bastion {
     /// A digest of both.
     pub digest: String,
-    /// The instance that the host is, on EC2.
+    /// The host's instance, on EC2.
     pub instance: Option<String>,
 }
 
 impl Store {
-    /// Returns which bastion this is on a host; none where there is no directory yet.
+    /// Returns which bastion this is on a host; `None` if there is no directory yet.
     ///
     /// # Errors
     /// Where the state directory cannot be read.
@@ -40,7 +40,7 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(files::problem("look at", &self.root, e)),
         };
-        // Not its device: that has another number after a reboot.
+        // The device does not count: it has another number after a reboot.
         Ok(Some(Bastion {
             digest: digest(&format!("{} {inode}", host.digest)),
             instance: host.instance.clone(),
@@ -60,7 +60,7 @@ impl Store {
         }
     }
 
-    /// Returns a bastion's name, drawing its seed at the first call.
+    /// Returns a bastion's name. Makes its seed at the first call.
     ///
     /// # Errors
     /// Where the state directory cannot be read or written.
@@ -73,7 +73,7 @@ impl Store {
         }
     }
 
-    /// Returns a bastion's name, if its seed was drawn already.
+    /// Returns a bastion's name, if it has a seed already.
     ///
     /// # Errors
     /// Where the state directory cannot be read.
@@ -98,7 +98,7 @@ impl Store {
         self.root.join("manager")
     }
 
-    /// Removes what was being drawn when its process died.
+    /// Removes half-made seeds of processes that died.
     pub(super) fn prune_seeds(&self) {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let drawn = entries.map(|entry| entry.path()).filter(|path| {
@@ -117,16 +117,16 @@ fn digest(text: &str) -> String {
     digest
 }
 
-/// Many processes may do this at once; a link is made once only, and whole.
+/// Many processes may do this at once: a link is made only once, and whole.
 fn draw(path: &Path) -> Result<()> {
     if let Some(directory) = path.parent() {
         make_directory(directory)?;
     }
     let draw = || random_hex().map_err(|e| files::problem("draw", path, e));
-    // Its own even where two containers share the directory, whose processes have the same numbers.
+    // Unique even if two containers share the directory: their processes may have the same pid.
     let own = path.with_extension(format!("{}.{}", draw()?, std::process::id()));
     let seed = draw()?;
-    // On disk before it has its name: half a seed after a power cut would stop every job.
+    // Fsynced before it gets its name: half a seed after a power cut would stop every job.
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let written = options.open(&own).and_then(|mut file| {
@@ -137,7 +137,7 @@ fn draw(path: &Path) -> Result<()> {
     drop(fs::remove_file(&own));
     match linked.map_err(|e| files::problem("write", path, e))? {
         Ok(()) => Ok(()),
-        // Another was first, or took this for a dead process's: look again.
+        // Another process was first, or took this file for a dead process's: look again.
         Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) => Ok(()),
         Err(e) => Err(files::problem("write", path, e)),
     }
@@ -154,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().join("state"));
         let (one, other) = (Host::instance("i-1"), Host::instance("i-2"));
-        // To look is no reason to draw one.
+        // A look does not make a seed.
         assert_eq!(store.bastion(&one).unwrap(), None);
         let here = store.make_bastion(&one).unwrap();
         assert_eq!(store.known_manager(&here).unwrap(), None);

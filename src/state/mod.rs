@@ -1,14 +1,14 @@
-//! What outlives a process: intents, records and tombstones, one directory a job.
+//! What outlives a process: intents, records and tombstones, with a directory for each job.
 //!
 //! ```text
 //! DIRECTORY/jobs/KEY/intent.json    written before a launch: the exact request
 //! DIRECTORY/jobs/KEY/record.json    written after it: the machine, its key, the Runner that owns the job
-//! DIRECTORY/jobs/KEY/notice.json    that Spot's notice was told, for the scripts that follow
+//! DIRECTORY/jobs/KEY/notice.json    that the job log has Spot's notice, for the scripts that follow
 //! DIRECTORY/tombstones/KEY.json     left by cleanup for a while
-//! DIRECTORY/manager                 who this is: what the name is made of that all it launches carries
-//! DIRECTORY/notes/NAME              what was learnt and is not to be found out again by every job
-//! DIRECTORY/known/NAME              what AWS said of things that seldom change
-//! DIRECTORY/shared                  what keeps many jobs at once within AWS's limits, and who may use a name that moves
+//! DIRECTORY/manager                 the seed of the bastion's name, which marks everything that it launches
+//! DIRECTORY/notes/NAME              facts that not every job shall find out again
+//! DIRECTORY/known/NAME              AWS's answers about things that seldom change
+//! DIRECTORY/shared                  what all jobs share: AWS's limits, and which host may use a configured name
 //! ```
 //!
 //! Files are written beside their place, fsynced and renamed, mode 0600, and carry a version. A job's
@@ -47,12 +47,12 @@ use shared::Shared;
 pub use self::job_directory::JobDirectory;
 pub use self::stage_lock::StageLock;
 
-/// Between two looks at a lock that another stage holds.
+/// The pause between two looks at a lock that another stage has.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a note holds: a missing permission may have been granted by then.
+/// How long a note is valid: a missing permission may have been granted by then.
 const NOTE_AGE: Duration = Duration::from_secs(24 * 3600);
-/// How long another stage's lock is waited for: none holds it longer than it takes to end a machine.
+/// How long to wait for another stage's lock: none keeps it longer than it takes to end a machine.
 const LOCK_LIMIT: Duration = Duration::from_secs(120);
 
 /// The state directory.
@@ -78,7 +78,7 @@ pub struct Locked<'a> {
 }
 
 impl Store {
-    /// Names the state directory; nothing is touched yet.
+    /// Names the state directory. Does not touch it yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root }
@@ -111,7 +111,7 @@ impl Store {
         self.root.join("cache")
     }
 
-    /// Returns what the Go driver left of a job, if it prepared it.
+    /// Returns the Go driver's file of a job, if that driver prepared it.
     ///
     /// # Errors
     /// Where its file cannot be read or understood.
@@ -135,7 +135,7 @@ impl Store {
             .is_some_and(|age| age < NOTE_AGE)
     }
 
-    /// Notes something for a day. What cannot be noted is found out again.
+    /// Notes something for a day. If that fails, the next job finds it out again.
     pub fn note(&self, name: &str) {
         let directory = self.root.join("notes");
         if make_directory(&directory).is_ok() {
@@ -176,7 +176,7 @@ impl Job {
         &self.dir
     }
 
-    /// Locks the job, making its directory, holding up this thread for as long as another has the lock.
+    /// Locks the job and makes its directory. Blocks this thread while another process has the lock.
     ///
     /// # Errors
     /// Where the state directory cannot be written.
@@ -189,10 +189,10 @@ impl Job {
         }
     }
 
-    /// Locks the job, making its directory. Waits for another stage's lock, but not for ever. Cancel-safe.
+    /// Locks the job and makes its directory. Waits for another stage's lock, but not for ever. Cancel-safe.
     ///
     /// # Errors
-    /// Where the state directory cannot be written, or somebody keeps the lock.
+    /// If the state directory cannot be written, or another process keeps the lock.
     pub async fn lock_when_free(&self) -> Result<Locked<'_>> {
         loop {
             self.make_directory()?;
@@ -205,7 +205,7 @@ impl Job {
     /// Locks the job if anything is known of it. Waits for another stage's lock, but not for ever. Cancel-safe.
     ///
     /// # Errors
-    /// Where the state directory cannot be read, or somebody keeps the lock.
+    /// If the state directory cannot be read, or another process keeps the lock.
     pub async fn lock_existing_when_free(&self) -> Result<Option<Locked<'_>>> {
         let deadline = tokio::time::Instant::now() + LOCK_LIMIT;
         loop {
@@ -224,7 +224,7 @@ impl Job {
         }
     }
 
-    /// Builds the error for a lock that somebody keeps.
+    /// Returns the error for a lock that another process keeps.
     fn busy(&self) -> Error {
         let inode = fs::metadata(&self.dir).map_or(0, |m| m.ino());
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
@@ -243,7 +243,7 @@ impl Job {
         .hint("What is known of the job is kept for the next `cleanup`. If that process hangs, end it.")
     }
 
-    /// Locks the job if anything is known of it, holding up this thread for as long as another has the lock.
+    /// Locks the job if anything is known of it. Blocks this thread while another process has the lock.
     ///
     /// # Errors
     /// Where the state directory cannot be read.
@@ -265,7 +265,7 @@ impl Job {
     }
 
     fn open_lock(&self) -> Result<Option<LockFile>> {
-        // A named pipe in its place would be waited for.
+        // Opening a named pipe in its place would block.
         let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(flags.bits().cast_signed());
@@ -276,13 +276,13 @@ impl Job {
         }
     }
 
-    /// Returns whether the lock could be had.
+    /// Returns whether the lock was taken.
     fn take(&self, lock: &LockFile, operation: FlockOperation) -> Result<bool> {
         let taken = lock.take(operation);
         taken.map_err(|e| files::problem("lock", &self.dir, e))
     }
 
-    /// Whoever held the lock may have removed the directory; another may stand in its place.
+    /// The process that had the lock may have removed the directory; there may be another in its place.
     fn confirm(&self, lock: LockFile) -> Option<Locked<'_>> {
         lock.is_at(&self.dir).then_some(Locked {
             job: self,
@@ -306,7 +306,7 @@ impl Job {
         files::read(&self.dir.join("intent.json"))
     }
 
-    /// Reads what an earlier try left behind.
+    /// Reads the tombstone of an earlier attempt.
     ///
     /// # Errors
     /// Where it cannot be read or understood.
@@ -314,7 +314,7 @@ impl Job {
         files::read(&self.tombstone)
     }
 
-    /// Leaves word for later tries.
+    /// Leaves a tombstone for later attempts.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -343,7 +343,7 @@ impl Locked<'_> {
         files::write(&self.job.dir.join("intent.json"), intent)
     }
 
-    /// Writes the intent anew, unless that of its attempt is gone or ending: then a `cleanup` came in between.
+    /// Writes the intent again, unless that of its attempt is gone or ending: then a `cleanup` came in between.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -364,7 +364,7 @@ impl Locked<'_> {
     }
 
     /// Writes the record, unless the intent of that attempt is gone or ending: then a `cleanup` came in between, and
-    /// whatever was launched is nobody's.
+    /// nobody owns what was launched.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -378,7 +378,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Forgets the job.
+    /// Removes the job's files.
     ///
     /// # Errors
     /// Where files cannot be removed.
@@ -404,7 +404,7 @@ pub(in crate::state) fn make_directory(directory: &Path) -> Result<()> {
         .map_err(|e| files::problem("make", directory, e))
 }
 
-/// Returns who holds a lock, as `/proc/locks` tells it: `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`; who only
+/// Returns which process has a lock, from `/proc/locks`: `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`; who only
 /// waits has an arrow after the number.
 fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
     let ours = format!(":{inode}");
@@ -417,7 +417,7 @@ fn lock_holder(locks: &str, inode: u64) -> Option<i32> {
     })
 }
 
-/// Builds the error for a job of which nothing is known.
+/// Returns the error for a job of which nothing is known.
 pub(crate) fn unknown(job: &Job) -> Error {
     Error::new(
         Kind::State,

@@ -1,8 +1,8 @@
-//! Whose a job is: the Runner process, once two stages have told it from whatever else stands between the Runner and them.
+//! The owner of a job: the Runner process, once two stages have told it apart from any process between the Runner and them.
 //!
 //! A wrapper that runs the driver in a process group of its own (`timeout`, `setsid`, `sudo`) is an ancestor of one stage
-//! only; the nearest ancestor that two stages share is the Runner. Until two were compared nobody is known, and nothing is
-//! concluded from anybody's end.
+//! only; the nearest ancestor that two stages share is the Runner. Until two stages were compared, the owner is unknown, and
+//! the end of a process proves nothing.
 
 use rustix::fs::FlockOperation;
 
@@ -11,12 +11,12 @@ use super::{Job, files};
 use crate::error::Result;
 use crate::process::Process;
 
-/// Whose a job is, as far as its stages have found out.
+/// The owner of a job, as far as its stages know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ownership {
     /// The Runner process.
     pub owner: Option<Process>,
-    /// Where it is not settled: who may be it, the nearest first, as the latest stage saw them.
+    /// If the owner is not known yet: the processes that may be it, the nearest first, as the latest stage saw them.
     pub candidates: Vec<Process>,
 }
 
@@ -30,8 +30,8 @@ impl Ownership {
         }
     }
 
-    /// Returns what another stage, with those ancestors, makes of it. An owner that is none of them has not called this
-    /// stage: whoever it was, it was taken for the Runner by mistake.
+    /// Returns the owner after another stage with those ancestors. An owner that is not among them has not called this stage:
+    /// it was taken for the Runner by mistake.
     #[must_use]
     pub fn seen_by(&self, ancestors: &[Process]) -> Self {
         match ancestors.iter().find(|one| self.may_be(**one)) {
@@ -43,14 +43,14 @@ impl Ownership {
         }
     }
 
-    /// Whether the stage with those ancestors may have been called by it.
+    /// Whether the owner may have called the stage with those ancestors.
     #[must_use]
     pub fn is_among(&self, ancestors: &[Process]) -> bool {
         ancestors.iter().any(|one| self.may_be(*one))
     }
 
-    /// Returns the process whose end is the end of all stages of the job: the owner, or where none is settled one of those
-    /// that may be it, if they are of an earlier boot.
+    /// Returns the process whose end means that no stage of the job runs: the owner, or, if it is not known yet, one of those that
+    /// may be it, if they are of an earlier boot.
     #[must_use]
     pub fn whose_end_tells(&self) -> Option<Process> {
         let earlier = |one: &Process| one.is_of_another_boot();
@@ -64,7 +64,7 @@ impl Ownership {
 }
 
 impl Intent {
-    /// Returns whose the job is.
+    /// Returns the owner of the job.
     #[must_use]
     pub fn ownership(&self) -> Ownership {
         Ownership {
@@ -73,7 +73,7 @@ impl Intent {
         }
     }
 
-    /// Notes whose the job is.
+    /// Sets the owner of the job.
     pub fn set_ownership(&mut self, ownership: Ownership) {
         self.owner = ownership.owner;
         self.candidates = ownership.candidates;
@@ -81,7 +81,7 @@ impl Intent {
 }
 
 impl Record {
-    /// Returns whose the job is.
+    /// Returns the owner of the job.
     #[must_use]
     pub fn ownership(&self) -> Ownership {
         Ownership {
@@ -90,7 +90,7 @@ impl Record {
         }
     }
 
-    /// Notes whose the job is.
+    /// Sets the owner of the job.
     pub fn set_ownership(&mut self, ownership: Ownership) {
         self.owner = ownership.owner;
         self.candidates = ownership.candidates;
@@ -98,8 +98,8 @@ impl Record {
 }
 
 impl Job {
-    /// Writes down whose the job is, in whatever is known of that try. Another stage that has the lock is not waited for:
-    /// the next one finds it out again.
+    /// Writes the owner of the job to the files of that attempt. Does not wait if another stage has the lock: the next stage finds
+    /// the owner again.
     pub fn note_ownership(&self, attempt: &str, ownership: &Ownership) {
         if let Err(error) = self.try_note_ownership(attempt, ownership) {
             tracing::debug!(%error, "whose the job is was not noted");
@@ -164,7 +164,7 @@ mod tests {
         ] {
             let owner = Ownership::unsettled(one.to_vec()).seen_by(other);
             assert_eq!(owner, settled(100));
-            // And stays it, whatever stands between.
+            // It stays the owner, whatever processes are between.
             assert_eq!(owner.seen_by(&wrapped), owner);
         }
     }

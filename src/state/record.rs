@@ -1,4 +1,4 @@
-//! What the state files hold.
+//! The content of the state files.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,34 +18,34 @@ use crate::process::Process;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     version: u32,
-    /// The try of `prepare` that made it.
+    /// The attempt of `prepare` that made it.
     pub attempt: String,
     /// Unix time, seconds.
     pub created: u64,
-    /// When the job was first seen, in whichever try: Unix time, seconds.
+    /// When any attempt first saw the job: Unix time, seconds.
     pub first_seen: u64,
-    /// When nothing of the job may live any more.
+    /// The time after which nothing of the job may live.
     #[serde(flatten)]
     pub until: Deadline,
-    /// The Runner process that owns the job, where that is settled (see [`super::owner`]).
+    /// The Runner process that owns the job, once it is known (see [`super::owner`]).
     pub owner: Option<Process>,
-    /// Where it is not: who may be it.
+    /// Until then: the processes that may be it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Process>,
-    /// The Runner's own directory for this try, where it would tell the job's end.
+    /// The Runner's own directory for this attempt, if its removal would mean the job's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<JobDirectory>,
-    /// A digest of the configuration's content that the try goes by; empty: not known.
+    /// A digest of the configuration that the attempt uses; empty: not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub configuration: String,
-    /// The bastion that the Runner is on: none where a version before this one wrote it.
+    /// The bastion that the Runner is on; absent if an earlier version wrote the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bastion: Option<String>,
-    /// Whether `cleanup` was called: whoever lives, nothing of the job shall. The Runner calls it once, and where it fails
-    /// `reap` goes on. Nobody else's judgement stands here: the next one judges anew.
+    /// Whether the Runner called `cleanup`. Then nothing of the job may live, even if its Runner does. The Runner calls it
+    /// once; if it fails, `reap` continues. Only that call is written here: any other check for the job's end is made again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ending: bool,
-    /// What was launched, in order: one rung after the other, each before it was asked for.
+    /// The launches in order, one rung after the other, each written before its request.
     pub launches: Vec<Launch>,
 }
 
@@ -53,23 +53,23 @@ pub struct Intent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
-    /// The try of `prepare` that made it.
+    /// The attempt of `prepare` that made it.
     pub attempt: String,
     /// Unix time, seconds.
     pub created: u64,
-    /// When nothing of the job may live any more.
+    /// The time after which nothing of the job may live.
     #[serde(flatten)]
     pub until: Deadline,
     /// The job's number.
     pub job_id: u64,
     /// The project's path, if known.
     pub project: Option<String>,
-    /// The Runner process that owns the job, where that is settled (see [`super::owner`]).
+    /// The Runner process that owns the job, once it is known (see [`super::owner`]).
     pub owner: Option<Process>,
-    /// The bastion that the Runner is on: none where a version before this one wrote it.
+    /// The bastion that the Runner is on; absent if an earlier version wrote the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bastion: Option<String>,
-    /// Where it is not: who may be it.
+    /// Until then: the processes that may be it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Process>,
     /// Where the job runs.
@@ -77,47 +77,46 @@ pub struct Record {
     /// The rung that the machine is on, as the configuration names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rung: Option<String>,
-    /// The job's private key, OpenSSH's format; it dies with the job.
+    /// The job's private key, OpenSSH's format; it is removed with the job.
     pub private_key: String,
-    /// Names the job's directories on the far side; nobody else can guess it.
+    /// The name of the job's directories on the machine; nobody else can guess it.
     pub spool: String,
-    /// The container's own environment, on a container machine where it was found.
+    /// The container's own environment, on a container machine, if it was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<ContainerEnvironment>,
 }
 
-/// Left by `cleanup`, for the same Runner process and the same content of the configuration: a Runner that is started anew may
-/// run another job of the same number (its own check of itself at each start does), and whoever changed the file has
-/// perhaps mended it.
+/// Left by `cleanup`, for the same Runner process and the same configuration. A restarted Runner may run another job with the
+/// same number (its own check at each start does), and an administrator who changed the file may have corrected it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tombstone {
     version: u32,
     /// When the job was first seen: Unix time, seconds.
     pub first_seen: u64,
-    /// Why no further try can succeed.
+    /// Why no further attempt can succeed.
     pub final_failure: Option<FinalFailure>,
-    /// The Runner process that it holds for, where that is settled.
+    /// The Runner process that it applies to, once it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Process>,
-    /// Where it is not: who may be it, the nearest first.
+    /// Until then: the processes that may be it, the nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Process>,
-    /// A digest of the configuration's content that it holds for.
+    /// A digest of the configuration that it applies to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub configuration: String,
 }
 
-/// A failure that another try cannot mend.
+/// A failure that another attempt cannot change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalFailure {
-    /// The cause, as the first try told it.
+    /// The cause, in the words of the first attempt.
     pub message: String,
     /// The remedy.
     pub hint: Option<String>,
 }
 
 impl Intent {
-    /// Returns the intent of an attempt that begins now.
+    /// Returns the intent of an attempt that starts now.
     #[must_use]
     pub fn new(
         attempt: String,
@@ -142,7 +141,7 @@ impl Intent {
         }
     }
 
-    /// Returns what may still be alive.
+    /// Returns the launches that may still be alive.
     pub fn open_launches(&self) -> impl Iterator<Item = &Launch> {
         let over = |launch: &&Launch| launch.state != LaunchState::Over;
         self.launches.iter().filter(over)
@@ -171,7 +170,7 @@ impl Record {
         }
     }
 
-    /// Whether another record is of the same machine, whatever became known of its owner meanwhile.
+    /// Whether another record is of the same machine, even if its owner became known meanwhile.
     #[must_use]
     pub fn is_of_same_machine(&self, other: &Self) -> bool {
         (&self.attempt, &self.spool) == (&other.attempt, &other.spool)
@@ -187,7 +186,7 @@ impl Record {
 }
 
 impl Tombstone {
-    /// Returns the tombstone of a job of which nothing is known but when it ended: it holds for nobody.
+    /// Returns the tombstone of a job of which only the time of its end is known: it applies to no attempt.
     #[must_use]
     pub fn new(first_seen: u64) -> Self {
         Self {
@@ -200,7 +199,7 @@ impl Tombstone {
         }
     }
 
-    /// Returns the tombstone of a try.
+    /// Returns the tombstone of an attempt.
     #[must_use]
     pub fn of(intent: &Intent) -> Self {
         Self {
@@ -211,7 +210,7 @@ impl Tombstone {
         }
     }
 
-    /// Whether it holds for a try: surely the same Runner process calls it, under the same content of the configuration.
+    /// Whether it applies to an attempt: certainly the same Runner process, and the same configuration.
     #[must_use]
     pub fn holds_for(&self, intent: &Intent) -> bool {
         let callers = match &intent.owner {
@@ -220,7 +219,7 @@ impl Tombstone {
         };
         let same_runner = match &self.owner {
             Some(owner) => callers.contains(owner),
-            // Farther ones may be shared by several Runners: what starts them again when they end, say.
+            // Farther ancestors may be shared by several Runners: a supervisor that restarts them, for example.
             None => callers
                 .first()
                 .is_some_and(|one| self.candidates.first() == Some(one)),
@@ -241,10 +240,10 @@ impl Versioned for Tombstone {
     const WHAT: &'static str = "tombstone";
 }
 
-/// The last second of the year 9999, after which nothing is meant.
+/// The last second of the year 9999: no later time makes sense.
 const LAST: u64 = 253_402_300_799;
 
-/// Returns the time that a state file means by so many seconds of Unix time, whatever number a damaged one holds.
+/// Returns the time of so many seconds of Unix time in a state file, whatever number a damaged file has.
 #[must_use]
 pub fn time(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))

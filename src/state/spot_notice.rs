@@ -1,5 +1,5 @@
-//! What the job log was told of Spot's notice, for the job's later scripts: each is a process of its own, and one telling is
-//! enough. Nothing here is needed: what cannot be read or kept is told again.
+//! Whether the job log already has Spot's notice. Each script is a process of its own, and one line in the log is enough. Nothing
+//! here is needed: if the file cannot be read or written, the line is printed again.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,11 +12,11 @@ use super::files::{self, VERSION, Versioned};
 /// The file's name in the job's directory.
 const NAME: &str = "notice.json";
 
-/// Left by the script that told it.
+/// Written by the script that printed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SpotNotice {
     version: u32,
-    /// The try of `prepare` whose machine it is about.
+    /// The attempt of `prepare` whose machine it is about.
     attempt: String,
     /// When Spot takes that machine back: Unix time, seconds.
     at: u64,
@@ -27,7 +27,7 @@ impl Versioned for SpotNotice {
 }
 
 impl Job {
-    /// Returns when Spot takes the machine of that try back, where the job log was told already.
+    /// Returns when Spot takes back the machine of that attempt, if the job log has that already.
     #[must_use]
     pub fn spot_notice(&self, attempt: &str) -> Option<SystemTime> {
         let spot_notice: SpotNotice = files::read(&self.dir.join(NAME)).ok().flatten()?;
@@ -35,8 +35,8 @@ impl Job {
             .then(|| UNIX_EPOCH.checked_add(Duration::from_secs(spot_notice.at)))?
     }
 
-    /// Remembers that the job log was told so. Another stage that has the lock is not waited for: it is a `cleanup`, after
-    /// which no script comes.
+    /// Notes that the job log has it. Does not wait if another stage has the lock: that is a `cleanup`, after which no script
+    /// comes.
     pub fn note_spot_notice(&self, attempt: &str, at: SystemTime) {
         let spot_notice = SpotNotice {
             version: VERSION,

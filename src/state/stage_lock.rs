@@ -1,7 +1,7 @@
-//! Whether any stage of a job runs: `prepare` and `run` share a lock for as long as they live, and it ends with them.
+//! Whether any stage of a job runs: `prepare` and `run` have a shared lock for as long as they live.
 //!
-//! `reap` asks for it before it believes that a job is over whose Runner lives: somebody may have cleared `/tmp` under the
-//! job, and five minutes after a hard cancel the Runner itself removes its directory beside a `run` that still lives.
+//! If the Runner lives, `reap` takes this lock before it ends a job whose directory is gone: somebody may have cleared `/tmp` under
+//! the job, and five minutes after a hard cancel the Runner itself removes its directory beside a `run` that still lives.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -15,24 +15,24 @@ use super::lock::LockFile;
 use super::{BUSY_PAUSE, Job, LOCK_LIMIT, make_directory};
 use crate::files::open_own;
 
-/// The name of the directory, below what all jobs share.
+/// The name of the directory, below the shared one.
 pub(in crate::state) const NAME: &str = "stages";
 
-/// Held by a stage, or by whoever found that there is none.
+/// The lock of a stage, or of a process that found that no stage runs.
 #[derive(Debug)]
 pub struct StageLock {
     _lock: LockFile,
 }
 
 impl Job {
-    /// Says for as long as the result lives that a stage of the job runs. Nothing where that cannot be said: no disk is too
-    /// full to run a script. Cancel-safe.
+    /// Marks that a stage of the job runs, for as long as the result lives. Returns `None` if that fails: a full disk must not
+    /// keep a script from running. Cancel-safe.
     pub async fn begin_stage(&self) -> Option<StageLock> {
         let deadline = Instant::now() + LOCK_LIMIT;
         loop {
             match self.share_stages() {
                 Ok(Some(lock)) => return Some(lock),
-                // `reap` looks just now, or is ending the job.
+                // `reap` is looking at the job now, or is ending it.
                 Ok(None) if Instant::now() < deadline => sleep(BUSY_PAUSE).await,
                 Ok(None) => return None,
                 Err(error) => {
@@ -43,8 +43,8 @@ impl Job {
         }
     }
 
-    /// Makes sure that no stage of the job runs, nor begins for as long as the result lives; nothing where one does, or where
-    /// none has ever said so.
+    /// Makes sure that no stage of the job runs, or starts while the result lives. Returns `None` if one runs, or if none has
+    /// ever had the lock.
     #[must_use]
     pub fn without_stages(&self) -> Option<StageLock> {
         let lock = LockFile::new(open_own(OpenOptions::new().read(true), &self.stages).ok()?);
@@ -62,7 +62,7 @@ impl Job {
         self.take_stages(LockFile::new(file), FlockOperation::NonBlockingLockShared)
     }
 
-    /// Whoever had the lock may have removed the file; the lock of one that nobody can find tells nobody.
+    /// The process that had the lock may have removed the file; a lock on a removed file means nothing.
     fn take_stages(
         &self,
         lock: LockFile,
@@ -73,14 +73,14 @@ impl Job {
         Ok(taken.then_some(StageLock { _lock: lock }))
     }
 
-    /// Removes the lock's file with all else that is known of the job.
+    /// Removes the lock's file, with all other files of the job.
     pub(in crate::state) fn forget_stages(&self) {
         drop(fs::remove_file(&self.stages));
     }
 }
 
-/// Removes the files of jobs that are gone (somebody removed their directories by hand): those that are old, since a stage
-/// that begins has its file before its job's directory.
+/// Removes the files of jobs that are gone (somebody removed their directories by hand). Only old files, since a stage that starts
+/// has its file before its job's directory.
 pub(in crate::state) fn prune(
     directory: &Path,
     is_known: impl Fn(&str) -> bool,
@@ -114,7 +114,7 @@ mod tests {
         // One that begins meanwhile waits.
         assert!(job.share_stages().unwrap().is_none());
         job.forget_stages();
-        // The job was ended; another of its name is no business of whoever holds that lock.
+        // The job was ended; the old lock has nothing to do with another job of that name.
         let next = job.begin_stage().await;
         assert!(next.is_some());
         assert!(job.without_stages().is_none());

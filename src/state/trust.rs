@@ -1,9 +1,9 @@
-//! Whether what the state directory says can be believed: only where nobody but root and GitLab Runner's user may put
-//! something into it, or exchange it for another.
+//! Whether the state directory can be trusted: only if nobody but root and GitLab Runner's user may put something into it, or
+//! replace it.
 //!
-//! What lies there says which machine is whose, and which are nobody's and are ended. Files are looked at one by one when they
-//! are read ([`crate::files`]); here are the directories: each on the way to the state directory, and those below it that
-//! decisions rest on. `work` and `cache` are jobs' own, and nothing rests on them.
+//! Its files say which job owns which machine, and which machines are ended because nobody owns them. Each file is checked when it
+//! is read (`crate::files`). Here are the checks of directories: each on the path to the state directory, and those below it
+//! on which decisions depend. `work` and `cache` belong to jobs, and no decision depends on them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,27 +15,27 @@ use crate::config::settings::Style;
 use crate::error::{Error, Kind, Result};
 use crate::files;
 
-/// The directories below the state directory on which decisions rest.
+/// The directories below the state directory on which decisions depend.
 const PARTS: [&str; 5] = ["jobs", "tombstones", "known", "notes", "shared"];
-/// Those that hold others.
+/// Directories with further directories.
 const NESTED: [&str; 2] = ["shared", "shared/poll"];
-/// As many links as Linux follows.
+/// The most links that Linux follows.
 const MOST_LINKS: usize = 40;
-/// The bit by which only its owner may rename or remove what lies in a directory that others may write.
+/// The bit that lets only its owner rename or remove a file in a directory that others may write.
 const STICKY: u32 = 0o1000;
 
-/// What is not held against the state directory itself.
+/// What others may do in the state directory itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lenience {
     /// Nothing.
     None,
-    /// That all may make files in it, as long as they can touch nobody else's, as in `/tmp`: the Go driver's users named
-    /// theirs when that was no concern. What others make is not taken for the driver's own, since it belongs to them.
+    /// All may make files in it, as long as they cannot touch other users' files, as in `/tmp`: users of the Go driver chose their
+    /// directory when that did not matter. Files of other users do not count as the driver's own.
     Sticky,
 }
 
 impl Lenience {
-    /// Returns what is not held against the state directory of such a file.
+    /// Returns what others may do in the state directory of such a file.
     #[must_use]
     pub fn of(style: Style) -> Self {
         match style {
@@ -49,12 +49,12 @@ impl Store {
     /// Refuses a state directory that others may change. Jobs' own directories are [`Job::trust`]'s.
     ///
     /// # Errors
-    /// Where it is one.
+    /// If others may change it.
     pub fn trust(&self, lenience: Lenience) -> Result<()> {
         self.looked_at(files::me(), lenience).verdict()
     }
 
-    /// Returns all that others may change, jobs' directories included, where the stages run as that user.
+    /// Returns all that others may change, including jobs' directories, if the stages run as that user.
     #[must_use]
     pub fn distrusted(&self, lenience: Lenience, user: u32) -> Vec<Error> {
         let mut look = self.looked_at(user, lenience);
@@ -64,8 +64,8 @@ impl Store {
         look.problems
     }
 
-    /// Returns the user that the stages run as, as far as this process can tell: its own; where it is root's, the one to whom
-    /// the state directory was given.
+    /// Returns the user that the stages run as, as far as this process can tell: its own user; if that is root, the owner of the
+    /// state directory.
     #[must_use]
     pub fn user(&self) -> u32 {
         match files::me() {
@@ -98,7 +98,7 @@ fn directories(parent: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// A look at directories, and what was found.
+/// A check of directories, and its findings.
 struct Inspection {
     user: u32,
     seen: BTreeSet<PathBuf>,
@@ -110,7 +110,7 @@ impl Job {
     /// Refuses a job's directory that others may change.
     ///
     /// # Errors
-    /// Where it is one.
+    /// If others may change it.
     pub fn trust(&self) -> Result<()> {
         let mut look = Inspection::new(files::me());
         look.at(&self.dir, false);
@@ -132,7 +132,7 @@ impl Inspection {
         self.problems.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Looks at each directory of a path: whoever may write one of them may exchange what is below it.
+    /// Checks each directory of a path: a user who may write one of them may replace what is below it.
     fn along(&mut self, path: &Path, last_may_be_sticky: bool) {
         let mut at = PathBuf::new();
         let mut components = path.components().peekable();
@@ -142,7 +142,7 @@ impl Inspection {
         }
     }
 
-    /// Looks at one, and at where it leads if it is a link. One that is not there is made by the driver.
+    /// Checks one, and its target if it is a link. A missing one will be made by the driver.
     fn at(&mut self, path: &Path, may_be_sticky: bool) {
         let Ok(metadata) = fs::symlink_metadata(path) else {
             return;

@@ -1,5 +1,5 @@
-//! What AWS names under `[fargate]`, by the rules that hold under `[ec2]`. The Go driver took anything there, so in its files it
-//! is odd what in others is wrong.
+//! Checks names of AWS's under `[fargate]` by the same rules as under `[ec2]`. The Go driver took anything there, so in its
+//! files a wrong name is only a warning, and in others an error.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses a wait for one rung that the wait for all cuts short: no rung after the first would ever be tried.
+    /// Refuses a `rung_wait` that is longer than `capacity_wait`: no rung after the first would ever be tried.
     pub(super) fn waits(self, keys: &Keys, all: Duration, found: &mut Findings) {
         let broken = self
             .paths("capacity_wait")
@@ -84,7 +84,7 @@ impl Check<'_> {
             && !alone
         {
             let time = |wait| humantime::format_duration(wait).to_string();
-            // It may stand far away: in a profile, say, where the other stands above all of them.
+            // It may be far away: in a profile, say, while the other is at the top of the file.
             let location = self.location("capacity_wait");
             let line = location.map_or_else(String::new, |location| {
                 format!(" (line {})", self.source.line(location.key.start))

@@ -1,4 +1,4 @@
-//! From a table as written to its settings: the defaults.
+//! Makes settings of tables as written, with the defaults.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::super::settings::{CONTAINER, Ec2, Fargate, Limits, Match, Ssh};
 
 /// From a running machine to the first login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3 * 60);
-/// What the docker executor gives the services of a job.
+/// As long as the docker executor waits for services.
 const SERVICES_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a running script may be out of reach.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10 * 60);

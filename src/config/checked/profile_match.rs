@@ -1,4 +1,4 @@
-//! What a profile may go by: names of variables that are on the closed list, and no others.
+//! Checks which variables a profile may match: only those on the closed list.
 
 use super::super::problem::Problem;
 use super::super::settings::Match;
@@ -6,7 +6,7 @@ use super::{Check, Findings};
 use crate::config::trusted_variables;
 
 impl Check<'_> {
-    /// Refuses variables by which an author could bring about a profile, or escape one.
+    /// Refuses variables with which an author could get a profile, or avoid one.
     pub(super) fn variables(self, profile: &str, matches: &Match, found: &mut Findings) {
         for (name, _) in &matches.variables {
             if trusted_variables::named(name).is_none() {

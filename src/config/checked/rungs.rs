@@ -1,4 +1,4 @@
-//! What only holds between rungs and other keys: `local` stands alone, and each rung has what its machines need.
+//! The rules between rungs and other keys: `local` is the only rung, and each rung has the keys that its machines need.
 
 use super::super::file::Keys;
 use super::super::settings::{EcrLogin, Rung};
@@ -11,7 +11,7 @@ const LOCAL_IS_OPEN: &str =
 const LOCAL_REMEDY: &str = "Take \"local\" out; or, on a host that is there to run jobs itself, write capacity = [\"local\"] and allow_jobs_on_this_host = true.";
 
 impl Check<'_> {
-    /// Refuses `local` unless the whole file is about it and says so.
+    /// Refuses `local` unless it is the only rung and the file allows it.
     pub(super) fn local(self, keys: &Keys, found: &mut Findings) {
         let base = keys.capacity.as_deref().unwrap_or_default();
         let allowed = keys.allow_jobs_on_this_host == Some(true);
@@ -75,7 +75,7 @@ impl Check<'_> {
         self.template(keys, found);
     }
 
-    /// Refuses keys that say what a launch template of the administrator's own says: they would change nothing.
+    /// Refuses keys that an administrator's own launch template sets: they would change nothing.
     fn template(self, keys: &Keys, found: &mut Findings) {
         let Some(ec2) = keys.ec2.as_ref().filter(|e| e.launch_template.is_some()) else {
             return;
@@ -124,7 +124,7 @@ impl Check<'_> {
         }
         let ec2 = keys.ec2.clone().unwrap_or_default();
         if let Some(rung) = rungs.iter().find(|rung| rung.is_instance()) {
-            // A launch template of the administrator's own may say all of it.
+            // An administrator's own launch template may set all of it.
             let mut templates = self.paths("ec2.launch_template");
             let template = ec2.launch_template.is_some()
                 || templates.any(|path| self.locations.is_broken(&path));
@@ -148,7 +148,7 @@ impl Check<'_> {
         }
     }
 
-    /// Checks what only means something for jobs in containers.
+    /// Checks keys that only matter for jobs in containers.
     pub(super) fn container(self, keys: &Keys, found: &mut Findings) {
         let Some(ec2) = &keys.ec2 else { return };
         if ec2.container != Some(true) {

@@ -1,4 +1,4 @@
-//! Whether jobs get as far as a profile, or one above it always fits first.
+//! Finds profiles that no job reaches, because one above them always fits first.
 
 use super::super::settings::Match;
 
@@ -17,7 +17,7 @@ pub(super) fn covers(above: &Match, below: &Match) -> bool {
         let same = same.map(|(_, pattern)| pattern.as_str());
         same.is_some_and(|below| below == pattern || fits_all(pattern, true))
     };
-    // Every job has a name; what else there is of it not every server says, and not all have an image.
+    // Every job has a name. Not every server sends the other fields, and not all jobs have an image.
     part(job_name.as_ref(), below.job_name.as_ref(), true, true)
         && part(project.as_ref(), below.project.as_ref(), false, false)
         && part(reference.as_ref(), below.reference.as_ref(), false, false)

@@ -1,8 +1,8 @@
-//! A profile laid over the file: what it says counts, key by key, and the file counts for the rest.
+//! A profile over the file: a key in the profile overrides the same key in the file.
 
 use super::{Directory, Ec2, Fargate, Keys, Limits, Local, Ssh, State};
 
-/// Takes each key from `$over` where it is there, and from `$base` where not. All keys of the struct have to be
+/// Takes each key from `$over` if it is there, and else from `$base`. All keys of the struct have to be
 /// named, so that none can be forgotten.
 macro_rules! lay {
     ($type:ident, $base:expr, $over:expr, $($key:ident),* $(,)?) => {{
@@ -12,7 +12,7 @@ macro_rules! lay {
 }
 
 impl Keys {
-    /// Returns these keys with a profile's laid over them. What only the file may say stays as it is here.
+    /// Returns these keys with a profile's over them. Keys that only the file may have stay as they are.
     pub(in crate::config) fn overlaid(&self, profile: &Self) -> Self {
         let base = self.clone();
         let Self {
@@ -65,7 +65,7 @@ impl Keys {
     }
 }
 
-/// Lays one table over another, where both are there.
+/// Puts one table over another, if both are there.
 fn both<T: Clone>(base: Option<T>, over: &Option<T>, lay: fn(&T, &T) -> T) -> Option<T> {
     match (base, over) {
         (Some(base), Some(over)) => Some(lay(&base, over)),
@@ -97,7 +97,7 @@ impl Ssh {
 impl Fargate {
     fn overlaid(&self, over: &Self) -> Self {
         let mut base = self.clone();
-        // Two spellings of one thing: whichever the profile has stands for both.
+        // Two spellings of one thing: the one in the profile replaces both.
         if over.subnet.is_some() || over.subnets.is_some() {
             (base.subnet, base.subnets) = (None, None);
         }

@@ -36,7 +36,7 @@ fn all_errors_are_told_in_the_order_of_the_file_and_none_that_follows_from_anoth
                 "7:5: tags.b",
             ],
         ),
-        // What stands there twice hides nothing else.
+        // A duplicate key hides no other error.
         (
             "[ssh]\nport = 1\nport = 2\nport = 3\n[state]\ndirectory = \"a\"\n[SSH]\nPort = 4",
             &[
@@ -100,7 +100,7 @@ fn all_errors_are_told_in_the_order_of_the_file_and_none_that_follows_from_anoth
     }
 }
 
-/// A file of nothing but errors is no reason to be busy for long, or to tell them all.
+/// A file of nothing but errors is checked quickly, and not all of them are reported.
 #[test]
 fn very_many_errors_are_told_up_to_a_bound() {
     let twice = "a = 1\n".repeat(20_000);

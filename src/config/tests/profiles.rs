@@ -1,4 +1,4 @@
-//! Profiles: what they keep, what holds for their jobs, and that each is checked before one comes.
+//! Profiles: what they keep of the file, what applies to their jobs, and that each is checked before a job runs.
 
 use super::*;
 

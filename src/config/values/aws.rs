@@ -1,4 +1,4 @@
-//! Names that AWS gives: only what could never be one is refused, since AWS alone knows which there are.
+//! Names of things in AWS. A reader only refuses what can never be such a name, since only AWS knows which exist.
 
 use super::super::keys::closest;
 use super::super::quantity::parse_size;
@@ -21,7 +21,7 @@ pub(super) fn parse_tag_value(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads the name that machines carry: what slips in here makes a fleet of its own.
+/// Reads the fleet's name: a typing error here makes another fleet.
 pub(super) fn parse_fleet(text: &str) -> Result<String, String> {
     let text = parse_tag_value(text)?;
     match slip(&text) {
@@ -114,7 +114,7 @@ pub(crate) fn parse_architecture(text: &str) -> Result<Architecture, String> {
     one_of(text, "architecture", &ARCHITECTURES, "x86_64, arm64")
 }
 
-/// Reads what a machine's image is named by: an AMI's id, or the name of an SSM parameter that holds one.
+/// Reads what a machine's image is named by: an AMI's id, or the name of an SSM parameter with one.
 pub(crate) fn parse_machine_image(text: &str) -> Result<String, String> {
     let text = parse_plain(text, "machine image")?;
     let of_parameter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_');

@@ -1,10 +1,10 @@
-//! One set of rules for what AWS names and people write down: ids, regions, clusters, task definitions. Whatever key it stands
-//! under, what could never be such a name is refused by what is wrong with it.
+//! One set of rules for names of AWS's that people write: ids, regions, clusters, task definitions. Under every key, a text
+//! that can never be such a name is refused with the same reason.
 
 use super::super::{arn, zone};
 use super::texts::parse_text;
 
-/// Reads a text that is one name: as it stands there AWS would be asked for it.
+/// Reads a text that is one name: it is sent to AWS as it is.
 pub(super) fn parse_plain(text: &str, what: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     match slip(&text).or_else(|| several(&text)) {
@@ -119,7 +119,7 @@ pub(super) fn has_id(text: &str, prefix: &str) -> bool {
     })
 }
 
-/// Reads a pattern under `[limits]`: one that can fit nothing is a slip.
+/// Reads a pattern under `[limits]`: one that can fit nothing is an error.
 pub(super) fn parse_pattern(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     let cut_off = || {
@@ -132,7 +132,7 @@ pub(super) fn parse_pattern(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads the name of a key pair, which may hold nearly anything.
+/// Reads the name of a key pair, which may have nearly any character.
 pub(super) fn parse_key_name(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     match slip(&text) {
@@ -141,7 +141,7 @@ pub(super) fn parse_key_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Says what slipped into a text that is to name something, and can be no part of its name.
+/// Returns which character or blank in a text cannot be part of a name.
 pub(super) fn slip(text: &str) -> Option<String> {
     if let Some(c) = text.chars().find(|c| is_unseen(*c)) {
         return Some(format!(
@@ -168,7 +168,7 @@ fn several(text: &str) -> Option<String> {
         .then(|| "it would be one name; several are written as a list, [\"…\", \"…\"]".to_owned())
 }
 
-/// Whether a character leaves no trace on a screen, or one that looks like a plain blank.
+/// Whether a character is invisible, or looks like a plain blank.
 pub(super) fn is_unseen(c: char) -> bool {
     let blank = c.is_whitespace() && c != ' ';
     blank

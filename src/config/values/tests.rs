@@ -176,7 +176,7 @@ fn names_that_aws_gives_are_told_from_what_never_could_be_one() {
 }
 
 proptest! {
-    /// What is taken can stand in a request, and in a command line, as it is.
+    /// A value that is taken can be put into a request, and into a command line, as it is.
     #[test]
     fn whatever_is_taken_holds_nothing_odd(text in "\\PC{0,24}|(ami-|subnet-|sg-|/)?[a-z0-9./:-]{0,12}") {
         for parse in [

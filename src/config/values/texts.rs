@@ -1,4 +1,4 @@
-//! Texts that mean the same everywhere: names, paths, times, levels.
+//! Values that are texts whatever the key: names, paths, times, levels.
 
 use std::str::FromStr;
 
@@ -16,8 +16,8 @@ pub(super) fn parse_text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads a pattern of what GitLab names without blanks around it: with them it would fit nothing, and a profile that narrows
-/// would hold for no job.
+/// Reads a pattern for names without blanks around them: with blanks it would fit nothing, and a profile that restricts jobs would
+/// apply to none.
 fn parse_fit(text: &str) -> Result<String, String> {
     let text = parse_text(text)?;
     if text.trim() != text {

@@ -1,4 +1,4 @@
-//! How values are read from TOML: texts, lists of them, and what is no text.
+//! How values are read from TOML: texts, lists of texts, and values of other types.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -47,7 +47,7 @@ pub(super) struct List<T> {
     pub(super) most: Option<Most>,
 }
 
-/// How many a list may hold, and why.
+/// How long a list may be, and why.
 #[derive(Clone, Copy)]
 pub(super) struct Most {
     pub(super) number: usize,
@@ -84,7 +84,7 @@ impl<'de, T> Visitor<'de> for List<T> {
     }
 }
 
-/// Reads a value that is no string.
+/// Reads a value that is not a string.
 pub(super) struct Plain<T> {
     pub(super) wanted: &'static str,
     pub(super) kind: PhantomData<T>,

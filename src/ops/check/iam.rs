@@ -1,8 +1,8 @@
-//! `check --iam`: the policy that a file needs, for the bastion's role or for a role that the file has it take on.
+//! `check --iam`: the IAM policy that a file needs, for the bastion's role or for a role that the bastion assumes.
 //!
-//! The statements are those of `config-examples/iam`, which stand in this program: of each that the file needs, the example's
-//! region, account, names and fleet are replaced by the file's. Asks nobody, so what only AWS knows (which roles a task
-//! definition names) has to be said by flags, or stands there as a word to replace.
+//! The statements are those of `config-examples/iam`, which are compiled in: in each that the file needs, the example's
+//! region, account, names and fleet are replaced by the file's. Makes no request, so what only AWS knows (which roles a task
+//! definition names) has to be given by flags, or is printed as a word to replace.
 
 mod places;
 
@@ -22,26 +22,26 @@ const EXAMPLES: [&str; 3] = [
 ];
 /// The fleet of the examples.
 const FLEET: &str = "gitlab-aws-driver";
-/// What a managed policy holds, in characters without white space.
+/// The limit of a managed policy, in characters without white space.
 const LARGEST: usize = 6144;
-/// What stands where AWS alone knows which roles a task gets.
+/// Printed where only AWS knows which roles a task gets.
 const ROLES_OF_TASKS: [&str; 2] = ["EXECUTION-ROLE", "TASK-ROLE"];
 /// The same of an instance whose launch template is the administrator's own.
 const ROLE_OF_INSTANCES: &str = "INSTANCE-ROLE";
 
-/// A policy, and what is left to do about it.
+/// A policy, and what is left to fill in.
 #[derive(Debug)]
 pub(super) struct Policy {
     /// The document, as IAM takes it.
     pub(super) document: Value,
-    /// What it cannot say, as sentences.
+    /// What it leaves open, as sentences.
     pub(super) notes: Vec<String>,
 }
 
 /// Returns the policy of the bastion's own role, or of that role. `passed` are the roles that tasks get.
 ///
 /// # Errors
-/// Where nothing of the file is done by that role.
+/// If no call of the file's is made with that role.
 pub(super) fn policy(settings: &Settings, role: Option<&str>, passed: &[String]) -> Result<Policy> {
     let mut writer = Writer {
         examples: statements()?,
@@ -162,7 +162,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Allows the bastion to take on what the file, or a job of its, names.
+    /// Allows the bastion to assume the roles that the file or its jobs name.
     fn roles(&mut self, all: &[&Settings]) -> Result<()> {
         let own = all.iter().flat_map(|s| {
             let tasks = s.fargate.as_ref().filter(|_| uses_tasks(s));
@@ -242,7 +242,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Allows to see whether another bastion of the same `[state] manager` lives.
+    /// Allows a check whether another bastion of the same `[state] manager` lives.
     fn other_bastions(&mut self, settings: &Settings, instances: &[&Settings]) -> Result<()> {
         if !instances.is_empty() {
             return Ok(());
@@ -279,7 +279,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Returns a statement's condition for these places; nothing where none is left.
+    /// Returns a statement's condition for these places; `None` if none is left.
     fn condition(&self, example: &Value, places: &[Place]) -> Option<Value> {
         let mut all = Map::new();
         for (operator, keys) in example["Condition"].as_object()? {

@@ -1,4 +1,4 @@
-//! `check --job`: which profile holds for a job and why, and what the job would get. Asks nobody.
+//! `check --job`: which profile applies to a job and why, and what the job would get. Makes no request.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -88,7 +88,7 @@ struct Explained<'a> {
     payload: &'a Payload,
     verdicts: &'a [Verdict<'a>],
     profile: Option<&'a str>,
-    /// As they hold for the job.
+    /// As they apply to the job.
     settings: &'a Settings,
 }
 

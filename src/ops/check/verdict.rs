@@ -1,4 +1,4 @@
-//! What `check` says last: whether the file can be used, and all that is wrong where it cannot.
+//! The last lines of `check`: whether the file can be used, and all errors if it cannot.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::ui::Ui;
 /// All that was found, and how strictly it counts.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    /// What is wrong, in order.
+    /// The errors, in order.
     errors: Vec<ErrorReport>,
-    /// What is odd.
+    /// The warnings.
     warnings: Vec<String>,
-    /// Whether it is the file that is wrong, and not what is around it.
+    /// Whether the errors are in the file, and not in its surroundings.
     of_file: bool,
-    /// Whether what is odd counts as wrong.
+    /// Whether warnings count as errors.
     strict: bool,
 }
 
@@ -58,7 +58,7 @@ impl Verdict {
         self.errors.is_empty() && (!self.strict || self.warnings.is_empty())
     }
 
-    /// Tells people what is wrong, and then what is odd.
+    /// Prints the errors, and then the warnings.
     pub(super) fn tell(&self, ui: Ui) {
         for told in &self.errors {
             ui.error(&told.error);
@@ -89,7 +89,7 @@ impl Verdict {
         }
     }
 
-    /// Returns what programs are told where the file cannot be used.
+    /// Returns the JSON for a file that cannot be used.
     pub(super) fn as_json(&self, path: Option<&Path>) -> Value {
         json!({
             "path": path.map(|path| path.display().to_string()),

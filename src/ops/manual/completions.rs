@@ -1,4 +1,4 @@
-//! What shells complete: clap's generators, put right where they go wrong.
+//! Shell completions: clap's generators, with corrections.
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Command};
@@ -57,8 +57,8 @@ fn completed(program: Command) -> Command {
         })
 }
 
-/// Has bash know the program by a name without dashes, of which the generator makes two different ones: the names by which
-/// it notes where it is would not be those that it looks for below the first level.
+/// Gives bash a program name without dashes. With dashes the generator makes two different names of it, and below the first
+/// level it would look for the wrong one.
 fn bash(mut program: Command, name: &str) -> String {
     let plain = name.replace('-', "__");
     let text = generated(&mut program, Shell::Bash, &plain);
@@ -73,7 +73,7 @@ fn bash(mut program: Command, name: &str) -> String {
     )
 }
 
-/// Has zsh know that `--debug` may have a value behind an equals sign.
+/// Tells zsh that `--debug` may have a value after an equals sign.
 fn zsh(mut program: Command, name: &str) -> String {
     let text = generated(&mut program, Shell::Zsh, name);
     let line = |line: &str| match line.strip_prefix("'--debug[") {
@@ -86,7 +86,7 @@ fn zsh(mut program: Command, name: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Puts right what fish's generator gets wrong, and adds what it leaves out.
+/// Corrects fish's generator, and adds what it leaves out.
 fn fish(mut program: Command, name: &str) -> String {
     let text = generated(&mut program, Shell::Fish, name);
     // Where an option still has no value the generator's own look at the line fails, and nothing is offered.
@@ -97,7 +97,7 @@ fn fish(mut program: Command, name: &str) -> String {
     text + &fish_words(&program, name)
 }
 
-/// Returns lines for words that are no options, and that say where no file belongs.
+/// Returns lines for words that are not options, and lines that say where no file belongs.
 fn fish_words(program: &Command, name: &str) -> String {
     let mut text = String::new();
     let of = name.replace('-', "_");

@@ -1,5 +1,5 @@
-//! What manual pages say beside the command line: files, exit codes, environment, and where to read on. Paths and codes are
-//! those that the program goes by; a test holds the variables against what it reads.
+//! What manual pages have beside the command line: files, exit codes, environment, and where to read on. Paths and codes are
+//! the program's own constants; a test compares the variables with those that the program reads.
 
 use clap_mangen::roff::{Roff, bold, roman};
 

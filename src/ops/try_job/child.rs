@@ -95,7 +95,7 @@ impl Running {
         Ok(Self { stop, task })
     }
 
-    /// Asks the whole group to end; SIGKILL follows by itself when the first request had no effect.
+    /// Asks the whole group to end. If that has no effect, SIGKILL follows.
     pub(super) fn stop(&self) {
         // Nobody listens any more once it has ended.
         let _ = self.stop.send(());
@@ -124,7 +124,7 @@ async fn tend(
         .and_then(Pid::from_raw);
     let signal = |signal| {
         if let Some(group) = group {
-            // Gone already: nothing to stop.
+            // It has ended already: there is nothing to stop.
             let _ = kill_process_group(group, signal);
         }
     };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What the driver may settle for the job; keys that are absent leave things as they are.
+/// What the driver may set for the job. A missing key changes nothing.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub(super) struct Answer {
@@ -20,7 +20,7 @@ pub(super) struct Answer {
     pub(super) shell: Option<String>,
 }
 
-/// Who the driver says that it is.
+/// The driver's name and version.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub(super) struct Driver {

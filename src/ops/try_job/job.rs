@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 
 /// The Runner that is played.
 const RUNNER_VERSION: &str = "19.4.0";
-/// The commit that this version was built from: it stands in the first line of every job log.
+/// The commit that this version was built from: it is in the first line of every job log.
 const RUNNER_REVISION: &str = "d79f3e7b";
 const RUNNER_NAME: &str = "try";
 const SYSTEM_ID: &str = "s_000000000000";
@@ -58,7 +58,7 @@ impl Default for JobState {
 }
 
 impl JobState {
-    /// Takes over where the driver wants the build.
+    /// Takes over the builds directory from the driver's answer.
     pub(super) fn settle(&mut self, answer: &Answer, runners_own: &Path) {
         let builds: PathBuf = answer
             .builds_dir
@@ -140,7 +140,7 @@ impl Job {
         all
     }
 
-    /// Returns all variables of the job at this stand, in the Runner's order; a later one of the same
+    /// Returns all variables of the job at this moment, in the Runner's order; a later one of the same
     /// name wins, in a script and in the environment alike.
     pub(super) fn variables(&self, state: &JobState) -> Vec<(String, String)> {
         let mut all: Vec<(String, String)> = [
@@ -202,7 +202,7 @@ impl Job {
             .iter()
             .map(|(key, value)| {
                 let masked = key == "CI_JOB_TOKEN";
-                // Raw: what was typed holds as it stands, a dollar sign included.
+                // Raw: what was typed is taken literally, a dollar sign included.
                 json!({"key": key, "value": value, "public": !masked, "file": false, "masked": masked, "raw": true})
             })
             .collect();

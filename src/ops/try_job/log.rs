@@ -1,6 +1,6 @@
 //! The job log: what GitLab would show, in the order in which it came.
 //!
-//! One writer takes everything from a short queue, so that a slow reader holds up the job's output,
+//! One writer takes everything from a short queue, so that a slow reader delays the job's output,
 //! as a plain pipe would, and never the signals.
 
 use std::io::Write;

@@ -4,14 +4,14 @@
 //! own, with the contract's environment, payload, scripts and retries. Nothing of the driver is called
 //! directly; what works here works under a Runner.
 //!
-//! - [`args`]: what was typed, checked.
-//! - [`job`]: the job as GitLab would have sent it.
-//! - [`script`]: the scripts of the sub-stages.
-//! - [`child`]: one stage's process, from its start to its last byte.
-//! - [`stage`]: one stage as the Runner runs it, cancels and time-outs included.
-//! - [`player`]: the order of the stages, and the retries.
-//! - [`verdict`]: what an exit code means, and how the job ended.
-//! - [`report`]: the table of times, and the JSON object.
+//! - `args`: what was typed, checked.
+//! - `job`: the job as GitLab would have sent it.
+//! - `script`: the scripts of the sub-stages.
+//! - `child`: one stage's process, from its start to its last byte.
+//! - `stage`: one stage as the Runner runs it, cancels and time-outs included.
+//! - `player`: the order of the stages, and the retries.
+//! - `verdict`: what an exit code means, and how the job ended.
+//! - `report`: the table of times, and the JSON object.
 
 mod args;
 mod child;
@@ -46,7 +46,7 @@ use log::JobLog;
 use player::{Limits, Plan, Player};
 use temp::TempDir;
 
-/// The exit code when the machinery failed, as with `docker run`.
+/// The exit code of a system failure, as with `docker run`.
 pub const EXIT_SYSTEM: u8 = 125;
 /// The exit code when the job's time was over, as with timeout(1).
 pub const EXIT_TIMEOUT: u8 = 124;
@@ -127,7 +127,7 @@ fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool
     let report = runtime.block_on(async {
         let cancel = signals()?;
         let colour = |terminal: bool| terminal && !no_color;
-        // What the Runner keeps in a log of its own stands beside the job's, not in it.
+        // What the Runner keeps in a log of its own is printed beside the job's log, not in it.
         let (console, notes) = JobLog::start(io::stderr(), colour(io::stderr().is_terminal()));
         let (log, writer) = if args.json {
             (console.clone(), None)
@@ -147,7 +147,7 @@ fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool
         ui.progress(&line);
     }
     if args.json {
-        // One that cannot be written is no reason to end otherwise than the job did.
+        // If it cannot be written, the exit code is still the job's.
         if let Err(error) = ops::print(format!("{}\n", report.json()).as_bytes()) {
             ui.error(&error);
         }

@@ -1,4 +1,4 @@
-//! The order of play: which stage follows which, what is tried again, what a cancel or a time-out skips.
+//! Runs the stages in order: which stage follows which, what is tried again, what a cancel or a time-out skips.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -60,10 +60,10 @@ impl Default for Limits {
     }
 }
 
-/// What is played, and with which means.
+/// The job to play, and the settings for it.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// The driver's program and the arguments that stand before `custom`.
+    /// The driver's program and the arguments before `custom`.
     pub(super) program: Vec<OsString>,
     /// The configuration that was named, in full; the program's arguments have it as well.
     pub(super) configuration: Option<String>,
@@ -104,7 +104,7 @@ impl PrepareAttempt {
 pub(super) struct Player {
     pub(super) plan: Plan,
     pub(super) log: JobLog,
-    /// What a Runner keeps out of the job's log, and what is told to whoever started this.
+    /// Messages that a Runner keeps out of the job's log, for the user of `try`.
     pub(super) console: JobLog,
     pub(super) cancel: watch::Receiver<u32>,
     began: Instant,
@@ -138,7 +138,7 @@ impl Player {
         }
     }
 
-    /// Plays the whole job and tells how it went.
+    /// Plays the whole job and returns its report.
     pub(super) async fn play(mut self) -> Report {
         self.log.bytes(job::opening().into_bytes()).await;
         let failure = match self.set_up().await {

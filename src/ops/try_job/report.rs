@@ -1,4 +1,4 @@
-//! What is told at the end: the table of times and the JSON object.
+//! The report at the end: the table of times and the JSON object.
 
 use std::time::Duration;
 

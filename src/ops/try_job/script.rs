@@ -1,4 +1,4 @@
-//! The scripts of the sub-stages, of the shape that GitLab Runner's generator gives them.
+//! The scripts of the sub-stages, in the form of GitLab Runner's generator.
 //!
 //! All that a sub-stage does is one text, which the script evaluates in a subshell without standard
 //! input. Each command is announced before it runs.
@@ -33,7 +33,7 @@ impl Writer<'_> {
         self.whole(&text)
     }
 
-    /// Makes the project's directory; there is no repository to fetch.
+    /// Makes the project's directory. It fetches no repository.
     pub(super) fn get_sources(&self) -> Vec<u8> {
         let mut text = self.exports();
         if let Some(hook) = &self.job.pre_get_sources {
@@ -70,7 +70,7 @@ impl Writer<'_> {
         self.job.after_script.as_ref().map(|text| self.users(text))
     }
 
-    /// Removes the files that hold variables.
+    /// Removes the files with variables.
     pub(super) fn cleanup_file_variables(&self) -> Vec<u8> {
         let mut text = self.exports();
         text.extend(self.forget_variables());

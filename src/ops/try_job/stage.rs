@@ -13,7 +13,7 @@ use super::player::{Player, PrepareAttempt, runners_name};
 use super::report::StageTime;
 use super::verdict::{BUILD_FAILURE, Exit, Failure, SYSTEM_FAILURE, judge};
 
-/// How far a stop reaches into a stage.
+/// What a cancel does to a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CancelScope {
     /// All that comes before the job's script: any cancel is a hard one.
@@ -29,7 +29,7 @@ pub(super) enum CancelScope {
 /// What stopped a stage, if anything did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// It ended by itself.
+    /// Nothing: it ended.
     No,
     /// The job ends, for this reason.
     Job(Failure),
@@ -85,7 +85,7 @@ impl Player {
             return Err(failure);
         }
         let ended = ended.map_err(|e| Failure::System(format!("failed to start command: {e}")))?;
-        // One that was told to end for its own limit is judged by how it ended, as any other.
+        // A stage that was stopped by its own limit is judged by its exit, as any other.
         match judge(&ended.exit, &exit_code_file) {
             None => Ok(ended.stdout),
             Some(failure) => Err(failure),
@@ -242,7 +242,7 @@ impl Player {
     }
 }
 
-/// Tells whoever cancelled what becomes of it; a Runner says nothing of it in the job log.
+/// Tells the user what the cancel does; a Runner writes nothing about it to the job log.
 async fn say_cancelled(console: &JobLog, hard: bool) {
     let text = if hard {
         "Cancelled: going straight to the cleanup"
@@ -261,7 +261,7 @@ fn out_of_time(name: &str) -> String {
     )
 }
 
-/// Returns how many cancels a stage of that reach does not mind; `None`: any number.
+/// Returns how many cancels a stage of that scope ignores; `None`: any number.
 fn heard_before(cancel_scope: CancelScope) -> Option<u32> {
     match cancel_scope {
         CancelScope::SetUp | CancelScope::Script => Some(0),

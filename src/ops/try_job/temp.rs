@@ -9,7 +9,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::{Error, Kind, Result};
 
-/// A directory that only this user can enter, removed with all that it holds when dropped.
+/// A directory that only this user can enter, removed with its content when dropped.
 #[derive(Debug)]
 pub(super) struct TempDir {
     path: PathBuf,

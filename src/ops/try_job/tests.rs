@@ -1,4 +1,4 @@
-//! Plays whole jobs against a stand-in for the driver.
+//! Plays whole jobs against a fake driver.
 
 mod playing;
 mod quoting;
@@ -27,7 +27,7 @@ const SHORT: Duration = Duration::from_millis(20);
 /// What has been written so far.
 type Seen = watch::Receiver<Vec<u8>>;
 
-/// A directory with a stand-in for the driver in it.
+/// A directory with a fake driver in it.
 struct Theatre {
     directory: tempfile::TempDir,
 }
@@ -68,7 +68,7 @@ impl Theatre {
         self.directory.path().join(name)
     }
 
-    /// Makes the stand-in do something else first; `$here` is its directory.
+    /// Makes the fake driver do something else first; `$here` is its directory.
     fn on(&self, stage: &str, text: &str) -> &Self {
         fs::write(self.file(&format!("on-{stage}")), text).unwrap();
         self

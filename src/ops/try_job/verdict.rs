@@ -1,4 +1,4 @@
-//! What a stage's end means to the Runner, how a job can end, and in which words the Runner says so.
+//! What a stage's end means to the Runner, how a job can end, and the Runner's words for it.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -96,13 +96,13 @@ pub(super) enum Failure {
         /// In the Runner's words.
         said: String,
     },
-    /// The machinery failed, for this reason.
+    /// A system failure, for this reason.
     System(String),
     /// The job's time was over.
     Timeout,
     /// Somebody cancelled the job; a hard cancel skips all but the cleanup.
     Cancelled {
-        /// Whether it was insisted on.
+        /// Whether it was a hard cancel.
         hard: bool,
     },
 }
@@ -197,7 +197,7 @@ fn unknown(code: i32, exit: &Exit) -> Failure {
 }
 
 /// Reads the script's own code: the first line must be a bare integer, what follows is not looked at.
-/// Without a file the build code itself stands for it.
+/// Without a file the build code itself counts as the script's.
 fn script_failure(exit: &Exit, file: &Path) -> Failure {
     let Ok(content) = fs::read(file) else {
         return Failure::Script {

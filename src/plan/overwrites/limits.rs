@@ -1,13 +1,13 @@
-//! What a job may have: each overwrite is read, and held against the bound that `[limits]` sets for it.
+//! What a job may have: each overwrite is read, and compared with its limit in `[limits]`.
 //!
-//! How a pattern fits what a job asks for:
+//! How patterns fit:
 //!
 //! - `ci-*`, `ci-job`: the family alone, whatever the revision; never an ARN, which may name another account.
 //! - `ci-*:*`, `ci-job:7`: a family *with* a revision.
 //! - `arn:…`: an ARN, of a task definition or a role; without a revision it fits every revision.
 //!
 //! There `*` stops at `:` and `/`; in patterns of machine images and instance types it stops at `/` alone. `**`
-//! never stops. What the file has anyway may be asked for in any case.
+//! never stops. A job may always ask for what it would get without asking.
 
 use super::{Overwrite, Overwrites, clip, one_of};
 use crate::config::overrides::Overrides;
@@ -20,13 +20,13 @@ use crate::error::{Error, Result};
 use crate::pattern;
 use crate::plan::containers;
 
-/// What parts the names of machine images, and so ends what one `*` may stand for.
+/// Separates the parts of machine images' names: one `*` does not match it.
 const OF_PATHS: &[char] = &['/'];
 
-/// How a overwrite is read.
+/// Parses an overwrite.
 type Parse<T> = fn(&str) -> std::result::Result<T, String>;
 
-/// What a job asks for, read and found to be within its limits.
+/// What a job asks for, parsed and found to be within its limits.
 #[derive(Debug, Default)]
 pub(super) struct Permitted {
     pub(super) cpu: Option<u32>,
@@ -36,8 +36,8 @@ pub(super) struct Permitted {
     pub(super) capacity: Option<Vec<Rung>>,
 }
 
-/// Reads all overwrites and holds them against their limits, but for the role: which of them the file has anyway depends on
-/// the kind of machine. Without limits all is open.
+/// Reads all overwrites and compares them with their limits, except the role: which role the file has depends on the kind of
+/// machine. Without limits everything is allowed.
 pub(super) fn check(
     settings: &Settings,
     overrides: &Overrides,
@@ -49,7 +49,7 @@ pub(super) fn check(
     };
     let fargate = settings.fargate.clone().unwrap_or_default();
     let ec2 = settings.ec2.clone().unwrap_or_default();
-    // What a flag overrides is not asked for, so it cannot be too much.
+    // A flag overrides the job's choice, so that choice is not compared with the limit.
     if let Some(overwrite) = task_definition
         && overrides.task_definition.is_none()
         && ![&fargate.task_definition, &fargate.task_definition_arm64]
@@ -74,7 +74,7 @@ pub(super) fn check(
         let own = [ec2.instance_types, ec2.instance_types_arm64].concat();
         allow(overwrite, "instance_types", &limits.instance_types, &own)?;
     }
-    // Where no job runs in its image there is nothing to bound: such a job is refused for that.
+    // If jobs do not run in their image, the limit does not matter: a job with an image is refused for that.
     if ec2.container {
         for overwrite in overwrites.image.iter().chain(&overwrites.services) {
             let key = overwrite.by.trim_matches('`');
@@ -113,7 +113,7 @@ pub(super) fn check(
     })
 }
 
-/// Reads a overwrite, or says why it is none.
+/// Parses an overwrite, or returns why it is malformed.
 fn read<T>(overwrite: &Overwrite, parse: Parse<T>) -> Result<T> {
     parse(&overwrite.value).map_err(|problem| {
         overwrite.refuse(
@@ -123,7 +123,7 @@ fn read<T>(overwrite: &Overwrite, parse: Parse<T>) -> Result<T> {
     })
 }
 
-/// Holds a quantity against its limit.
+/// Compares a quantity with its limit.
 fn at_most<T: Copy + PartialOrd>(
     overwrite: Option<&Overwrite>,
     key: &str,
@@ -207,7 +207,7 @@ fn capacity(
     }
 }
 
-/// Holds a name against patterns, and against what the file has anyway.
+/// Compares a name with patterns, and with the names in the file.
 fn allow(overwrite: &Overwrite, key: &str, patterns: &[String], own: &[String]) -> Result<()> {
     let fits = |p: &String| pattern::fits(p, &overwrite.value, OF_PATHS);
     if own.contains(&overwrite.value) || patterns.iter().any(fits) {
@@ -223,7 +223,7 @@ fn allow_task_definition(overwrite: &Overwrite, limits: &Limits) -> Result<()> {
         let what = "no task definition's name: those are FAMILY, FAMILY:REVISION or an ARN";
         return Err(unfit(overwrite, what));
     };
-    // What a pattern that says nothing of revisions is held against.
+    // The part that a pattern without a revision is compared with.
     let bare = match revision {
         Some(revision) => &name[..name.len() - revision.len() - 1],
         None => name,
@@ -243,7 +243,7 @@ fn allow_task_definition(overwrite: &Overwrite, limits: &Limits) -> Result<()> {
     ))
 }
 
-/// `[limits]` knows no bound for it, as none of AWS's versions gives a job more than another; it only has to be one.
+/// `[limits]` has no key for it, as no version of AWS's gives a job more than another. It only has to be well-formed.
 fn allow_platform_version(overwrite: &Overwrite) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '.';
     if overwrite.value.len() <= 32 && overwrite.value.chars().all(fits) {

@@ -1,9 +1,8 @@
-//! What a job asks for by CI/CD variable, and what comes of it beside the flags, the file and its limits.
+//! What a job asks for by CI/CD variable, and the result together with the flags, the file and its limits.
 //!
-//! A flag stands above the job's choice, which stands above the file; an empty value chooses nothing. What a
-//! job may choose is bounded by `[limits]` ([`limits`]); a file of the Go driver has none and is open to the variables that
-//! driver had, and to no others. A rung that cannot give what the job asks for is left out ([`rungs`]), and a job that no
-//! rung is left for is refused.
+//! A flag overrides the job's choice, which overrides the file; an empty value chooses nothing. `[limits]` bounds what a job may
+//! choose (`limits`). A file of the Go driver has no limits: it takes the variables of that driver, and no others. A rung that
+//! cannot give what the job asks for is left out (`rungs`), and a job without any rung left is refused.
 
 mod limits;
 mod rungs;
@@ -37,10 +36,10 @@ const MACHINE_IMAGE: &str = "AWS_DRIVER_MACHINE_IMAGE";
 const INSTANCE_TYPE: &str = "AWS_DRIVER_INSTANCE_TYPE";
 const CAPACITY: &str = "AWS_DRIVER_CAPACITY";
 
-/// The most of a value that is repeated in a message.
+/// How much of a value a message repeats.
 const SHOWN: usize = 200;
 
-/// What a job asks for, as it says it.
+/// What a job asks for, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overwrites {
     /// By either name.
@@ -63,13 +62,13 @@ pub struct Overwrites {
 /// One thing that a job asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Overwrite {
-    /// By which variable, or keyword of the pipeline.
+    /// The variable, or the keyword of the pipeline, that asks for it.
     by: &'static str,
     value: String,
 }
 
 impl Overwrite {
-    /// Begins each message about it.
+    /// Returns the beginning of each message about it.
     fn description(&self) -> String {
         format!("the job asks for {:?} by {}", clip(&self.value), self.by)
     }
@@ -79,22 +78,22 @@ impl Overwrite {
     }
 }
 
-/// What holds for a job.
+/// The effective choices for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Where the job may run, in order; empty: as the cluster's own default strategy says.
+    /// The rungs, in order; empty: the cluster's default strategy.
     pub rungs: Vec<Rung>,
     /// Rungs that cannot give what the job asks for, and why.
     pub left_out: Vec<(Rung, String)>,
-    /// Why AWS may refuse what the job asks for, where only AWS knows.
+    /// Why AWS may refuse what the job asks for, if only AWS knows.
     pub doubt: Option<String>,
-    /// What holds where the job is a task; `None`: no rung is one.
+    /// The choices for a task; `None`: no rung has tasks.
     pub task: Option<SettledTask>,
-    /// What holds where the job has an instance; `None`: no rung is one.
+    /// The choices for an instance; `None`: no rung has instances.
     pub instance: Option<SettledInstance>,
 }
 
-/// What holds for a job's task.
+/// The effective choices for a job's task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettledTask {
     /// Family, family:revision or ARN.
@@ -103,18 +102,18 @@ pub struct SettledTask {
     pub platform_version: Option<String>,
     /// The role to take on for all calls about the task; `None`: the host's own credentials.
     pub role: Option<SettledRole>,
-    /// The size on Fargate, where the job asks for one.
+    /// The size on Fargate, if the job asks for one.
     pub on_fargate: TaskSize,
-    /// The size on another capacity provider, where the job asks for one.
+    /// The size on another capacity provider, if the job asks for one.
     pub elsewhere: TaskSize,
 }
 
-/// What holds for a job's instance.
+/// The effective choices for a job's instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettledInstance {
     /// An AMI's id or the name of an SSM parameter; `None`: the launch template's.
     pub image: Option<String>,
-    /// Types, any of which will do.
+    /// Types, in any order.
     pub types: Vec<String>,
     /// The least that the type must have, in thousandths of a vCPU.
     pub min_cpu_millis: Option<u32>,
@@ -131,15 +130,15 @@ pub struct SettledInstance {
 pub struct SettledRole {
     /// Its ARN.
     pub arn: String,
-    /// What its session is told, legal for STS.
+    /// The tags of its session, legal for STS.
     pub tags: Vec<(String, String)>,
 }
 
 impl Overwrites {
     /// Reads what the job asks for.
     ///
-    /// What it chooses comes from its effective variables: they are its to set, and what is checked is what is used. What
-    /// tells *who* it is comes from the part of the payload that no variable can reach.
+    /// Its choices come from its effective variables: the job may set them, and the checked value is the one that is used.
+    /// *Who* the job is comes from the part of the payload that no variable can change.
     #[must_use]
     pub fn read(env: &Environment, payload: &Payload) -> Self {
         let overwrite =
@@ -169,7 +168,7 @@ impl Overwrites {
         }
     }
 
-    /// Says what the session of a role is not told of the job with a file of the Go driver, where there is such a role.
+    /// With a file of the Go driver and a role, returns which variables are left out of the role's session.
     #[must_use]
     pub fn left_out_of_session(&self, settings: &Settings, settled: &Settled) -> Option<String> {
         let role = settled.task.as_ref().and_then(|task| task.role.as_ref());
@@ -179,8 +178,8 @@ impl Overwrites {
         }
     }
 
-    /// Returns the roles by which the Go driver may have launched the job's task, the likeliest first: what the job asked that
-    /// driver for, whether or not it still might, then what the file says, then none but the host's own credentials.
+    /// Returns the roles with which the Go driver may have launched the job's task, the most likely first: the one that the
+    /// job asked for (even if it may not have it now), the one in the file, and the host's own credentials.
     #[must_use]
     pub fn roles_of_go_driver(&self, of_file: Option<&String>) -> Vec<Option<SettledRole>> {
         let [_, asked] = &self.role;
@@ -199,7 +198,7 @@ impl Overwrites {
         roles
     }
 
-    /// Returns what a file of the Go driver's heeds: that driver knew none of the others.
+    /// Returns the overwrites that count with a file of the Go driver: that driver did not know the others.
     fn of_go_driver(&self) -> Self {
         let [new_task_definition, task_definition] = self.task_definition.clone();
         let [new_role, role] = self.role.clone();
@@ -230,7 +229,7 @@ impl Overwrites {
     }
 }
 
-/// Returns the one overwrite that two variables make.
+/// Returns the overwrite of two variables that mean the same. If both are set, they must agree.
 fn one_of(two: &[Option<Overwrite>; 2]) -> Result<Option<&Overwrite>> {
     match two {
         [Some(a), Some(b)] if a.value != b.value => Err(a.refuse(
@@ -241,11 +240,11 @@ fn one_of(two: &[Option<Overwrite>; 2]) -> Result<Option<&Overwrite>> {
     }
 }
 
-/// Settles what holds for a job: a flag, else the job's own choice as far as `[limits]` lets it, else the file.
+/// Decides what a job gets: by a flag, else by the job's own choice within `[limits]`, else by the file.
 ///
 /// # Errors
-/// Where the job asks for what it may not have, or what no rung has ([`Kind::Limit`]), and where nobody names a task
-/// definition ([`Kind::Config`]).
+/// If the job asks for something that it may not have or that no rung has ([`Kind::Limit`]), and if there is no task definition
+/// ([`Kind::Config`]).
 pub fn settle(
     settings: &Settings,
     overrides: &Overrides,
@@ -307,7 +306,7 @@ fn settle_task(
         task_definition,
         platform_version: platform_version.or(file.platform_version),
         role: settle_role(file.role_arn.as_ref(), settings, overwrites)?,
-        // Where Fargate has no such disk its rungs are left out.
+        // If Fargate does not have such a disk, its rungs are left out.
         on_fargate: sizes::on_fargate(permitted.cpu, permitted.memory, permitted.disk)
             .map_or_else(|_| TaskSize::default(), |sized| sized.size),
         elsewhere: sizes::elsewhere(permitted.cpu, permitted.memory),
@@ -336,11 +335,11 @@ fn settle_instance(
     })
 }
 
-/// Settles the role alone, beside the one that the file names for this kind of machine: all that it takes to look at what is
-/// there, and to end it.
+/// Decides only the role, from the job's and the one that the file names for this kind of machine. That is enough to look at a
+/// machine, and to end it.
 ///
 /// # Errors
-/// Where the job asks for a role that it may not have ([`Kind::Limit`]).
+/// If the job asks for a role that it may not have ([`Kind::Limit`]).
 pub fn settle_role(
     of_file: Option<&String>,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! Which rungs can give a job what it asks for. One that cannot is left out; where none is left the job is refused.
+//! Which rungs can give a job what it asks for. A rung that cannot is left out; if none is left, the job is refused.
 
 use super::limits::Permitted;
 use super::{Overwrite, Overwrites, TASK_DEFINITION, one_of, sizes};
@@ -7,25 +7,25 @@ use crate::config::overrides::Overrides;
 use crate::config::settings::{Architecture, Limits, Rung, Settings, Style};
 use crate::error::{Error, Kind, Result};
 
-/// Why a rung cannot, and what would help.
+/// Why a rung cannot give it, and what would help.
 struct RungRefusal {
     why: String,
     hint: String,
-    /// It is not known to be able to, and AWS has the last word.
+    /// It is not certain: AWS decides.
     doubtful: bool,
 }
 
-/// Rungs in order, those left out with the reason, and why AWS may refuse those that are there.
+/// The rungs in order, those that are left out with the reason, and why AWS may refuse the others.
 pub(super) struct Choice {
     pub(super) rungs: Vec<Rung>,
     pub(super) left_out: Vec<(Rung, String)>,
     pub(super) doubt: Option<String>,
 }
 
-/// Parts the rungs that can from those that cannot.
+/// Separates the rungs that can from those that cannot.
 ///
 /// # Errors
-/// Where none can ([`Kind::Limit`]).
+/// If none can ([`Kind::Limit`]).
 pub(super) fn choose(
     settings: &Settings,
     overrides: &Overrides,
@@ -55,7 +55,7 @@ pub(super) fn choose(
         overwrites,
         permitted,
     };
-    // The cluster's default strategy is taken for Fargate, whose sizes every capacity provider can have.
+    // The cluster's default strategy counts as Fargate, whose sizes every capacity provider can have.
     let default = [Rung::Fargate];
     let looked_at = if asked.is_empty() { &default } else { asked };
     let mut rungs = Vec::new();
@@ -68,7 +68,7 @@ pub(super) fn choose(
     }
     let mut doubt = None;
     if rungs.is_empty() {
-        // AWS adds to what there is: where nothing surer is left, it is asked.
+        // AWS adds sizes and types. If no certain rung is left, the driver asks AWS.
         let (maybe, never) = refused
             .into_iter()
             .partition(|(_, refusal)| refusal.doubtful);
@@ -115,7 +115,7 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
-    /// Returns the first thing that a rung cannot give.
+    /// Returns the first thing that a rung cannot give, if any.
     fn refusal(&self, rung: &Rung) -> Result<Option<RungRefusal>> {
         Ok(match rung {
             Rung::Local => self.refusal_of_this_host()?,
@@ -124,7 +124,7 @@ impl Given<'_> {
         })
     }
 
-    /// This host is what it is.
+    /// This host cannot be chosen or sized.
     fn refusal_of_this_host(&self) -> Result<Option<RungRefusal>> {
         let overwrites = self.overwrites;
         let others = [
@@ -164,7 +164,7 @@ impl Given<'_> {
                 "and a task runs in its task definition's own image",
             )));
         }
-        // A task definition says itself of which architecture it is: of the job's own choice it is taken to be right.
+        // A task definition has its own architecture. If the job chose the definition, its architecture counts as right.
         let of_file = self.settings.fargate.as_ref();
         let has_own = self.overrides.task_definition.is_some()
             || one_of(&overwrites.task_definition)?.is_some();
@@ -193,7 +193,7 @@ impl Given<'_> {
         Ok(self.refusal_of_fargate())
     }
 
-    /// Fargate has some sizes only, and the next one may be more than the job may have.
+    /// Fargate has only some sizes, and the next larger one may exceed the job's limit.
     fn refusal_of_fargate(&self) -> Option<RungRefusal> {
         let (overwrites, permitted) = (self.overwrites, self.permitted);
         let first = [&overwrites.cpu, &overwrites.memory, &overwrites.disk];
@@ -261,7 +261,7 @@ impl Given<'_> {
         })
     }
 
-    /// Begins a message about more than one size.
+    /// Returns the beginning of a message about more than one size.
     fn sizes_told(&self) -> String {
         let overwrites = [
             &self.overwrites.cpu,
@@ -277,7 +277,7 @@ impl Given<'_> {
 
     fn refusal_of_instances(&self) -> Result<Option<RungRefusal>> {
         let overwrites = self.overwrites;
-        // The Go driver's variable may be there for tasks alone; who sets this driver's wants a task.
+        // The Go driver's variable may be set for tasks only. A job that sets this driver's variable wants a task.
         if let Some(overwrite) = overwrites
             .task_definition
             .iter()

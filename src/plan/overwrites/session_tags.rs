@@ -1,9 +1,9 @@
-//! What the session of a job's role is told of the job, by `SESSION_VARS`.
+//! The session tags of a job's role, chosen by `SESSION_VARS`.
 //!
-//! A role's trust policy decides by these tags, so they come from what no job can forge or have expanded
-//! ([`crate::config::trusted_variables`]), and others are refused. The Go driver sent whatever the job named. With its file a job's own
-//! names go on as they are, which only ever were the job's word; those that pass for GitLab's and are the author's to set
-//! are left out.
+//! A role's trust policy decides by these tags, so they come from values that no job can forge or have expanded
+//! ([`crate::config::trusted_variables`]), and others are refused. The Go driver sent whatever the job named. With its file,
+//! variables under the job's own names are still sent, since nobody could ever trust them. Variables under names of GitLab's
+//! that the author can set are left out.
 
 use super::clip;
 use crate::config::tags as config_tags;
@@ -13,46 +13,46 @@ use crate::runner::Environment;
 use crate::runner::payload::Payload;
 use crate::runner::trusted_variables::{TrustedValue, missing_field};
 
-/// Which of the job's variables that role's session is told, separated by commas.
+/// The variable that lists which variables become session tags, separated by commas.
 pub(super) const SESSION: &str = "SESSION_VARS";
 
 /// How many tags a session may have (STS).
 const MOST_SESSION_TAGS: usize = 50;
 
-/// Whose file decides what becomes of names that are not on the closed list.
+/// Which driver's file it is: it decides about names that are not on the closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum File {
-    /// One of the Go driver: the job's own are told, and those that pass for GitLab's left out.
+    /// The Go driver's: the job's own variables are sent, and those with names of GitLab's left out.
     GoDriver,
-    /// Any other: they are refused.
+    /// This driver's: they are refused.
     Own,
 }
 
-/// A variable that a job wants its role's session to be told.
+/// A variable that a job wants as a session tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SessionVariable {
     name: String,
     value: Value,
 }
 
-/// What such a variable says.
+/// The value of such a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
-    /// This, by GitLab's word.
+    /// A value from GitLab.
     Is(String),
-    /// Nothing: GitLab says that the job has no such thing.
+    /// None: GitLab says that the job has no such value.
     Unset,
-    /// Nothing that could be believed: this field of the payload is not there.
+    /// None that can be trusted: this field of the payload is missing.
     Missing(&'static str),
-    /// It has a name of GitLab's, and is the author's to set.
+    /// It has a name of GitLab's, and the author can set it.
     Untrusted,
-    /// It is the job's own, which says this, or nothing.
+    /// It is the job's own, with this value or none.
     Own(Option<String>),
-    /// It is the job's own, and a secret.
+    /// It is the job's own, and masked.
     Masked,
-    /// It could be mistaken for GitLab's own variable of this name.
+    /// It looks like GitLab's own variable of this name.
     Mimics(String),
-    /// That is no variable's name.
+    /// It is not the name of a variable.
     NoName,
 }
 
@@ -148,7 +148,7 @@ pub(super) fn tags(session: &[SessionVariable], file: File) -> Result<Vec<(Strin
     Ok(all)
 }
 
-/// Returns the tags that can be sent, whatever is wrong with others: for the end of what such a session once started.
+/// Returns the tags that can be sent, even if others are wrong: to end what such a session once started.
 pub(super) fn fitting_tags(session: &[SessionVariable]) -> Vec<(String, String)> {
     let mut fitting: Vec<SessionVariable> = Vec::new();
     for variable in session {
@@ -160,7 +160,7 @@ pub(super) fn fitting_tags(session: &[SessionVariable]) -> Vec<(String, String)>
     tags(&fitting, File::GoDriver).unwrap_or_default()
 }
 
-/// Says what a session is not told with a file of the Go driver, where there is anything.
+/// Returns which variables are left out with a file of the Go driver, if any.
 pub(super) fn left_out(session: &[SessionVariable]) -> Option<String> {
     let why = |variable: &SessionVariable| match variable.value {
         Value::Missing(field) => Some(missing_field(field)),
@@ -177,7 +177,7 @@ pub(super) fn left_out(session: &[SessionVariable]) -> Option<String> {
     })
 }
 
-/// Returns what a variable says; of GitLab's own only what no job can change counts.
+/// Returns the value of a variable. Of GitLab's own, only a value that no job can change counts.
 fn value_of(name: &str, env: &Environment, payload: &Payload) -> Value {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.len() > config_tags::LONGEST_KEY || !name.chars().all(fits) {

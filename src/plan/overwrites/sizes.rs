@@ -1,14 +1,14 @@
-//! How large a task may be: what Fargate has, and how that is said to RunTask. Pure.
+//! The sizes of tasks: which ones Fargate has, and their form in RunTask. Pure.
 //!
-//! What a job asks for is the least that it needs, so that what Fargate does not have in this size is taken one size
-//! larger, as far as `[limits]` lets it. AWS adds sizes: what is beyond the table is asked for as it is, and AWS decides.
+//! A job asks for the least that it needs. If Fargate does not have that size, the driver takes the next larger one within
+//! `[limits]`. AWS adds sizes: a size beyond the table is requested as it is, and AWS decides.
 
 use crate::machine::task::TaskSize;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// What every task on Fargate has anyway, in GiB; only more than that can be asked for.
+/// The disk of every task on Fargate, in GiB; a task can only ask for more than that.
 const FARGATE_DISK: u64 = 20;
 /// The largest disk of a task on Fargate, in GiB.
 const LARGEST_FARGATE_DISK: u64 = 200;
@@ -23,7 +23,7 @@ struct Step {
     most: u64,
     /// In MiB.
     by: u64,
-    /// All that there is of it, in MiB, where that is no regular series.
+    /// All its memory sizes, in MiB, if they are not a regular series.
     only: &'static [u64],
 }
 
@@ -56,17 +56,17 @@ const fn step(millis: u32, least: u64, most: u64, by: u64) -> Step {
 /// A size for Fargate, and whether the table has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sized {
-    /// What RunTask is told.
+    /// The size for RunTask.
     pub size: TaskSize,
-    /// Whether it is larger than all that the table has.
+    /// Whether it is larger than all sizes in the table.
     pub beyond: bool,
 }
 
-/// Returns the smallest size that Fargate has and that holds all that is asked for; where the table has none, what is asked for. What is
-/// not asked for stays the task definition's.
+/// Returns the smallest size of Fargate's that is enough; if the table has none, the size that is asked for. The task definition
+/// decides what the job does not ask for.
 ///
 /// # Errors
-/// Where Fargate has no disk as large.
+/// If Fargate does not have such a large disk.
 pub fn on_fargate(
     cpu_millis: Option<u32>,
     memory: Option<u64>,
@@ -82,7 +82,7 @@ pub fn on_fargate(
                 beyond = true;
                 least
             });
-            // A size alone has to go with what the task definition says of the other, which only AWS knows.
+            // If only one of the two is asked for, it must fit the other one in the task definition, which only AWS knows.
             (cpu.and(Some(units(millis))), memory.and(Some(mib)))
         }
     };
@@ -99,7 +99,7 @@ pub fn on_fargate(
     Ok(Sized { size, beyond })
 }
 
-/// Returns vCPU (in thousandths) and memory (in MiB), where the table has as much.
+/// Returns vCPU (in thousandths) and memory (in MiB), if the table has as much.
 fn smallest(millis: u32, mib: u64) -> Option<(u32, u64)> {
     let large_enough = STEPS.iter().filter(|step| step.millis >= millis);
     large_enough
@@ -122,7 +122,7 @@ impl Step {
     }
 }
 
-/// Returns the size on a capacity provider that is no Fargate's: any will do there, if an instance has it.
+/// Returns the size on a capacity provider other than Fargate's: any size is right there if an instance has it.
 #[must_use]
 pub fn elsewhere(cpu_millis: Option<u32>, memory: Option<u64>) -> TaskSize {
     TaskSize {

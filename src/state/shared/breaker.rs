@@ -1,8 +1,8 @@
-//! What came of a rung lately, so that one job's finding is all jobs'.
+//! The recent results of each rung, so that what one job finds out serves all jobs.
 //!
-//! A rung that had no room [`TRIPS`] times within [`WINDOW`] is skipped for [`OPEN`]; then one job tries it, and what it
-//! finds decides. Where nobody knows yet whether there is room, one job asks and the others wait for its answer, so
-//! that many at once meet an empty rung with one call.
+//! A rung that had no room `TRIPS` times within `WINDOW` is skipped for `OPEN`; then one job tries it, and its result
+//! decides. While nobody knows whether there is room, one job asks and the others wait for its answer, so that many jobs at
+//! once find an empty rung with one call.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,36 +12,36 @@ use serde::{Deserialize, Serialize};
 use super::{Shared, key, locked_file, now};
 use crate::machine::verdict::{Verdict, Why};
 
-/// So many failures open the breaker.
+/// How many failures open the breaker.
 const TRIPS: usize = 2;
-/// Within so many seconds.
+/// The time within which they count, in seconds.
 const WINDOW: f64 = 15.0 * 60.0;
-/// For so many seconds.
+/// How long it stays open, in seconds.
 const OPEN: f64 = 30.0 * 60.0;
-/// How long the one job that tries a rung after that has it to itself, in seconds. Should it die, another's turn comes.
+/// How long only one job tries a rung after that, in seconds. If that job dies, another one tries it then.
 const PROBE: f64 = 60.0;
-/// How long an answer that there is no room is every job's, in seconds: shorter than any pause between two tries of one.
+/// How long an answer that there is no room counts for all jobs, in seconds: shorter than any job's pause between two tries.
 const FRESH: f64 = 1.0;
-/// How long one job may ask before the others ask for themselves, in seconds.
+/// How long the others wait for the job that asks, in seconds.
 const ASKING: f64 = 3.0;
 
 /// What is known of a rung.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct RungHistory {
-    /// When it had no room: Unix time, seconds, as all times here.
+    /// When it had no room, in seconds of Unix time, as all times here.
     failures: Vec<f64>,
     /// What AWS said the last time.
     cause: String,
     /// What helps.
     remedy: String,
-    /// Of which kind it was.
+    /// Which kind of failure it was.
     why: Option<Why>,
     /// Until when it is skipped.
     open_until: Option<f64>,
     /// Until when others wait for the one that asks.
     asking_until: Option<f64>,
-    /// When something was accepted on it.
+    /// When it last accepted a launch.
     accepted: Option<f64>,
 }
 
@@ -50,9 +50,9 @@ struct RungHistory {
 pub enum Decision {
     /// Try it.
     Try,
-    /// Look again soon: another job asks just now.
+    /// Look again soon: another job is asking now.
     Wait,
-    /// Another job was told so just now.
+    /// It has no room: AWS has just said so to another job.
     Full(Verdict),
     /// It is skipped.
     Skip {
@@ -64,20 +64,20 @@ pub enum Decision {
 }
 
 impl Shared {
-    /// Says what to do with a rung; `all_skipped` where all of them are skipped.
+    /// Says what to do with a rung. `all_skipped`: all rungs are skipped, so try this one.
     pub async fn decide(&self, rung: &str, all_skipped: bool) -> Decision {
         let decide = |known| decide(known, now(), all_skipped);
         let looked = locked_file::change(&self.rung(rung), decide).await;
         looked.unwrap_or(Decision::Try)
     }
 
-    /// Notes that something was accepted on a rung: others need not wait any more.
+    /// Notes that a rung accepted a launch: others need not wait any more.
     pub async fn accepted(&self, rung: &str) {
         let note = |known| (accepted(known, now()), ());
         locked_file::change(&self.rung(rung), note).await;
     }
 
-    /// Notes that asking has shown nothing.
+    /// Notes that asking had no result.
     pub async fn asked(&self, rung: &str) {
         let note = |known| (asked(known), ());
         locked_file::change(&self.rung(rung), note).await;
@@ -89,7 +89,7 @@ impl Shared {
         locked_file::change(&self.rung(rung), note).await;
     }
 
-    /// Notes that a machine came up: all before it is forgotten.
+    /// Notes that a machine came up, and forgets all earlier results.
     pub async fn has_room(&self, rung: &str) {
         let note = |_: RungHistory| (accepted(RungHistory::default(), now()), ());
         locked_file::change(&self.rung(rung), note).await;
@@ -149,7 +149,7 @@ fn full(known: RungHistory, verdict: &Verdict, now: f64) -> RungHistory {
     known.cause.clone_from(&verdict.cause);
     known.remedy.clone_from(&verdict.remedy);
     known.why = Some(verdict.why);
-    // Of one that is open already it was the one try that decides.
+    // If it is open already, this was the one try that decides.
     if known.open_until.is_some() || known.failures.len() >= TRIPS {
         known.open_until = Some(now + OPEN);
     }
@@ -166,7 +166,7 @@ impl RungHistory {
         }
     }
 
-    /// Leaves out what is too old, and what lies in the future: the clock was set back, or the file is damaged.
+    /// Drops what is too old, and what is in the future: the clock was set back, or the file is damaged.
     fn sane(mut self, now: f64) -> Self {
         self.failures
             .retain(|at| (0.0..WINDOW).contains(&(now - at)));

@@ -1,36 +1,36 @@
-//! Token buckets: how many calls AWS takes. Pure.
+//! Token buckets, which limit the number of AWS calls. Pure.
 //!
-//! A bucket that is empty gives its tokens beforehand, one after the other: who takes one is told when it will be
-//! there. So nobody has to come again and ask, and all get theirs in the order in which they came.
+//! An empty bucket gives tokens in advance, one after the other, and says how long to wait for each. So a process asks only once,
+//! and all get their tokens in the order in which they asked.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The most that is given beforehand, in seconds of refilling: whoever comes then does not wait for longer.
+/// The most that is given in advance, in seconds of refilling: nobody waits longer.
 const LONGEST: f64 = 240.0;
 
 /// One of AWS's limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
-    /// What it is for; part of a file name.
+    /// Its name; part of a file name.
     pub name: &'static str,
-    /// How many tokens it holds.
+    /// How many tokens it has when it is full.
     pub size: f64,
-    /// How many come in each second.
+    /// How many tokens it gains in a second.
     pub rate: f64,
 }
 
-/// What is in a bucket. A new one is full.
+/// The level of a bucket. A new one is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Level {
-    /// How many tokens are not in it; more than its size where some were given beforehand.
+    /// How many tokens are missing; more than its size if some were given in advance.
     missing: f64,
-    /// When that was so: Unix time, seconds.
+    /// When that was measured: Unix time, seconds.
     at: f64,
 }
 
-/// Takes a token; returns the level after it, and how long it takes until the token is there.
+/// Takes a token; returns the new level, and how long to wait for the token.
 pub(super) fn take(level: Level, bucket: &Bucket, now: f64) -> (Level, Duration) {
     let missing = level.refilled(bucket, now) + 1.0;
     let missing = missing.min(bucket.size + bucket.rate * LONGEST);
@@ -38,14 +38,14 @@ pub(super) fn take(level: Level, bucket: &Bucket, now: f64) -> (Level, Duration)
     (Level { missing, at: now }, Duration::from_secs_f64(wait))
 }
 
-/// Takes all that there is.
+/// Takes all tokens.
 pub(super) fn drain(level: Level, bucket: &Bucket, now: f64) -> Level {
     let missing = level.refilled(bucket, now).max(bucket.size);
     Level { missing, at: now }
 }
 
 impl Level {
-    /// Returns how many tokens are missing now. A clock that was set back gives no tokens, and takes none.
+    /// Returns how many tokens are missing now. A clock that was set back adds no tokens, and removes none.
     fn refilled(self, bucket: &Bucket, now: f64) -> f64 {
         let passed = (now - self.at).max(0.0);
         (self.missing - passed * bucket.rate).max(0.0)
@@ -104,7 +104,7 @@ mod tests {
             prop_assert!(level.missing >= 1.0);
         }
 
-        /// No window of time sees more tokens come than the bucket holds and gets in it.
+        /// In any window of time, no more tokens come than a full bucket has and gains in it.
         #[test]
         fn no_more_is_given_than_comes_in(gaps in prop::collection::vec(0f64..1.5, 1..80)) {
             let (mut level, mut now) = (Level::default(), 1e6);

@@ -17,14 +17,14 @@ use crate::state::lock::LockFile;
 
 /// The most that is read.
 const LIMIT: usize = 8 << 10;
-/// How long the lock is waited for. It is held for microseconds, and for as long as its holder has to wait for a processor;
-/// whoever keeps it for longer was stopped.
+/// How long to wait for the lock. A process keeps it for microseconds, and for as long as it has to wait for a processor. One that
+/// keeps it longer was stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two looks at the lock.
+/// The pause between two looks at the lock.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Changes a file's content, and returns what the change gives; `None` where the file cannot be had. What is damaged
-/// counts as never written. The change itself must not wait: it has the lock.
+/// Changes a file's content, and returns the result of the change; `None` if the file cannot be opened or locked. Damaged content
+/// counts as never written. The change must not wait for anything: it has the lock.
 pub(super) async fn change<T, R>(path: &Path, change: impl FnOnce(T) -> (T, R)) -> Option<R>
 where
     T: Default + Serialize + DeserializeOwned,
@@ -46,7 +46,7 @@ where
     let file = loop {
         let file = open(path)?;
         lock(&file, deadline).await?;
-        // It may have been pruned meanwhile; then nobody else would see what is written to it.
+        // The file may have been pruned meanwhile; then nobody else would see what is written to it.
         if file.is_at(path) {
             break file;
         }

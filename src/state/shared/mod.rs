@@ -1,16 +1,16 @@
-//! What all processes of one bastion share, so that many jobs at once ask AWS no more often than it allows, and do not
-//! each find out for themselves what one of them knows already.
+//! What all processes of one bastion share, so that many jobs at once stay within AWS's API limits, and do not each find out
+//! again what one of them knows already.
 //!
 //! ```text
-//! DIRECTORY/shared/budget/SCOPE.NAME   how many calls AWS would take just now
+//! DIRECTORY/shared/budget/SCOPE.NAME   how many calls AWS would accept now
 //! DIRECTORY/shared/poll/SCOPE/         who waits for the state of a machine, and who asks for all of them
-//! DIRECTORY/shared/rungs/KEY           what came of a rung lately
+//! DIRECTORY/shared/rungs/KEY           the recent results of a rung
 //! DIRECTORY/shared/climbs/KEY          the rung on which a job was lost to Spot
-//! DIRECTORY/shared/lease/              who may use the name that the configuration says (`state::lease`)
+//! DIRECTORY/shared/lease/              which host may use the name in the configuration (`state::lease`)
 //! ```
 //!
-//! Nothing in here is needed, and what nobody has used for long is removed: what cannot be read or written is done without, and no job fails for it. Nothing is
-//! fsynced. Locks are `flock`s, which die with their holder.
+//! Nothing in here is needed: if a file cannot be read or written, the job goes on without it. What nobody has used for long is
+//! removed. Nothing is fsynced. Locks are `flock`s, which end with their process.
 
 pub mod breaker;
 pub mod budget;
@@ -31,8 +31,8 @@ use queue::Queue;
 /// The name of all this in the state directory.
 pub(super) const NAME: &str = "shared";
 
-/// Makes a directory in here, but never the state directory itself: where there is none, somebody only looks (`reap
-/// --dry-run`, say), and whose it would be is not known.
+/// Makes a directory in here, but never the state directory itself: if that is missing, somebody only looks (`reap --dry-run`, for
+/// example), and its owner is unknown.
 fn make_directory(directory: &Path) -> io::Result<()> {
     let make = || DirBuilder::new().mode(0o700).create(directory);
     let made = match (make(), directory.parent()) {
@@ -50,28 +50,28 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// The part of the state directory that belongs to no job.
+/// The part of the state directory that all jobs share.
 #[derive(Clone, Debug)]
 pub struct Shared {
     directory: PathBuf,
 }
 
 impl Shared {
-    /// Names the directory; nothing is touched yet.
+    /// Names the directory. Does not touch it yet.
     #[must_use]
     pub(super) fn new(directory: PathBuf) -> Self {
         Self { directory }
     }
 
-    /// Takes a token out of a bucket, and returns how long it takes until the bucket has it: nothing, where it had one,
-    /// or where nobody knows. The caller waits for itself.
+    /// Takes a token out of a bucket, and returns how long to wait for it: zero if the bucket had one, or if its level is
+    /// unknown. The caller does the waiting.
     pub async fn take(&self, scope: &str, bucket: &Bucket) -> Duration {
         let path = self.bucket(scope, bucket);
         let wait = locked_file::change(&path, |level| budget::take(level, bucket, now())).await;
         wait.unwrap_or_default()
     }
 
-    /// Empties a bucket: AWS says that there is nothing left in its own.
+    /// Empties a bucket: AWS has throttled, so its own bucket is empty.
     pub async fn drain(&self, scope: &str, bucket: &Bucket) {
         let path = self.bucket(scope, bucket);
         locked_file::change(&path, |level| (budget::drain(level, bucket, now()), ())).await;
@@ -84,14 +84,14 @@ impl Shared {
             .join(format!("{}.{name}", key(scope)))
     }
 
-    /// Returns those who wait for answers of one kind.
+    /// Returns the queue for answers of one kind.
     #[must_use]
     pub fn queue(&self, scope: &str) -> Queue {
         Queue::new(self.directory.join("poll").join(key(scope)))
     }
 }
 
-/// Makes a file name of anything.
+/// Makes a file name of any text.
 fn key(text: &str) -> String {
     crate::hash::sha256_hex(text.as_bytes())[..32].to_owned()
 }

@@ -1,5 +1,5 @@
-//! What nobody has used for long, each kind by what it is for. Never what somebody holds: a lock is taken first, and whoever
-//! waits for it looks whether its file is still the one that has the name.
+//! Removes shared files that nobody has used for long, each kind at its own age. Never a file in use: its lock is taken first,
+//! and a process that waits for the lock then checks whether its file still has the name.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -13,11 +13,11 @@ use super::{Shared, spot_losses};
 use crate::state::lock::LockFile;
 use crate::state::prune::{entries, is_older};
 
-/// A bucket is full again long before: what was given beforehand is minutes.
+/// A bucket is full again long before: only minutes are given in advance.
 const BUDGET_AGE: Duration = Duration::from_secs(3600);
-/// A failure counts for 15 minutes, and bars a rung for 30.
+/// A failure counts for 15 minutes, and a rung is skipped for 30.
 const RUNG_AGE: Duration = Duration::from_secs(3600);
-/// Whoever waits does so for seconds; the directory changes with each that comes or goes.
+/// Processes wait for seconds; the directory changes with each that comes or goes.
 const POLL_AGE: Duration = Duration::from_secs(3600);
 
 impl Shared {
@@ -35,7 +35,7 @@ impl Shared {
     }
 }
 
-/// Removes the cells of a directory that nobody has changed for so long.
+/// Removes the files of a directory that nobody has changed for so long.
 fn prune(directory: &Path, age: Duration) {
     for entry in entries(directory) {
         let old = |metadata: &Metadata| metadata.is_file() && is_older(metadata, age);
@@ -43,7 +43,7 @@ fn prune(directory: &Path, age: Duration) {
             continue;
         }
         let path = entry.path();
-        // Under its lock: somebody may have begun to use it just now.
+        // Under its lock: another process may have just started to use it.
         if let Ok(Some(lock)) = lock_existing(&path)
             && lock.metadata().is_ok_and(|metadata| old(&metadata))
         {
@@ -52,7 +52,7 @@ fn prune(directory: &Path, age: Duration) {
     }
 }
 
-/// Locks a file that is there, unless somebody else has it.
+/// Locks an existing file, unless another process has it.
 pub(super) fn lock_existing(path: &Path) -> io::Result<Option<LockFile>> {
     let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
     let file: File = OpenOptions::new()

@@ -1,8 +1,8 @@
-//! Processes that wait for an answer of AWS's, and the one that asks for all of them.
+//! Processes that wait for an answer from AWS, and the one that asks for all of them.
 //!
-//! Whoever has the lock leads: it asks, and gives each of the others its answer. A waiting one is a FIFO whose name says
-//! what it waits for: its reader is woken by the answer, and a FIFO that nobody reads any more is that of a process
-//! that died. Whoever leads may die at any moment; its lock goes with it, and each of the others looks for it.
+//! The process with the lock leads: it asks, and gives each of the others its answer. Each waiting process has a FIFO whose name
+//! says what it waits for. The answer wakes its reader. If nobody reads a FIFO any more, its process died. The leader may die at
+//! any moment: its lock ends with it, and the others look for the lock again and again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,14 +19,14 @@ use crate::files::open_own;
 use crate::state::lock::LockFile;
 use crate::state::prune::entries;
 
-/// The most that an answer takes: what a pipe holds.
+/// The largest answer: what a pipe's buffer takes.
 const LIMIT: usize = 64 << 10;
 /// The name of the lock.
 const LOCK: &str = "lock";
-/// The longest name that is waited for: it is part of a file's.
+/// The longest name to wait for: it is part of a file name.
 const LONGEST_NAME: usize = 100;
 
-/// Those who wait for answers of one kind.
+/// The processes that wait for answers of one kind.
 #[derive(Clone, Debug)]
 pub struct Queue {
     directory: PathBuf,
@@ -39,7 +39,7 @@ pub struct Lead {
     _lock: LockFile,
 }
 
-/// Another process, as the one that asks sees it.
+/// A waiting process, as the leader sees it.
 #[derive(Debug)]
 pub struct Waiting {
     /// What it waits for.
@@ -47,7 +47,7 @@ pub struct Waiting {
     pipe: File,
 }
 
-/// This process's place among those that wait; gone when dropped.
+/// This process's place in the queue; removed when dropped.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
@@ -60,7 +60,7 @@ impl Queue {
         Self { directory }
     }
 
-    /// Takes the lead, unless somebody has it.
+    /// Takes the lead, unless another process has it.
     ///
     /// # Errors
     /// Where the directory cannot be used.
@@ -76,7 +76,7 @@ impl Queue {
             if !lock.take(FlockOperation::NonBlockingLockExclusive)? {
                 return Ok(None);
             }
-            // It may have been pruned in between.
+            // The file may have been pruned in between.
             if lock.is_at(&path) {
                 return Ok(Some(Lead {
                     directory: self.directory.clone(),
@@ -86,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// Does something in the directory, which is made where it is missing.
+    /// Does something in the directory, and makes the directory if it is missing.
     fn made<T>(&self, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match act() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -97,7 +97,7 @@ impl Queue {
         }
     }
 
-    /// Begins to wait for the answer about a name.
+    /// Joins the queue for the answer about a name.
     ///
     /// # Errors
     /// Where there can be no place for it.
@@ -109,15 +109,15 @@ impl Queue {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let pid = std::process::id();
-        // In the order of their coming; unlike others of this process by the nanoseconds.
+        // Sorted by time of arrival; nanoseconds tell the places of this process apart.
         let file = format!("{:020}.{pid}.{name}", since.as_nanos());
         let own = self.directory.join(format!(".{file}"));
-        // Whoever prunes may just have removed a directory in which nobody waited.
+        // A prune may have just removed the directory, because nobody waited in it.
         self.made(|| {
             let mode = Mode::RUSR | Mode::WUSR;
             Ok(mknodat(CWD, &own, FileType::Fifo, mode, 0)?)
         })?;
-        // It has its name only once there is a reader: before, it would look like a dead one's.
+        // It gets its name only once it has a reader: before, it would look like a dead process's.
         let opened = pipe::OpenOptions::new()
             .read_write(true)
             .open_receiver(&own)
@@ -138,7 +138,7 @@ impl Queue {
 }
 
 impl Lead {
-    /// Returns who waits, the longest first. Those that died are forgotten.
+    /// Returns the waiting processes, the longest first. Removes those that died.
     #[must_use]
     pub fn waiting(&self) -> Vec<Waiting> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten();
@@ -156,7 +156,7 @@ impl Lead {
         let mut parts = file.trim_start_matches('.').splitn(3, '.');
         let (_, pid, name) = (parts.next()?, parts.next()?, parts.next()?);
         if file.starts_with('.') {
-            // Only its maker knows it yet, unless that was killed in between.
+            // It is not ready yet, unless its process was killed in between.
             let pid = pid.parse().ok()?;
             if crate::process::Process::of(pid).is_none() {
                 drop(fs::remove_file(path));
@@ -183,7 +183,7 @@ impl Lead {
 }
 
 impl Waiting {
-    /// Gives it its answer. One that cannot take it will ask for itself.
+    /// Gives the process its answer. If that fails, the process asks for itself.
     pub fn tell(mut self, answer: &[u8]) {
         let told = self.pipe.write_all(&[answer, b"\n"].concat());
         if let Err(error) = told {
@@ -197,7 +197,7 @@ impl Place {
     pub async fn answer(&mut self) -> Vec<u8> {
         loop {
             if self.receiver.readable().await.is_err() {
-                // Nothing will come.
+                // No answer will come.
                 std::future::pending::<()>().await;
             }
             if let Some(answer) = self.answer_now() {
@@ -238,7 +238,7 @@ pub(super) fn remove_unused(directory: &Path) {
     if !lead.waiting().is_empty() {
         return;
     }
-    // Somebody may come just now, and then the directory is not empty: only its lock is made anew.
+    // A process may join at this moment. Then the directory is not empty, and only its lock is made again.
     if entries(directory).all(|entry| entry.file_name() == LOCK) {
         drop(fs::remove_file(path));
         drop(fs::remove_dir(directory));

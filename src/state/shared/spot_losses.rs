@@ -1,6 +1,6 @@
-//! The rung on which a job was lost to Spot: its retry starts one higher.
+//! The rung on which a job was lost to Spot. Its retry starts one rung higher.
 //!
-//! A retry is another job with the same name in the same pipeline, so it is known by these.
+//! To GitLab a retry is another job, with the same name in the same pipeline. By these it is recognised.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub(super) const AGE: Duration = Duration::from_secs(24 * 3600);
 /// The most that is read.
 const LARGEST: u64 = 8 << 10;
 
-/// A job that was lost.
+/// A job that was lost to Spot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpotLoss {
     /// The rung on which it ran, as the configuration names it.
@@ -26,7 +26,7 @@ pub struct SpotLoss {
 }
 
 impl Shared {
-    /// Notes that a job was lost to Spot. What cannot be noted happens again.
+    /// Notes that a job was lost to Spot. If that fails, its retry starts on the same rung.
     pub async fn note_spot_loss(&self, job: &str, loss: SpotLoss) {
         locked_file::change(&self.path(job), |_: SpotLoss| (loss, ())).await;
     }

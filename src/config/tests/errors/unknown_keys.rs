@@ -93,7 +93,7 @@ fn what_would_open_something_if_it_were_ignored_is_an_error() {
             "f.toml:4:1: profile[0].limits: expected a table, found an array",
             "Write [limits] on a line",
         ),
-        // What fits no job, so that the profile would hold for none.
+        // Patterns that fit no job: such a profile would apply to none.
         (
             "[[profile]]\nname = \"a\"\nmatch = { project = \" g/**\" }",
             "f.toml:3:21: profile[0].match.project: \" g/**\" fits nothing: there are blanks around it",

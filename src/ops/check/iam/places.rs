@@ -227,7 +227,7 @@ fn partition_of(text: &str) -> Option<&str> {
     partition.starts_with("aws").then_some(partition)
 }
 
-/// Whether a pattern fits all that a name stands for, whatever its revision.
+/// Whether a pattern fits all that a name means, whatever its revision.
 fn is_covered(pattern: &str, name: &str) -> bool {
     let bare = |text: &str| !text.contains(':');
     pattern == "*"
@@ -254,7 +254,7 @@ fn of_ecr(image: &str) -> Option<(&str, &str, &str)> {
         .then_some((account, region, path))
 }
 
-/// Leaves out what stands there already.
+/// Leaves out duplicates.
 pub(super) fn unique(all: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for one in all {

@@ -1,7 +1,7 @@
 //! Cancels and time-outs: what they end, what they skip, what follows all the same.
 //!
 //! What is to be stopped sleeps in short steps: a shell that gets a signal while it is about to start a
-//! command heeds it only after that command.
+//! command acts on it only after that command.
 
 use std::time::Duration;
 

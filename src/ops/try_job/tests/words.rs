@@ -113,7 +113,7 @@ fn the_answer_is_nothing_or_one_object() {
 fn the_exit_code_file_is_read_as_the_runner_reads_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("build_exit_code");
-    // Without a file the build code stands for the script's.
+    // Without a file the build code counts as the script's.
     assert_eq!(judge(&Exit::Code(1), &file), Some(script(1)));
     for (content, code) in [
         ("42", Some(42)),
@@ -137,7 +137,7 @@ fn the_exit_code_file_is_read_as_the_runner_reads_it() {
             },
             |code| Failure::Script {
                 code,
-                // As it stands there, its sign included.
+                // As it is in the file, its sign included.
                 said: format!("exit status {}", content.lines().next().unwrap()),
             },
         );

@@ -5,7 +5,7 @@ use std::fs;
 use super::super::Theatre;
 use super::WHOLE;
 
-/// The whole log, line by line; what the driver and the job say of their own stands out.
+/// The whole log, line by line; what the driver and the job say themselves is easy to tell apart.
 #[test]
 fn a_failing_job_reads_as_the_runners_log_does() {
     let theatre = Theatre::new();
@@ -55,7 +55,7 @@ fn output_is_passed_on_to_its_last_byte_whatever_it_is() {
     let theatre = Theatre::new();
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     fs::write(theatre.file("bytes"), &bytes).unwrap();
-    // A child that is left behind holds the stage up until it closes the output.
+    // A child that is left behind delays the stage until it closes the output.
     theatre.on("prepare", r#"cat "$here/bytes"; ( read -r _ < "$here/go"; printf late ) & echo > "$here/go" & exit 0"#);
     rustix::fs::mknodat(
         rustix::fs::CWD,
