@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::cli::{self, Cli, Command, Internal, Stage, UserCommand, VisibleCli};
 use crate::compute::aws::metadata::Metadata;
-use crate::compute::keeper;
+use crate::compute::local::keeper;
 use crate::config;
 use crate::config::overrides::Overrides;
 use crate::error::{Error, Kind, Result};

@@ -162,6 +162,29 @@ fn no_import_goes_up() {
     assert!(crossing.count() > 300);
 }
 
+/// A build with or without the feature has the same face, and one file alone knows which build it is.
+#[test]
+fn one_file_asks_for_the_feature() {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    collect(&src, &mut files);
+    let asks = |file: &&PathBuf| {
+        let text = fs::read_to_string(file).unwrap();
+        let code = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        code.flat_map(|line| line.split_whitespace())
+            .collect::<String>()
+            .contains("feature=\"")
+    };
+    let asking: Vec<&Path> = files
+        .iter()
+        .filter(asks)
+        .map(|file| file.strip_prefix(&src).unwrap())
+        .collect();
+    assert_eq!(asking, [Path::new("compute/ec2/mod.rs")]);
+}
+
 /// A table and sources in which one thing is wrong.
 fn problems(file: &str, text: &str) -> Vec<String> {
     let floors = Floors::read(

@@ -166,7 +166,7 @@ fn a_credential_is_in_a_file_of_the_pull_alone() {
     for line in docker {
         assert!(!line.contains("auths"), "{line}");
     }
-    assert!(text.contains("umask 077") && text.contains("trap 'rm -rf \"$d\"' EXIT"));
+    assert!(text.contains("umask 077") && text.contains("trap 'rm -rf \"$config\"' EXIT"));
 }
 
 #[test]

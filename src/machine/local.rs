@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::process::Process;
+
 /// A launch of a local machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalRequest {
@@ -15,4 +17,13 @@ pub struct LocalRequest {
     pub user: String,
     /// The job's public key.
     pub public_key: String,
+}
+
+/// A process on this host and all that it started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalPlace {
+    /// The process.
+    pub keeper: Process,
+    /// The mark that everything it starts carries.
+    pub token: String,
 }

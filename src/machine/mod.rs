@@ -18,9 +18,9 @@ pub mod verdict;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::process::Process;
 use crate::runner::substage::Role;
 use instance::Ec2Place;
+use local::LocalPlace;
 pub use request::Request;
 use task::EcsPlace;
 
@@ -38,12 +38,7 @@ pub struct Machine {
 #[serde(rename_all = "lowercase")]
 pub enum Place {
     /// A process on this host and all that it started.
-    Local {
-        /// The process.
-        keeper: Process,
-        /// The mark that everything it starts carries.
-        token: String,
-    },
+    Local(LocalPlace),
     /// A task of an ECS cluster.
     Ecs(EcsPlace),
     /// An EC2 instance.

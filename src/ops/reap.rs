@@ -9,7 +9,6 @@
 //! AWS's list is read before the state: every task in it had its intent on disk before it was asked for. Instances, which
 //! carry their launch's own token as a tag, are dealt with in the same way.
 
-#[cfg(feature = "ec2")]
 mod instances;
 mod judge;
 mod names;
@@ -188,7 +187,7 @@ impl Reaper<'_> {
                 (aws, looked)
             })
             .await;
-            self.hear_time(&aws);
+            self.hear_time(aws.clock_ahead());
             match looked {
                 Ok(tasks) => seen.push((aws, cluster, tasks)),
                 // What the state directory knows needs no list, and the Go driver's users have no permission for one.
@@ -201,7 +200,6 @@ impl Reaper<'_> {
                 Err(error) => self.problem(&error),
             }
         }
-        #[cfg(feature = "ec2")]
         let instances = self.see_instances().await?;
         self.tell_time();
         let mut owned = Owned::default();
@@ -210,7 +208,6 @@ impl Reaper<'_> {
                 self.problem(&error);
             }
         }
-        #[cfg(feature = "ec2")]
         self.end_instances(instances, &owned).await;
         if !self.report.dry_run {
             self.store.prune();
@@ -382,8 +379,8 @@ impl Reaper<'_> {
     }
 
     /// Notes what an answer of AWS said of the time; the latest of this host's clock counts.
-    fn hear_time(&mut self, aws: &Aws) {
-        self.ahead = self.ahead.max(aws.clock_ahead());
+    fn hear_time(&mut self, ahead: Option<i64>) {
+        self.ahead = self.ahead.max(ahead);
     }
 
     /// Tells where this host's clock and AWS's differ: by either alone nothing of another host ends.

@@ -47,6 +47,8 @@ pub struct PlanInput<'a> {
     pub public_key: String,
     /// The time after which nothing of the job may live.
     pub until: Deadline,
+    /// Whether this build can launch instances.
+    pub instances: bool,
     /// The job log.
     pub ui: Ui,
 }
@@ -186,11 +188,11 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
             Rung::Fargate => Capacity::LaunchTypeFargate,
             Rung::Ecs(provider) => Capacity::Provider(provider.clone()),
             Rung::Ec2Spot => {
-                steps.push(input.instances(&settled, rung, Market::Spot)?);
+                steps.push(input.instance_step(&settled, rung, Market::Spot)?);
                 continue;
             }
             Rung::Ec2 => {
-                steps.push(input.instances(&settled, rung, Market::OnDemand)?);
+                steps.push(input.instance_step(&settled, rung, Market::OnDemand)?);
                 continue;
             }
             Rung::Local => {
@@ -237,8 +239,8 @@ impl PlanInput<'_> {
         }
     }
 
-    fn instances(&self, settled: &Settled, rung: &Rung, market: Market) -> Result<Step> {
-        if !cfg!(feature = "ec2") {
+    fn instance_step(&self, settled: &Settled, rung: &Rung, market: Market) -> Result<Step> {
+        if !self.instances {
             return Err(Error::new(
                 Kind::NotYet,
                 format!("this build cannot run jobs on the rung {rung}: it was made without the feature ec2"),

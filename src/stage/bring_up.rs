@@ -14,7 +14,9 @@ use super::first_command::FirstCommand;
 use super::first_login::{Failed, FirstLogin};
 use super::prepare::final_failure;
 use super::try_rungs::{Ready, RungResult};
-use crate::compute::{self, Coming, Launched, News, Refused, Settled, keeper, local};
+use crate::compute::kind::{ComingUp, Launched, News, Refused, Settled};
+use crate::compute::local::{self, keeper};
+use crate::compute::{self, Coming};
 use crate::error::{Error, Kind, Result};
 use crate::machine::environment::ContainerEnvironment;
 use crate::machine::launch::{Launch, LaunchState};
@@ -112,13 +114,13 @@ impl Preparation<'_> {
     }
 
     /// Writes the request to the intent, sends it, and writes the result.
-    async fn launch(&mut self, step: usize) -> Result<Launched> {
+    async fn launch(&mut self, step: usize) -> Result<Launched<Coming>> {
         let context = self.context;
         let store = context.store();
         let number = self.intent.launches.len();
         let untagged = self.untagged || store.is_noted(UNTAGGABLE);
         let host_key = JobKey::generate()?;
-        let request = self.plan.request(
+        let mut request = self.plan.request(
             step,
             &Attempt {
                 number,
@@ -128,11 +130,11 @@ impl Preparation<'_> {
                 lifetime: self.intent.until.left(),
             },
         )?;
-        let request = match compute::settle(request, &store, context.ui).await {
-            Ok(Settled::Ready(request)) => request,
+        match compute::settle(&mut request, &store, context.ui).await {
+            Ok(Settled::Ready) => {}
             Ok(Settled::NoRoom(verdict)) => return Ok(Launched::NoRoom(verdict)),
             Err(refused) => return Err(self.refused(refused)),
-        };
+        }
         self.intent.launches.push(Launch {
             request: request.clone(),
             state: LaunchState::Asked,
@@ -218,7 +220,7 @@ impl Preparation<'_> {
                 News::Reachable(machine) => break machine,
             }
         };
-        if matches!(machine.place, Place::Local { .. }) {
+        if matches!(machine.place, Place::Local(_)) {
             ui.warn(
                 "this job runs on this very host, as GitLab Runner's own user, beside its keys and other jobs: \
                  nothing is isolated",

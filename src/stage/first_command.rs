@@ -43,7 +43,7 @@ impl FirstCommand<'_> {
             Place::Ecs(_) => {}
             // No container: the environment is the login's. A machine on this host ends with its keeper, and an instance has
             // its last limit from its user data.
-            Place::Local { .. } | Place::Ec2(_) => {
+            Place::Local(_) | Place::Ec2(_) => {
                 session.hang_up().await;
                 return Ok(None);
             }

@@ -5,7 +5,8 @@ use std::cell::Cell;
 
 use tokio::time::Instant;
 
-use crate::compute::{Admission, Refused};
+use crate::compute::Admission;
+use crate::compute::kind::{Admits, Refused};
 use crate::error::{Error, Kind};
 use crate::machine::Endpoint;
 use crate::script::keep_key::{self, keep};

@@ -199,7 +199,7 @@ pub(super) fn forget(store: &Store, job: &Job, record: &Record) {
 fn is_of(record: &Record, go_job: &GoJob) -> bool {
     match &record.machine.place {
         Place::Ecs(place) => place.task == go_job.task_arn,
-        Place::Local { .. } | Place::Ec2(_) => false,
+        Place::Local(_) | Place::Ec2(_) => false,
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::time::timeout;
 
 use super::Context;
 use super::bring_up::Preparation;
+use crate::compute::ec2;
+use crate::compute::kind::MachineKind;
 use crate::config::settings::Rung;
 use crate::config::trusted_variables::TrustedVariable;
 use crate::error::{Error, Kind, Result};
@@ -146,6 +148,7 @@ fn settle(context: &Context, key: &JobKey, intent: &Intent, manager: &str) -> Re
         manager,
         public_key: key.public_line()?,
         until: intent.until,
+        instances: ec2::Instances::HERE,
         ui: context.ui,
     })
 }

@@ -6,7 +6,7 @@ use super::record::{Intent, Record, Tombstone};
 use super::*;
 use crate::host::Host;
 use crate::machine::launch::{Launch, LaunchState};
-use crate::machine::local::LocalRequest;
+use crate::machine::local::{LocalPlace, LocalRequest};
 use crate::machine::{Machine, Place, Request};
 use crate::process::Process;
 
@@ -28,10 +28,10 @@ fn record(attempt: &str) -> (Intent, Record) {
         state: LaunchState::Asked,
     });
     let machine = Machine {
-        place: Place::Local {
+        place: Place::Local(LocalPlace {
             keeper: Process::this().unwrap(),
             token: "t".into(),
-        },
+        }),
         endpoints: Vec::new(),
     };
     let record = Record::new(&intent, machine, "key".into(), "spool".into());

@@ -12,7 +12,7 @@ use crate::state::record::now;
 
 /// By how much this host's clock is ahead of AWS's, in seconds, as the last answer says; shared by all clients of a way to AWS.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AwsDate(Arc<Mutex<Option<i64>>>);
+pub(in crate::compute) struct AwsDate(Arc<Mutex<Option<i64>>>);
 
 impl AwsDate {
     /// Returns by how many seconds this host's clock is ahead; nothing while no answer has said a time.

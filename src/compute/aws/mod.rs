@@ -67,16 +67,12 @@ const TELL_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Aws {
     pub(in crate::compute) ecs: aws_sdk_ecs::Client,
-    #[cfg(feature = "ec2")]
-    pub(in crate::compute) ec2: aws_sdk_ec2::Client,
-    #[cfg(feature = "ec2")]
-    pub(in crate::compute) ecr: aws_sdk_ecr::Client,
-    #[cfg(feature = "ec2")]
-    pub(in crate::compute) connect: aws_sdk_ec2instanceconnect::Client,
+    /// What clients of other services are made from; each of them takes `target`, and `date` where its answers tell the time.
+    pub(in crate::compute) config: SdkConfig,
     /// AWS's own clock.
-    date: AwsDate,
+    pub(in crate::compute) date: AwsDate,
     /// Where calls go, for a proxy to be asked.
-    target: Target,
+    pub(in crate::compute) target: Target,
     /// Whom calls believe in place of this host's own authorities.
     bundle: Option<Bundle>,
     /// Why no call can be made at all.
@@ -131,25 +127,6 @@ impl Aws {
                     .interceptor(target.clone())
                     .build(),
             ),
-            #[cfg(feature = "ec2")]
-            ec2: aws_sdk_ec2::Client::from_conf(
-                aws_sdk_ec2::config::Builder::from(&config)
-                    .interceptor(date.clone())
-                    .interceptor(target.clone())
-                    .build(),
-            ),
-            #[cfg(feature = "ec2")]
-            ecr: aws_sdk_ecr::Client::from_conf(
-                aws_sdk_ecr::config::Builder::from(&config)
-                    .interceptor(target.clone())
-                    .build(),
-            ),
-            #[cfg(feature = "ec2")]
-            connect: aws_sdk_ec2instanceconnect::Client::from_conf(
-                aws_sdk_ec2instanceconnect::config::Builder::from(&config)
-                    .interceptor(target.clone())
-                    .build(),
-            ),
             date,
             target,
             bundle,
@@ -158,6 +135,7 @@ impl Aws {
             shared: shared.clone(),
             account: access.account(region),
             identity: format!("{} {}", region.unwrap_or_default(), access.key()),
+            config,
         }
     }
 

@@ -34,7 +34,7 @@ const LONGEST_LINE: u64 = 1024;
 
 /// Where the last call went, as a tunnel is asked for: `HOST:PORT`; shared by all clients of a way to AWS.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Target(Arc<Mutex<Option<String>>>);
+pub(in crate::compute) struct Target(Arc<Mutex<Option<String>>>);
 
 impl Target {
     /// Asks the proxy for a tunnel to where the last call went; returns status and words of its answer, where it gives one.

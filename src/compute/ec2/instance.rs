@@ -1,8 +1,7 @@
 //! An instance as EC2 describes it, read once into what the rest works with. Pure.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use aws_sdk_ec2::types;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::instance::Dial;
@@ -52,47 +51,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Reads what EC2 says.
-    #[must_use]
-    pub fn read(said: &types::Instance) -> Self {
-        use types::InstanceStateName as State;
-        let text = |t: Option<&str>| t.filter(|t| !t.is_empty()).map(str::to_owned);
-        let interfaces = said.network_interfaces().iter();
-        let mut addresses = interfaces.flat_map(types::InstanceNetworkInterface::ipv6_addresses);
-        Self {
-            id: said.instance_id().unwrap_or_default().to_owned(),
-            phase: match said.state().and_then(types::InstanceState::name) {
-                Some(State::Running) => Phase::Running,
-                Some(State::ShuttingDown | State::Stopping | State::Stopped) => Phase::Ending,
-                Some(State::Terminated) => Phase::Over,
-                _ => Phase::Pending,
-            },
-            kind: text(said.instance_type().map(types::InstanceType::as_str)),
-            zone: text(
-                said.placement()
-                    .and_then(types::Placement::availability_zone),
-            ),
-            spot: said.instance_lifecycle() == Some(&types::InstanceLifecycleType::Spot),
-            private: text(said.private_ip_address()),
-            public: text(said.public_ip_address()),
-            ipv6: text(said.ipv6_address())
-                .or_else(|| text(addresses.next().and_then(|a| a.ipv6_address()))),
-            launched: said
-                .launch_time()
-                .and_then(|t| u64::try_from(t.secs()).ok())
-                .and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs))),
-            reason: said.state_reason().and_then(|r| {
-                let code = r.code().unwrap_or_default();
-                let message = r.message().unwrap_or_default();
-                (!code.is_empty() || !message.is_empty())
-                    .then(|| (code.to_owned(), message.to_owned()))
-            }),
-            transition: text(said.state_transition_reason()),
-            tags: read_tags(said.tags()),
-        }
-    }
-
-    /// Returns the address to dial, as soon as there is one.
+    /// Returns the address to connect to, as soon as there is one.
     #[must_use]
     pub fn address(&self, dial: Dial) -> Option<&str> {
         match dial {
@@ -127,16 +86,4 @@ impl Instance {
             zone.unwrap_or_default()
         )
     }
-}
-
-/// Reads tags.
-pub(super) fn read_tags(tags: &[types::Tag]) -> Vec<(String, String)> {
-    tags.iter()
-        .filter_map(|t| {
-            Some((
-                t.key()?.to_owned(),
-                t.value().unwrap_or_default().to_owned(),
-            ))
-        })
-        .collect()
 }

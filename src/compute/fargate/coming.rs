@@ -2,6 +2,7 @@
 //! gives the address as soon as the interface has one, so that dialling begins before ECS says RUNNING.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -10,9 +11,10 @@ use super::address;
 use super::progress;
 use super::stopped;
 use super::task::{Phase, Task};
-use crate::compute::News;
 use crate::compute::aws::Aws;
 use crate::compute::aws::classify::{self, Action};
+use crate::compute::ec2::PublicAddresses;
+use crate::compute::kind::{ComingUp, News};
 use crate::compute::watch::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::machine::task::{EcsPlace, TaskRequest};
@@ -48,10 +50,11 @@ const START_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// A task that is not yet reached.
 #[derive(Debug)]
-pub struct ComingUp {
+pub struct Coming {
     aws: Aws,
     place: EcsPlace,
     request: TaskRequest,
+    public: Option<PublicAddresses>,
     login: Login,
     rung_wait: Duration,
     began: Instant,
@@ -68,10 +71,49 @@ pub struct ComingUp {
     told: Instant,
 }
 
-impl ComingUp {
+impl ComingUp for Coming {
+    type Admission = Infallible;
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.place.task)
+    }
+
+    fn admission(&mut self) -> Option<Infallible> {
+        None
+    }
+
+    fn entered(&mut self) {
+        self.entered = true;
+    }
+
+    async fn next(&mut self) -> Result<News> {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return Ok(news);
+            }
+            sleep_until(self.next_poll).await;
+            let task = match self.place.describe(&self.aws, DESCRIBE_LIMIT).await {
+                Ok(task) => task,
+                Err(verdict) => {
+                    let what = format!(
+                        "the state of the task {} cannot be found out",
+                        self.place.task
+                    );
+                    return failed(&verdict, &what);
+                }
+            };
+            self.schedule();
+            match task {
+                Some(task) => self.look_at(task).await?,
+                None => self.look_in_vain()?,
+            }
+        }
+    }
+}
+
+impl Coming {
     /// Begins to watch a task that RunTask has just named.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         aws: Aws,
         request: &TaskRequest,
         arn: String,
@@ -79,6 +121,7 @@ impl ComingUp {
         rung_wait: Duration,
     ) -> Self {
         let began = Instant::now();
+        let public = request.dial_public.then(|| PublicAddresses::new(&aws));
         Self {
             aws,
             place: EcsPlace {
@@ -88,6 +131,7 @@ impl ComingUp {
                 container: request.container.clone(),
             },
             request: request.clone(),
+            public,
             login,
             rung_wait,
             began,
@@ -101,42 +145,6 @@ impl ComingUp {
             entered: false,
             stopping_since: None,
             told: began,
-        }
-    }
-
-    /// Returns the task's ARN.
-    #[must_use]
-    pub fn task(&self) -> &str {
-        &self.place.task
-    }
-
-    /// Notes that somebody is in: it is no longer waited for.
-    pub fn entered(&mut self) {
-        self.entered = true;
-    }
-
-    /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
-    ///
-    /// # Errors
-    /// Where the task will never be there.
-    pub async fn next(&mut self) -> Result<News> {
-        loop {
-            if let Some(news) = self.news.pop_front() {
-                return Ok(news);
-            }
-            sleep_until(self.next_poll).await;
-            let task = match self.place.describe(&self.aws, DESCRIBE_LIMIT).await {
-                Ok(task) => task,
-                Err(verdict) => {
-                    let what = format!("the state of the task {} cannot be found out", self.task());
-                    return failed(&verdict, &what);
-                }
-            };
-            self.schedule();
-            match task {
-                Some(task) => self.look_at(task).await?,
-                None => self.look_in_vain()?,
-            }
         }
     }
 
@@ -194,7 +202,7 @@ impl ComingUp {
             return Ok(());
         }
         if !self.addressed
-            && let Some(host) = address::of(&self.aws, &task, &self.request).await?
+            && let Some(host) = address::of(&task, self.public.as_ref()).await?
         {
             self.addressed = true;
             self.news.push_back(News::Reachable(self.machine(host)));
@@ -301,7 +309,7 @@ mod tests {
     use crate::ui::Ui;
 
     /// A task that RunTask has just named; nobody is asked for it here.
-    async fn coming() -> ComingUp {
+    async fn coming() -> Coming {
         let folder = tempfile::tempdir().unwrap();
         let shared = Store::new(folder.path().to_owned()).shared();
         let access = Access {
@@ -318,7 +326,7 @@ mod tests {
             port: 22,
         };
         let arn = "arn:aws:ecs:eu-west-1:123456789012:task/ci/1".to_owned();
-        ComingUp::new(aws, &request, arn, login, Duration::from_secs(300))
+        Coming::new(aws, &request, arn, login, Duration::from_secs(300))
     }
 
     #[tokio::test(start_paused = true)]
@@ -409,7 +417,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_stuck(coming: &ComingUp, words: &str) {
+    fn assert_stuck(coming: &Coming, words: &str) {
         let last = coming.news.back();
         let Some(News::Stuck(error)) = last else {
             panic!("{last:?}");

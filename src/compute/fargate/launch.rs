@@ -8,6 +8,7 @@ use aws_sdk_ecs::operation::run_task::RunTaskError;
 use super::request;
 use crate::compute::aws::classify::{self, Action};
 use crate::compute::aws::{Aws, Failure};
+use crate::compute::kind::{Launched, Refused};
 use crate::error::{Error, Result};
 use crate::machine::task::TaskRequest;
 use crate::machine::verdict::{Verdict, Why};
@@ -15,68 +16,34 @@ use crate::machine::verdict::{Verdict, Why};
 /// How long RunTask is repeated while AWS throttles it or does not answer.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(4 * 60);
 
-/// What came of a RunTask.
-#[derive(Debug)]
-pub enum Launched {
-    /// A task of that ARN.
-    Task(String),
-    /// Nothing, and the rung has no room.
-    NoRoom(Verdict),
-    /// Neither a task nor why there is none: one may have been started all the same.
-    Neither(Verdict),
-    /// Nothing, and the rung cannot be used in this cluster at all.
-    Unusable(Verdict),
-    /// Nothing, because the caller may not tag.
-    Untaggable(Verdict),
-}
-
-/// Why there is no task, or none that is known.
-#[derive(Debug)]
-pub struct Refused {
-    /// What to tell.
-    pub error: Error,
-    /// Whether a task may have been started all the same.
-    pub unanswered: bool,
-    /// Whether no further try of the job can fare better.
-    pub hopeless: bool,
-}
-
-impl From<Error> for Refused {
-    /// Nothing was sent, and nothing will be.
-    fn from(error: Error) -> Self {
-        Self {
-            error,
-            unanswered: false,
-            hopeless: true,
-        }
-    }
-}
-
-/// Sends the request.
+/// Sends the request, and returns the ARN of the task that it started.
 ///
 /// # Errors
 /// Where AWS refuses it for another reason than that the rung has no room.
-pub async fn launch(aws: &Aws, request: &TaskRequest) -> std::result::Result<Launched, Refused> {
+pub(super) async fn launch(
+    aws: &Aws,
+    request: &TaskRequest,
+) -> std::result::Result<Launched<String>, Refused> {
     let answer = match run_task(aws, request, LAUNCH_LIMIT).await {
         Ok(answer) => answer,
         Err(Told::Local(error)) => return Err(error.into()),
         Err(Told::Aws(failure, _)) => {
             // A call before it that had no answer may have started a task: the caller has to end that first.
             if failure.tags_refused && is_tagged(request) && !failure.unanswered {
-                return Ok(Launched::Untaggable(failure.verdict));
+                return Ok(Launched::Untaggable(failure.verdict.cause));
             }
             return rung(failure.verdict, failure.unanswered);
         }
     };
     match answer {
-        Answer::Task(arn) => Ok(Launched::Task(arn)),
+        Answer::Task(arn) => Ok(Launched::Coming(arn)),
         Answer::Nothing(verdict) => rung(verdict, false),
         Answer::Neither(verdict) => Ok(Launched::Neither(verdict)),
     }
 }
 
 /// Decides what a refusal means for the rung.
-fn rung(verdict: Verdict, unanswered: bool) -> std::result::Result<Launched, Refused> {
+fn rung(verdict: Verdict, unanswered: bool) -> std::result::Result<Launched<String>, Refused> {
     match verdict.why {
         Why::NoSuchProvider | Why::NoDefaultProvider => Ok(Launched::Unusable(verdict)),
         // A call before it that had no answer may take effect yet, and then there would be a task on two rungs.

@@ -5,12 +5,12 @@
 //!                                                                   watch beside it
 //! ```
 //!
-//! Types of the AWS SDK stop here. What AWS says is read once, by [`super::aws::classify`], into few kinds.
+//! Types of the AWS SDK stop here. What AWS says is read once, by [`crate::compute::aws::classify`], into few kinds.
 
 mod address;
-pub mod coming;
+mod coming;
 pub mod end;
-pub mod launch;
+mod launch;
 pub mod list;
 pub mod progress;
 pub mod request;
@@ -20,17 +20,87 @@ pub mod watch;
 
 use std::time::Duration;
 
-use super::aws::classify::Action;
-use super::aws::{Aws, poller};
+use tokio::sync::Notify;
+
+use crate::compute::aws::classify::Action;
+use crate::compute::aws::{Aws, poller};
+use crate::compute::kind::{Launched, MachineKind, Refused, Settled};
 use crate::error::Error;
-use crate::machine::task::EcsPlace;
+use crate::machine::Login;
+use crate::machine::task::{EcsPlace, TaskRequest};
 use crate::machine::verdict::Verdict;
+use crate::state::record::now;
 use crate::state::shared::Shared;
+use crate::state::{Job, Store};
 use crate::ui::Ui;
+use coming::Coming;
 use task::Task;
 
 /// How long one look may take whose answer nothing depends on.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Tasks of ECS clusters.
+#[derive(Debug)]
+pub enum Tasks {}
+
+impl MachineKind for Tasks {
+    type Request = TaskRequest;
+    type Place = EcsPlace;
+    type Coming = Coming;
+
+    async fn settle(
+        request: &mut TaskRequest,
+        _store: &Store,
+        _ui: Ui,
+    ) -> Result<Settled, Refused> {
+        request.asked = now();
+        Ok(Settled::Ready)
+    }
+
+    async fn launch(
+        request: &TaskRequest,
+        _job: &Job,
+        login: &Login,
+        rung_wait: Duration,
+        store: &Store,
+        ui: Ui,
+    ) -> Result<Launched<Coming>, Refused> {
+        let aws = Aws::new(&request.access, Some(ui), &store.shared()).await;
+        let launched = launch::launch(&aws, request).await?;
+        Ok(launched.map(|arn| Coming::new(aws, request, arn, login.clone(), rung_wait)))
+    }
+
+    /// Nothing is made for one.
+    async fn withdraw(_request: &TaskRequest, _store: &Store, _ui: Ui) {}
+
+    async fn end_launch(
+        request: &TaskRequest,
+        name: Option<&str>,
+        reason: &str,
+        shared: &Shared,
+        ui: Ui,
+    ) -> Result<(), Error> {
+        let aws = Aws::new(&request.access, Some(ui), shared).await;
+        match name {
+            Some(task) => end::end_named(&aws, request, task, reason).await,
+            None => end::end_asked(&aws, request, reason).await,
+        }
+    }
+
+    async fn end_machine(
+        place: &EcsPlace,
+        reason: &str,
+        shared: &Shared,
+        ui: Ui,
+    ) -> Result<(), Error> {
+        let aws = Aws::new(&place.access, Some(ui), shared).await;
+        end::stop(&aws, place.cluster.as_deref(), &place.task, reason).await
+    }
+
+    async fn gone(place: &EcsPlace, lost: &Notify, shared: &Shared) -> Error {
+        watch::gone(place, lost, shared).await
+    }
+}
 
 impl EcsPlace {
     /// Returns whether ECS knows the task where this says it is, as far as it says so soon.

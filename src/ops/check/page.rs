@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::compute::ec2;
+use crate::compute::kind::MachineKind;
 use crate::config::file::Keys;
 use crate::config::settings::{
     CONTAINER, Ec2, Fargate, Limits, Log, Profile, Rung, Settings, Style,
@@ -13,7 +15,7 @@ use crate::config::{Loaded, display};
 fn is_here(rung: &Rung) -> bool {
     match rung {
         Rung::Local | Rung::FargateSpot | Rung::Fargate | Rung::Ecs(_) => true,
-        Rung::Ec2Spot | Rung::Ec2 => cfg!(feature = "ec2"),
+        Rung::Ec2Spot | Rung::Ec2 => ec2::Instances::HERE,
     }
 }
 

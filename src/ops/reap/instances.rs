@@ -10,10 +10,9 @@ use super::judge::{self, Thing, Verdict, is_of_fleet};
 use super::left;
 use super::owned::Owned;
 use super::waits::told;
-use crate::compute::aws::Aws;
+use crate::compute::ec2::Api;
 use crate::compute::ec2::instance::Instance;
-use crate::compute::ec2::sweep::{self, Kind, Leftover};
-use crate::compute::ec2::{end, list, settle};
+use crate::compute::ec2::leftover::{self, Kind, Leftover};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::machine::access::Access;
 use crate::machine::{Place, Request, proof, tags};
@@ -27,7 +26,7 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is there, before the state directory is read.
 pub(super) struct Seen {
-    aws: Aws,
+    api: Api,
     instances: Vec<Instance>,
     rest: Vec<Leftover>,
 }
@@ -41,13 +40,15 @@ impl Reaper<'_> {
         for access in self.accounts()? {
             let ui = self.ui;
             let what = format!("the instances of the fleet {fleet}");
-            let (aws, instances) = told(ui, &what, async {
-                let aws = Aws::new(&access, Some(ui), &self.store.shared()).await;
-                let instances = list::of_fleet(&aws, fleet).await;
-                (aws, instances)
-            })
-            .await;
-            self.hear_time(&aws);
+            let looked = told(ui, &what, async {
+                let api = Api::open(&access, ui, &self.store.shared()).await?;
+                let instances = api.of_fleet(fleet).await;
+                Some((api, instances))
+            });
+            let Some((api, instances)) = looked.await else {
+                continue;
+            };
+            self.hear_time(api.clock_ahead());
             let instances = match instances {
                 Ok(instances) => instances,
                 Err(error) => {
@@ -58,13 +59,13 @@ impl Reaper<'_> {
             let mut rest = Vec::new();
             for kind in [Kind::Volume, Kind::SpotRequest, Kind::Template] {
                 let what = format!("what instances of the fleet {fleet} have left");
-                match told(ui, &what, sweep::of_fleet(&aws, kind, fleet)).await {
+                match told(ui, &what, api.leftovers(kind, fleet)).await {
                     Ok(found) => rest.extend(found),
                     Err(error) => self.unseen(&error),
                 }
             }
             seen.push(Seen {
-                aws,
+                api,
                 instances,
                 rest,
             });
@@ -114,26 +115,26 @@ impl Reaper<'_> {
         // One account may be seen as several roles, and what is in it by each.
         let mut done = HashSet::new();
         for Seen {
-            aws,
+            api,
             instances,
             rest,
         } in seen
         {
             for instance in instances {
-                let verdict = self.judge_instance(&aws, &instance, owned);
+                let verdict = self.judge_instance(&api, &instance, owned);
                 if let Some(why) = self.heed(verdict, &instance.described())
                     && done.insert(instance.id.clone())
                 {
-                    let ending = end::terminate(&aws, &instance.id);
+                    let ending = api.terminate(&instance.id);
                     self.end_leftover(instance.described(), why, ending).await;
                 }
             }
             for leftover in rest {
-                let verdict = self.judge_leftover(&aws, &leftover, owned);
+                let verdict = self.judge_leftover(&api, &leftover, owned);
                 if let Some(why) = self.heed(verdict, &leftover.described())
                     && done.insert(leftover.id.clone())
                 {
-                    let ending = sweep::end(&aws, &leftover);
+                    let ending = api.remove(&leftover);
                     self.end_leftover(leftover.described(), why, ending).await;
                 }
             }
@@ -168,7 +169,7 @@ impl Reaper<'_> {
         self.report.ended.push(Ended { what, why });
     }
 
-    fn judge_instance(&self, aws: &Aws, instance: &Instance, owned: &Owned) -> Verdict {
+    fn judge_instance(&self, api: &Api, instance: &Instance, owned: &Owned) -> Verdict {
         let tags = &instance.tags;
         let thing = Thing {
             tags,
@@ -178,16 +179,16 @@ impl Reaper<'_> {
             unclear: owned.unclear(tags::own(tags, "key"), instance.launched),
             orphaned: "no live job of this bastion owns it",
         };
-        judge::judge(&thing, &self.settings.fleet, self.times(aws.clock_ahead()))
+        judge::judge(&thing, &self.settings.fleet, self.times(api.clock_ahead()))
     }
 
-    fn judge_leftover(&self, aws: &Aws, leftover: &Leftover, owned: &Owned) -> Verdict {
-        let times = self.times(aws.clock_ahead());
+    fn judge_leftover(&self, api: &Api, leftover: &Leftover, owned: &Owned) -> Verdict {
+        let times = self.times(api.clock_ahead());
         let now = times.earliest().time();
         let tags = &leftover.tags;
         let of_fleet = is_of_fleet(tags, &self.settings.fleet);
         if leftover.kind == Kind::Template {
-            let used = settle::was_used(&self.store, &leftover.name, UNUSED);
+            let used = leftover::was_used(&self.store, &leftover.name, UNUSED);
             // When it was used here, only this host's clock knows.
             let unused = times.agree() && !used && leftover.is_older_than(UNUSED, now);
             return match of_fleet && unused {

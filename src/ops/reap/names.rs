@@ -3,14 +3,9 @@
 
 use super::Reaper;
 use super::waits::told;
-#[cfg(feature = "ec2")]
-use crate::compute::aws::Aws;
-#[cfg(feature = "ec2")]
+use crate::compute::ec2;
 use crate::compute::ec2::instance::Phase;
-#[cfg(feature = "ec2")]
-use crate::compute::ec2::list;
 use crate::error::Result;
-#[cfg(feature = "ec2")]
 use crate::machine::access::Access;
 use crate::state::deadline::Clock;
 use crate::state::lease::{Held, Holder, TERM};
@@ -92,13 +87,14 @@ impl Reaper<'_> {
 
     /// Whether a holder is proven dead. That EC2 does not know an instance proves nothing: it may be another account's.
     async fn is_dead(&mut self, holder: &Holder) -> bool {
-        #[cfg(feature = "ec2")]
         if let Some(instance) = &holder.instance {
             let what = format!("EC2 to say whether the holder of the name, {instance}, lives");
             let phase = told(self.ui, &what, async {
                 let shared = self.store.shared();
-                let aws = Aws::new(&Access::default(), Some(self.ui), &shared).await;
-                list::phase_of(&aws, instance).await
+                match ec2::Api::open(&Access::default(), self.ui, &shared).await {
+                    Some(api) => api.phase_of(instance).await,
+                    None => Ok(None),
+                }
             });
             match phase.await {
                 Ok(Some(phase)) => return matches!(phase, Phase::Ending | Phase::Over),

@@ -49,7 +49,7 @@ impl Owned {
         match record.map(|record| &record.machine.place) {
             Some(Place::Ecs(place)) => self.add(&place.task, life),
             Some(Place::Ec2(place)) => self.add(&place.instance, life),
-            Some(Place::Local { .. }) | None => {}
+            Some(Place::Local(_)) | None => {}
         }
         let Some(intent) = intent else { return };
         for launch in &intent.launches {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::Api;
 use super::admission::Admission;
 use super::ended;
-use super::instance::{Instance, Phase};
-use crate::compute::News;
-use crate::compute::aws::Aws;
 use crate::compute::aws::classify::{self, Action};
+use crate::compute::ec2::instance::{Instance, Phase};
+use crate::compute::kind::{ComingUp, News};
 use crate::compute::watch::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::machine::instance::{Dial, Ec2Place, InstanceRequest};
@@ -42,8 +42,8 @@ const ADDRESS_LIMIT: Duration = Duration::from_secs(30);
 
 /// An instance that is not yet reached.
 #[derive(Debug)]
-pub struct ComingUp {
-    aws: Aws,
+pub struct Coming {
+    api: Api,
     place: Ec2Place,
     dial: Dial,
     host_key: String,
@@ -63,20 +63,59 @@ pub struct ComingUp {
     told: Instant,
 }
 
-impl ComingUp {
+impl ComingUp for Coming {
+    type Admission = Admission;
+
+    fn name(&self) -> Option<&str> {
+        Some(self.instance())
+    }
+
+    fn admission(&mut self) -> Option<Admission> {
+        self.admission.take()
+    }
+
+    fn entered(&mut self) {
+        self.entered = true;
+    }
+
+    async fn next(&mut self) -> Result<News> {
+        loop {
+            if let Some(news) = self.news.pop_front() {
+                return Ok(news);
+            }
+            sleep_until(self.next_poll).await;
+            let instance = match self.place.describe(&self.api, DESCRIBE_LIMIT).await {
+                Ok(instance) => instance,
+                Err(verdict) => {
+                    let what = format!(
+                        "the state of the instance {} cannot be found out",
+                        self.instance()
+                    );
+                    return failed(&verdict, &what);
+                }
+            };
+            self.schedule();
+            match instance {
+                Some(instance) => self.look_at(&instance)?,
+                None => self.look_in_vain()?,
+            }
+        }
+    }
+}
+
+impl Coming {
     /// Begins to watch an instance that CreateFleet has just named.
-    #[must_use]
-    pub fn new(
-        aws: Aws,
+    pub(super) fn new(
+        api: Api,
         request: &InstanceRequest,
         instance: String,
         login: Login,
         rung_wait: Duration,
     ) -> Self {
         let began = Instant::now();
-        let admission = Admission::new(&aws, request, &instance, &login);
+        let admission = Admission::new(&api.aws, request, &instance, &login);
         Self {
-            aws,
+            api,
             place: Ec2Place {
                 access: request.access.clone(),
                 instance,
@@ -100,48 +139,8 @@ impl ComingUp {
         }
     }
 
-    /// Returns the instance's id.
-    #[must_use]
-    pub fn instance(&self) -> &str {
+    fn instance(&self) -> &str {
         &self.place.instance
-    }
-
-    /// Hands out what each login has to be admitted by, where the instance does not know the job's key by itself; once.
-    pub fn admission(&mut self) -> Option<Admission> {
-        self.admission.take()
-    }
-
-    /// Notes that somebody is in: it is no longer waited for.
-    pub fn entered(&mut self) {
-        self.entered = true;
-    }
-
-    /// Waits for what happens next. Cancel-safe: a poll that was given up is made again.
-    ///
-    /// # Errors
-    /// Where the instance will never be there.
-    pub async fn next(&mut self) -> Result<News> {
-        loop {
-            if let Some(news) = self.news.pop_front() {
-                return Ok(news);
-            }
-            sleep_until(self.next_poll).await;
-            let instance = match self.place.describe(&self.aws, DESCRIBE_LIMIT).await {
-                Ok(instance) => instance,
-                Err(verdict) => {
-                    let what = format!(
-                        "the state of the instance {} cannot be found out",
-                        self.instance()
-                    );
-                    return failed(&verdict, &what);
-                }
-            };
-            self.schedule();
-            match instance {
-                Some(instance) => self.look_at(&instance)?,
-                None => self.look_in_vain()?,
-            }
-        }
     }
 
     fn schedule(&mut self) {
@@ -309,7 +308,7 @@ fn failed(verdict: &Verdict, what: &str) -> Result<News> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::ec2::request::tests::request;
+    use crate::compute::ec2::api::request::tests::request;
     use crate::machine::access::Access;
     use crate::machine::instance::Market;
     use crate::state::Store;
@@ -318,26 +317,26 @@ mod tests {
     const RUNG_WAIT: Duration = Duration::from_secs(300);
 
     /// An instance that CreateFleet has just named; nobody is asked for it here.
-    async fn coming() -> ComingUp {
+    async fn coming() -> Coming {
         coming_for(request()).await
     }
 
-    async fn coming_for(request: InstanceRequest) -> ComingUp {
+    async fn coming_for(request: InstanceRequest) -> Coming {
         let folder = tempfile::tempdir().unwrap();
         let shared = Store::new(folder.path().to_owned()).shared();
         let access = Access {
             region: Some("eu-west-1".into()),
             role: None,
         };
-        let aws = Aws::new(&access, None::<Ui>, &shared).await;
+        let api = Api::new(&access, None::<Ui>, &shared).await;
         let login = Login {
             user: "root".into(),
             port: 22,
         };
-        ComingUp::new(aws, &request, "i-1".into(), login, RUNG_WAIT)
+        Coming::new(api, &request, "i-1".into(), login, RUNG_WAIT)
     }
 
-    fn is_given_up(coming: &ComingUp) -> bool {
+    fn is_given_up(coming: &Coming) -> bool {
         let mut news = coming.news.iter();
         news.any(|n| matches!(n, News::NoRoom { .. }))
     }
@@ -442,7 +441,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn assert_stuck(coming: &ComingUp, words: &str) {
+    fn assert_stuck(coming: &Coming, words: &str) {
         let last = coming.news.back();
         let Some(News::Stuck(error)) = last else {
             panic!("{last:?}");

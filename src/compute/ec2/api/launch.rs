@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::Api;
 use super::fleet::{self, Answer};
 use super::made;
 use super::request;
 use super::template;
-use crate::compute::Refused;
+use crate::compute::aws::Failure;
 use crate::compute::aws::classify::Action;
-use crate::compute::aws::{Aws, Failure};
+use crate::compute::kind::{Launched, Refused};
 use crate::error::Error;
 use crate::machine::instance::{InstanceRequest, Template};
 use crate::machine::template::Setting;
@@ -24,33 +25,25 @@ const TEMPLATE_LAG: Duration = Duration::from_secs(20);
 /// Between two tries meanwhile.
 const TEMPLATE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What came of a CreateFleet.
-#[derive(Debug)]
-pub enum Launched {
-    /// An instance of that id, and those that came with it and were not asked for.
-    Instance(String, Vec<String>),
-    /// Nothing, and the rung has no room.
-    NoRoom(Verdict),
-    /// Neither an instance nor why there is none: one may have been started all the same.
-    Neither(Verdict),
-}
+/// The id of the instance that a CreateFleet started, and of those that came with it and were not asked for.
+type Started = (String, Vec<String>);
 
 /// Sends the request, and makes its template where AWS does not know it.
 ///
 /// # Errors
 /// Where AWS refuses it for another reason than that the rung has no room.
-pub async fn launch(
-    aws: &Aws,
+pub(super) async fn launch(
+    api: &Api,
     request: &InstanceRequest,
     store: &Store,
-) -> Result<Launched, Refused> {
+) -> Result<Launched<Started>, Refused> {
     let mut since: Option<Instant> = None;
     loop {
-        let (verdict, unanswered) = match create_fleet(aws, request, LAUNCH_LIMIT).await {
+        let (verdict, unanswered) = match create_fleet(api, request, LAUNCH_LIMIT).await {
             Ok(Answer::Instances(mut ids)) => {
                 made::proved(store, request);
                 let first = ids.remove(0);
-                return Ok(Launched::Instance(first, ids));
+                return Ok(Launched::Coming((first, ids)));
             }
             Ok(Answer::Nothing(verdict)) => (verdict, false),
             Ok(Answer::Neither(verdict)) => return Ok(Launched::Neither(verdict)),
@@ -59,7 +52,7 @@ pub async fn launch(
         };
         match &request.template {
             Template::Own(setting) if verdict.why == Why::NotFound && lags(since) => {
-                make_for(aws, request, setting, &mut since, store).await?;
+                make_for(api, request, setting, &mut since, store).await?;
             }
             _ => {
                 let answer = rung(request, verdict, unanswered);
@@ -83,7 +76,7 @@ pub(super) fn lags(since: Option<Instant>) -> bool {
 /// # Errors
 /// Where AWS does not take it.
 pub(super) async fn make_for(
-    aws: &Aws,
+    api: &Api,
     request: &InstanceRequest,
     setting: &Setting,
     since: &mut Option<Instant>,
@@ -92,7 +85,7 @@ pub(super) async fn make_for(
     if since.is_some() {
         sleep(TEMPLATE_PAUSE).await;
     }
-    if make(aws, setting).await? {
+    if make(api, setting).await? {
         made::note(store, &request.access, setting);
     }
     since.get_or_insert_with(Instant::now);
@@ -104,7 +97,7 @@ fn rung(
     request: &InstanceRequest,
     verdict: Verdict,
     unanswered: bool,
-) -> Result<Launched, Refused> {
+) -> Result<Launched<Started>, Refused> {
     match verdict.why {
         // A call before it that had no answer may take effect yet, and then there would be an instance on two rungs.
         why if why.hands_over() && !unanswered => Ok(Launched::NoRoom(verdict)),
@@ -131,10 +124,11 @@ fn rung(
 ///
 /// # Errors
 /// Where AWS does not take it.
-async fn make(aws: &Aws, setting: &Setting) -> Result<bool, Refused> {
+async fn make(api: &Api, setting: &Setting) -> Result<bool, Refused> {
     let input = template::input(setting);
-    let call = async || input.clone().send_with(&aws.ec2).await;
-    match aws
+    let call = async || input.clone().send_with(&api.ec2).await;
+    match api
+        .aws
         .call(Action::CreateLaunchTemplate, LAUNCH_LIMIT, call)
         .await
     {
@@ -167,11 +161,11 @@ pub(super) enum Replayed {
 /// # Errors
 /// Where AWS does not say.
 pub(super) async fn replay(
-    aws: &Aws,
+    api: &Api,
     request: &InstanceRequest,
     limit: Duration,
 ) -> Result<Replayed, Error> {
-    match create_fleet(aws, request, limit).await {
+    match create_fleet(api, request, limit).await {
         Ok(Answer::Instances(ids)) => Ok(Replayed::Instances(ids)),
         Ok(Answer::Nothing(_) | Answer::Neither(_)) => Ok(Replayed::Nothing),
         Err(Told::Local(error)) => Err(error),
@@ -197,13 +191,13 @@ enum Told {
 }
 
 async fn create_fleet(
-    aws: &Aws,
+    api: &Api,
     request: &InstanceRequest,
     limit: Duration,
 ) -> Result<Answer, Told> {
     let input = request::input(request).map_err(Told::Local)?;
-    let call = async || input.clone().send_with(&aws.ec2).await;
-    match aws.call(Action::CreateFleet, limit, call).await {
+    let call = async || input.clone().send_with(&api.ec2).await;
+    match api.aws.call(Action::CreateFleet, limit, call).await {
         Ok(answer) => Ok(fleet::read(request, &answer)),
         Err(failure) => Err(Told::Aws(failure)),
     }

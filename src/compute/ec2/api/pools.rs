@@ -9,18 +9,18 @@ use crate::machine::instance::Subnet;
 
 /// What EC2 says of a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub(super) struct Known {
     /// Its id.
-    pub id: String,
+    pub(super) id: String,
     /// Its zone.
-    pub zone: String,
+    pub(super) zone: String,
     /// How many more interfaces it can take.
-    pub free: i32,
+    pub(super) free: i32,
 }
 
 /// Returns the subnets to name, in the order in which the file names them; none where no subnet has a free address.
 #[must_use]
-pub fn choose(named: &[Subnet], known: &[Known]) -> Vec<Subnet> {
+pub(super) fn choose(named: &[Subnet], known: &[Known]) -> Vec<Subnet> {
     let of = |id: &str| known.iter().find(|k| k.id == id);
     let best = |zone: &str| {
         let same = named.iter().filter_map(|s| of(&s.id));

@@ -5,6 +5,10 @@
 //! mark in its environment, orphans fall to the keeper (it is a subreaper), and a keeper that finds its
 //! intent gone ends itself before it starts anything.
 
+mod coming;
+pub mod keeper;
+mod login_shell;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -13,14 +17,19 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::Notify;
 
+use super::kind::{Launched, MachineKind, Refused, Settled};
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::machine::local::LocalRequest;
-use crate::machine::{Endpoint, Machine, Place};
+use crate::machine::local::{LocalPlace, LocalRequest};
+use crate::machine::{Endpoint, Login, Machine, Place};
 use crate::process::{self, Process};
 use crate::runner::substage::Role;
-use crate::state::Job;
+use crate::state::shared::Shared;
+use crate::state::{Job, Store};
+use crate::ui::Ui;
+use coming::Coming;
 
 /// Marks everything that a machine started.
 pub const MARK: &str = "GITLAB_AWS_DRIVER_MACHINE";
@@ -31,6 +40,82 @@ const DEATH: Duration = Duration::from_secs(10);
 const LOG_LIMIT: u64 = 1 << 20;
 /// When what stands still meanwhile is let go on.
 const COLLECTING: Duration = Duration::from_secs(2);
+
+/// Machines on this host.
+#[derive(Debug)]
+pub enum ThisHost {}
+
+impl MachineKind for ThisHost {
+    type Request = LocalRequest;
+    type Place = LocalPlace;
+    type Coming = Coming;
+
+    async fn settle(
+        _request: &mut LocalRequest,
+        _store: &Store,
+        _ui: Ui,
+    ) -> std::result::Result<Settled, Refused> {
+        Ok(Settled::Ready)
+    }
+
+    async fn launch(
+        request: &LocalRequest,
+        job: &Job,
+        _login: &Login,
+        _rung_wait: Duration,
+        _store: &Store,
+        _ui: Ui,
+    ) -> std::result::Result<Launched<Coming>, Refused> {
+        match launch(request, job).await {
+            Ok(ready) => Ok(Launched::Coming(coming(request, &ready))),
+            Err(error) => Err(Refused {
+                error,
+                unanswered: true,
+                hopeless: false,
+            }),
+        }
+    }
+
+    /// Nothing is made for one.
+    async fn withdraw(_request: &LocalRequest, _store: &Store, _ui: Ui) {}
+
+    async fn end_launch(
+        request: &LocalRequest,
+        _name: Option<&str>,
+        _reason: &str,
+        _shared: &Shared,
+        _ui: Ui,
+    ) -> Result<()> {
+        end(&request.token).await
+    }
+
+    async fn end_machine(
+        place: &LocalPlace,
+        _reason: &str,
+        _shared: &Shared,
+        _ui: Ui,
+    ) -> Result<()> {
+        end(&place.token).await
+    }
+
+    async fn gone(place: &LocalPlace, _lost: &Notify, _shared: &Shared) -> Error {
+        gone(place).await
+    }
+}
+
+/// Resolves when the keeper ends.
+async fn gone(place: &LocalPlace) -> Error {
+    let keeper = place.keeper;
+    keeper.gone().await;
+    Error::new(
+        Kind::MachineGone,
+        format!(
+            "the machine is gone: its process {} on this host ended",
+            keeper.pid
+        ),
+    )
+    .hint("Something killed it (out of memory, an admin, a script that kills by name?); retry the job.")
+}
 
 /// What a keeper tells once it listens (built-in server) or has started its program.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,7 +129,7 @@ pub struct Ready {
 }
 
 /// Starts the keeper, detached, and waits until it tells where it serves.
-pub(super) async fn launch(request: &LocalRequest, job: &Job) -> Result<Machine> {
+async fn launch(request: &LocalRequest, job: &Job) -> Result<Ready> {
     let fail = |what: &str| {
         Error::new(
             Kind::Launch,
@@ -79,7 +164,7 @@ pub(super) async fn launch(request: &LocalRequest, job: &Job) -> Result<Machine>
         .ok()
         .and_then(|_| serde_json::from_str::<Ready>(&line).ok())
     {
-        Some(ready) => Ok(machine(request, &ready)),
+        Some(ready) => Ok(ready),
         None => {
             let said = said(job);
             // Of an error the cause, not the remedy below it.
@@ -102,17 +187,18 @@ pub(crate) fn said(job: &Job) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn machine(request: &LocalRequest, ready: &Ready) -> Machine {
+fn coming(request: &LocalRequest, ready: &Ready) -> Coming {
     let user = match request.command.is_empty() {
         // The built-in server takes any name: there is only one user.
         true => "local".to_owned(),
         false => request.user.clone(),
     };
-    Machine {
-        place: Place::Local {
-            keeper: ready.keeper,
-            token: request.token.clone(),
-        },
+    let place = LocalPlace {
+        keeper: ready.keeper,
+        token: request.token.clone(),
+    };
+    let machine = Machine {
+        place: Place::Local(place.clone()),
         endpoints: vec![Endpoint {
             roles: vec![Role::Build, Role::Helper],
             host: "127.0.0.1".into(),
@@ -121,7 +207,8 @@ fn machine(request: &LocalRequest, ready: &Ready) -> Machine {
             host_key: ready.host_key.clone(),
             inside: None,
         }],
-    }
+    };
+    Coming::new(machine, place)
 }
 
 /// The environment of a login on this host: the Runner's own, without what it told this stage, and without
@@ -146,7 +233,7 @@ fn login_environment() -> impl Iterator<Item = (OsString, OsString)> {
 
 /// Ends a machine: the keeper is stopped first, so that it starts nothing while its children are killed and
 /// still collects their orphans; it goes last.
-pub(super) async fn end(token: &str) -> Result<()> {
+async fn end(token: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + DEATH;
     loop {
         let marked = marked(token);
@@ -225,7 +312,7 @@ fn marked(token: &str) -> Vec<Process> {
 }
 
 /// Returns the live descendants of some processes: also those that cleared their environment.
-pub(super) fn descendants(roots: &[Process]) -> Vec<Process> {
+fn descendants(roots: &[Process]) -> Vec<Process> {
     let all = process::all();
     let mut known: Vec<i32> = roots.iter().map(|p| p.pid).collect();
     let mut found = Vec::new();

@@ -8,12 +8,12 @@ use aws_sdk_ec2::types::{
 use base64ct::{Base64, Encoding};
 
 use super::*;
-use crate::compute::ec2::template::tests::setting;
+use crate::compute::ec2::api::template::tests::setting;
 use crate::machine::access::Access;
 use crate::machine::instance::{Dial, InstanceRequest, Least, Market, Subnet, Template};
 use crate::machine::template::{Given, Setting};
 
-pub(in crate::compute::ec2) fn request() -> InstanceRequest {
+pub(in crate::compute::ec2::api) fn request() -> InstanceRequest {
     InstanceRequest {
         access: Access::default(),
         market: Market::Spot,

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use super::Api;
 use super::launch::{lags, make_for};
 use super::made;
 use super::pools::{self, Known};
-use crate::compute::Refused;
-use crate::compute::aws::Aws;
 use crate::compute::aws::classify::{self, Action};
+use crate::compute::ec2::leftover;
+use crate::compute::kind::{Refused, Settled};
 use crate::error::{Error, Kind};
 use crate::machine::instance::{InstanceRequest, Template};
 use crate::machine::template::{Setting, is_parameter};
@@ -26,40 +27,34 @@ const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// The note that says that the role may not look at subnets.
 const BLIND: &str = "no-describe-subnets";
 
-/// What came of it.
-#[derive(Debug)]
-pub enum Settled {
-    /// The request as it is to be sent.
-    Ready(Box<InstanceRequest>),
-    /// No subnet has an address left.
-    NoRoom(Verdict),
-}
-
 /// Completes a request.
 ///
 /// # Errors
 /// Where what it names does not exist, or AWS does not say.
-pub async fn settle(
-    aws: &Aws,
-    request: InstanceRequest,
+pub(super) async fn settle(
+    api: &Api,
+    request: &mut InstanceRequest,
     store: &Store,
 ) -> Result<Settled, Refused> {
     let asked = request.clone();
-    let settled = complete(aws, request, store).await;
+    let settled = complete(api, request, store).await;
     if let Err(refused) = &settled
         && refused.hopeless
     {
-        made::withdraw(aws, &asked, store).await;
+        made::withdraw(api, &asked, store).await;
     }
     settled
 }
 
-async fn complete(aws: &Aws, request: InstanceRequest, store: &Store) -> Result<Settled, Refused> {
-    let mut request = request;
+async fn complete(
+    api: &Api,
+    request: &mut InstanceRequest,
+    store: &Store,
+) -> Result<Settled, Refused> {
     if let Template::Own(setting) = &request.template
         && setting.root.as_ref().is_some_and(|r| r.device.is_none())
     {
-        let device = root_device(aws, setting, &request, store).await?;
+        let device = root_device(api, setting, request, store).await?;
         if let Template::Own(setting) = &mut request.template
             && let Some(root) = &mut setting.root
         {
@@ -67,11 +62,11 @@ async fn complete(aws: &Aws, request: InstanceRequest, store: &Store) -> Result<
         }
     }
     if let Template::Own(setting) = &request.template {
-        store.keep(&["template", &setting.name()], &());
+        leftover::note_use(store, &setting.name());
     }
     if request.subnets.len() > 1
         && !store.is_noted(BLIND)
-        && let Some(known) = subnets(aws, &request, store).await?
+        && let Some(known) = subnets(api, request, store).await?
     {
         request.subnets = pools::choose(&request.subnets, &known);
         if request.subnets.is_empty() {
@@ -82,20 +77,12 @@ async fn complete(aws: &Aws, request: InstanceRequest, store: &Store) -> Result<
             return Ok(Settled::NoRoom(Verdict { cause, ..full }));
         }
     }
-    Ok(Settled::Ready(Box::new(request)))
-}
-
-/// Whether a template of the driver's own was needed here within that time.
-#[must_use]
-pub fn was_used(store: &Store, template: &str, within: Duration) -> bool {
-    store
-        .recall::<()>(&["template", template], within)
-        .is_some()
+    Ok(Settled::Ready)
 }
 
 /// Returns what is known of the subnets; none where AWS does not say: most requests are good as they are.
 async fn subnets(
-    aws: &Aws,
+    api: &Api,
     request: &InstanceRequest,
     store: &Store,
 ) -> Result<Option<Vec<Known>>, Refused> {
@@ -111,13 +98,17 @@ async fn subnets(
         }
     }
     let call = async || {
-        aws.ec2
+        api.ec2
             .describe_subnets()
             .set_subnet_ids(Some(ids.iter().map(|id| (*id).to_owned()).collect()))
             .send()
             .await
     };
-    let answer = match aws.call(Action::DescribeSubnets, LOOK_LIMIT, call).await {
+    let answer = match api
+        .aws
+        .call(Action::DescribeSubnets, LOOK_LIMIT, call)
+        .await
+    {
         Ok(answer) => answer,
         Err(failure) if failure.verdict.why == Why::Settings => {
             return Err(refused(&failure.verdict, "the subnets cannot be looked at"));
@@ -147,7 +138,7 @@ async fn subnets(
 
 /// Returns the image's own name of its root volume.
 async fn root_device(
-    aws: &Aws,
+    api: &Api,
     setting: &Setting,
     request: &InstanceRequest,
     store: &Store,
@@ -158,12 +149,12 @@ async fn root_device(
         return Ok(device);
     }
     let image = match is_parameter(&setting.image) {
-        true => resolve(aws, setting, request, store).await?,
+        true => resolve(api, setting, request, store).await?,
         false => setting.image.clone(),
     };
-    let call = async || aws.ec2.describe_images().image_ids(&image).send().await;
+    let call = async || api.ec2.describe_images().image_ids(&image).send().await;
     let what = "the root volume of the image cannot be found out";
-    let answer = match aws.call(Action::DescribeImages, LOOK_LIMIT, call).await {
+    let answer = match api.aws.call(Action::DescribeImages, LOOK_LIMIT, call).await {
         Ok(answer) => answer,
         Err(failure) => return Err(refused(&failure.verdict, what)),
     };
@@ -185,16 +176,16 @@ async fn root_device(
 
 /// Returns the image that a parameter names now: EC2 itself reads it, out of a template.
 async fn resolve(
-    aws: &Aws,
+    api: &Api,
     setting: &Setting,
     request: &InstanceRequest,
     store: &Store,
 ) -> Result<String, Refused> {
     let plain = setting.plain();
     let mut since = None;
-    make_for(aws, request, &plain, &mut since, store).await?;
+    make_for(api, request, &plain, &mut since, store).await?;
     let call = async || {
-        aws.ec2
+        api.ec2
             .describe_launch_template_versions()
             .launch_template_name(plain.name())
             .versions("1")
@@ -205,10 +196,10 @@ async fn resolve(
     let what = format!("the image that {} names cannot be found out", setting.image);
     let action = Action::DescribeLaunchTemplateVersions;
     let answer = loop {
-        match aws.call(action, LOOK_LIMIT, call).await {
+        match api.aws.call(action, LOOK_LIMIT, call).await {
             Ok(answer) => break answer,
             Err(failure) if failure.verdict.why == Why::NotFound && lags(since) => {
-                make_for(aws, request, &plain, &mut since, store).await?;
+                make_for(api, request, &plain, &mut since, store).await?;
             }
             Err(failure) => return Err(refused(&failure.verdict, &what)),
         }

@@ -14,8 +14,8 @@ use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Signal, WaitOptions, getpid, getppid, set_child_subreaper, setsid, wait};
 
-use super::local::{Ready, descendants};
 use super::login_shell::LoginShell;
+use super::{Ready, descendants};
 use crate::error::{Error, Kind, Result};
 use crate::machine::Request;
 use crate::machine::local::LocalRequest;

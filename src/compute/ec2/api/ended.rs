@@ -1,7 +1,7 @@
 //! Why an instance ended, or is ending: AWS's code and message. Pure.
 
-use super::instance::Instance;
 use crate::compute::aws::classify::{self, said};
+use crate::compute::ec2::instance::Instance;
 use crate::machine::verdict::{Verdict, Why};
 
 /// Reads why an instance ended; `spot` where AWS may take it back.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use aws_sdk_ec2::types::{Filter, Reservation};
 
-use super::instance::{Instance, Phase};
-use crate::compute::aws::Aws;
+use super::Api;
 use crate::compute::aws::classify::Action;
+use crate::compute::ec2::instance::{Instance, Phase};
 use crate::error::Result;
 use crate::machine::proof::LAUNCH;
 use crate::machine::tags;
@@ -17,47 +17,53 @@ const LIST_LIMIT: Duration = Duration::from_secs(2 * 60);
 /// What costs money, or will again. Not `shutting-down`: that is on its way out.
 const ALIVE: [&str; 4] = ["pending", "running", "stopping", "stopped"];
 
-/// Returns the instances that one launch has started and that are not gone.
-///
-/// # Errors
-/// Where AWS does not say.
-pub async fn of_launch(aws: &Aws, token: &str) -> Result<Vec<Instance>> {
-    instances(aws, LAUNCH, token).await
-}
+impl Api {
+    /// Returns the instances that one launch has started and that are not gone.
+    ///
+    /// # Errors
+    /// Where AWS does not say.
+    pub(super) async fn of_launch(&self, token: &str) -> Result<Vec<Instance>> {
+        instances(self, LAUNCH, token).await
+    }
 
-/// Returns how far an instance has come; none where EC2 does not know it here.
-///
-/// # Errors
-/// Where AWS does not say.
-pub async fn phase_of(aws: &Aws, instance: &str) -> Result<Option<Phase>> {
-    let call = async || {
-        aws.ec2
-            .describe_instances()
-            .instance_ids(instance)
-            .send()
+    /// Returns how far an instance has come; none where EC2 does not know it here.
+    ///
+    /// # Errors
+    /// Where AWS does not say.
+    pub async fn phase_of(&self, instance: &str) -> Result<Option<Phase>> {
+        let call = async || {
+            self.ec2
+                .describe_instances()
+                .instance_ids(instance)
+                .send()
+                .await
+        };
+        match self
+            .aws
+            .call(Action::DescribeInstances, LIST_LIMIT, call)
             .await
-    };
-    match aws.call(Action::DescribeInstances, LIST_LIMIT, call).await {
-        Ok(answer) => Ok(answer
-            .reservations()
-            .iter()
-            .flat_map(Reservation::instances)
-            .map(|one| Instance::read(one).phase)
-            .next()),
-        Err(failure) if failure.verdict.why == Why::NotFound => Ok(None),
-        Err(failure) => {
-            let what = format!("whether the instance {instance} lives cannot be found out");
-            Err(failure.verdict.error(failure.verdict.why.kind(), &what))
+        {
+            Ok(answer) => Ok(answer
+                .reservations()
+                .iter()
+                .flat_map(Reservation::instances)
+                .map(|one| Instance::read(one).phase)
+                .next()),
+            Err(failure) if failure.verdict.why == Why::NotFound => Ok(None),
+            Err(failure) => {
+                let what = format!("whether the instance {instance} lives cannot be found out");
+                Err(failure.verdict.error(failure.verdict.why.kind(), &what))
+            }
         }
     }
-}
 
-/// Returns the fleet's instances that are not gone.
-///
-/// # Errors
-/// Where AWS does not say.
-pub async fn of_fleet(aws: &Aws, fleet: &str) -> Result<Vec<Instance>> {
-    instances(aws, "fleet", &tags::value(fleet)).await
+    /// Returns the fleet's instances that are not gone.
+    ///
+    /// # Errors
+    /// Where AWS does not say.
+    pub async fn of_fleet(&self, fleet: &str) -> Result<Vec<Instance>> {
+        instances(self, "fleet", &tags::value(fleet)).await
+    }
 }
 
 /// Returns a filter by one of the driver's own tags.
@@ -73,12 +79,12 @@ pub(super) fn filter(name: &str, values: &[&str]) -> Filter {
         .build()
 }
 
-async fn instances(aws: &Aws, name: &str, value: &str) -> Result<Vec<Instance>> {
+async fn instances(api: &Api, name: &str, value: &str) -> Result<Vec<Instance>> {
     let mut all = Vec::new();
     let mut page: Option<String> = None;
     loop {
         let call = async || {
-            aws.ec2
+            api.ec2
                 .describe_instances()
                 .filters(tagged(name, value))
                 .filters(filter("instance-state-name", &ALIVE))
@@ -86,7 +92,11 @@ async fn instances(aws: &Aws, name: &str, value: &str) -> Result<Vec<Instance>> 
                 .send()
                 .await
         };
-        let answer = match aws.call(Action::DescribeInstances, LIST_LIMIT, call).await {
+        let answer = match api
+            .aws
+            .call(Action::DescribeInstances, LIST_LIMIT, call)
+            .await
+        {
             Ok(answer) => answer,
             Err(failure) => {
                 let what = "the instances of this fleet cannot be listed";

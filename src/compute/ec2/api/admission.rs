@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::compute::Refused;
 use crate::compute::aws::Aws;
 use crate::compute::aws::classify::Action;
+use crate::compute::kind::{Admits, Refused};
 use crate::error::{Error, Kind};
 use crate::machine::Login;
 use crate::machine::instance::InstanceRequest;
@@ -25,6 +25,7 @@ const LAG_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Admission {
     aws: Aws,
+    connect: aws_sdk_ec2instanceconnect::Client,
     instance: String,
     user: String,
     key: String,
@@ -39,20 +40,39 @@ impl Admission {
         instance: &str,
         login: &Login,
     ) -> Option<Self> {
+        let key = request.admitted.clone()?;
+        let connect = aws_sdk_ec2instanceconnect::Client::from_conf(
+            aws_sdk_ec2instanceconnect::config::Builder::from(&aws.config)
+                .interceptor(aws.target.clone())
+                .build(),
+        );
         Some(Self {
             aws: aws.clone(),
+            connect,
             instance: instance.to_owned(),
             user: login.user.clone(),
-            key: request.admitted.clone()?,
+            key,
             sent: None,
         })
     }
 
-    /// Has the instance take the job's key for a login that comes now; `refused`: it did not the last time.
-    ///
-    /// # Errors
-    /// Where AWS does not send it.
-    pub async fn renew(&mut self, refused: bool) -> Result<(), Refused> {
+    /// AWS answered, and not that it did it; the service has no such case so far.
+    fn unsent(&self) -> Refused {
+        let what = format!(
+            "the job's key was not sent to the instance {}: EC2 Instance Connect does not say why",
+            self.instance
+        );
+        Refused {
+            error: Error::new(Kind::Launch, what).hint("Retry the job."),
+            unanswered: false,
+            hopeless: false,
+        }
+    }
+}
+
+impl Admits for Admission {
+    /// Sends the key where the instance may not have it any more.
+    async fn renew(&mut self, refused: bool) -> Result<(), Refused> {
         if !is_due(self.sent.map(|at| at.elapsed()), refused) {
             return Ok(());
         }
@@ -61,8 +81,7 @@ impl Admission {
             // AWS's minute may begin as soon as the call is on its way.
             let at = Instant::now();
             let call = async || {
-                self.aws
-                    .connect
+                self.connect
                     .send_ssh_public_key()
                     .instance_id(&self.instance)
                     .instance_os_user(&self.user)
@@ -92,19 +111,6 @@ impl Admission {
                 unanswered: false,
                 hopeless: verdict.why.is_final(),
             });
-        }
-    }
-
-    /// AWS answered, and not that it did it; the service has no such case so far.
-    fn unsent(&self) -> Refused {
-        let what = format!(
-            "the job's key was not sent to the instance {}: EC2 Instance Connect does not say why",
-            self.instance
-        );
-        Refused {
-            error: Error::new(Kind::Launch, what).hint("Retry the job."),
-            unanswered: false,
-            hopeless: false,
         }
     }
 }

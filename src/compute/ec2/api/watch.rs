@@ -2,8 +2,7 @@
 
 use tokio::sync::Notify;
 
-use super::ended;
-use crate::compute::aws::Aws;
+use super::{Api, ended};
 use crate::compute::watch::{DESCRIBE_LIMIT, Look, Looks};
 use crate::error::{Error, Kind};
 use crate::machine::instance::Ec2Place;
@@ -11,10 +10,10 @@ use crate::machine::verdict::{Verdict, Why};
 use crate::state::shared::Shared;
 
 /// Resolves, with AWS's reason, when the instance is gone or going. A lost connection asks for a look at once.
-pub async fn gone(place: &Ec2Place, lost: &Notify, shared: &Shared) -> Error {
+pub(super) async fn gone(place: &Ec2Place, lost: &Notify, shared: &Shared) -> Error {
     let mut looks = Looks::first(lost).await;
-    let aws = Aws::new(&place.access, None, shared).await;
-    let look = async || match place.describe(&aws, DESCRIBE_LIMIT).await {
+    let api = Api::new(&place.access, None, shared).await;
+    let look = async || match place.describe(&api, DESCRIBE_LIMIT).await {
         Ok(Some(instance)) if instance.is_ending() => {
             Look::Gone(ended::ended(&instance, place.spot))
         }

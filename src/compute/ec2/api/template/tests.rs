@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-pub(in crate::compute::ec2) fn setting() -> Setting {
+pub(in crate::compute::ec2::api) fn setting() -> Setting {
     Setting {
         image: "ami-0123456789abcdef0".into(),
         market: Market::Spot,
@@ -99,7 +99,6 @@ fn a_root_volume_without_its_device_is_never_sent() {
     assert!(setting().check(Dial::Private).is_ok());
 }
 
-#[cfg(feature = "ec2")]
 mod sent {
     use aws_sdk_ec2::types::{
         LaunchTemplateHttpTokensState, RequestLaunchTemplateData, ResourceType, ShutdownBehavior,

@@ -18,13 +18,23 @@ const TOKEN_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// What ECR says.
-pub async fn token(access: &Access, region: &str, shared: &Shared, ui: Ui) -> Result<Secret> {
+pub(super) async fn token(
+    access: &Access,
+    region: &str,
+    shared: &Shared,
+    ui: Ui,
+) -> Result<Secret> {
     let there = Access {
         region: Some(region.to_owned()),
         ..access.clone()
     };
     let aws = Aws::new(&there, Some(ui), shared).await;
-    let call = async || aws.ecr.get_authorization_token().send().await;
+    let ecr = aws_sdk_ecr::Client::from_conf(
+        aws_sdk_ecr::config::Builder::from(&aws.config)
+            .interceptor(aws.target.clone())
+            .build(),
+    );
+    let call = async || ecr.get_authorization_token().send().await;
     let answer = aws.call(Action::GetAuthorizationToken, TOKEN_LIMIT, call);
     let answer = answer.await.map_err(|failure| {
         let what = format!("ECR in {region} gives no token to pull by");

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::compute::aws::Aws;
+use super::Api;
 use crate::compute::aws::classify::Action;
 use crate::machine::Request;
 use crate::machine::access::Access;
@@ -34,7 +34,7 @@ pub(super) fn proved(store: &Store, request: &InstanceRequest) {
 }
 
 /// Removes the templates that were made for a request, after EC2 has refused it for good.
-pub async fn withdraw(aws: &Aws, request: &InstanceRequest, store: &Store) {
+pub(super) async fn withdraw(api: &Api, request: &InstanceRequest, store: &Store) {
     let account = request.access.key();
     for name in names(request) {
         let about = about(&account, &name);
@@ -45,11 +45,11 @@ pub async fn withdraw(aws: &Aws, request: &InstanceRequest, store: &Store) {
         // First: whoever makes it anew meanwhile notes that anew.
         store.forget(&about);
         let call = async || {
-            let delete = aws.ec2.delete_launch_template();
+            let delete = api.ec2.delete_launch_template();
             delete.launch_template_name(&name).send().await
         };
         let action = Action::DeleteLaunchTemplate;
-        if let Err(failure) = aws.call(action, DELETE_LIMIT, call).await
+        if let Err(failure) = api.aws.call(action, DELETE_LIMIT, call).await
             && failure.verdict.why != Why::NotFound
         {
             let cause = failure.verdict.cause;
@@ -88,7 +88,7 @@ fn is_counted_on(store: &Store, name: &str, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::ec2::request::tests::request;
+    use crate::compute::ec2::api::request::tests::request;
     use crate::machine::launch::{Launch, LaunchState};
 
     #[test]
