@@ -105,7 +105,7 @@ impl Setting {
     }
 
     /// Refuses what AWS would refuse in any account, or take for something else.
-    pub(crate) fn check(&self, dial: Dial) -> Result<()> {
+    pub fn check(&self, dial: Dial) -> Result<()> {
         let wrong = |what: &str, hint: &str| Err(Error::new(Kind::Config, what).hint(hint));
         if self.image.trim().is_empty() {
             return wrong(

@@ -68,7 +68,7 @@ const TELL_WAIT: Duration = Duration::from_secs(5);
 pub struct Aws {
     pub(in crate::compute) ecs: aws_sdk_ecs::Client,
     /// What clients of other services are made from; each of them takes `target`, and `date` where its answers tell the time.
-    pub(in crate::compute) config: SdkConfig,
+    pub config: SdkConfig,
     /// AWS's own clock.
     pub(in crate::compute) date: AwsDate,
     /// Where calls go, for a proxy to be asked.
