@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::cli::{self, Cli, Command, Internal, Stage, UserCommand, VisibleCli};
 use crate::compute::aws::metadata::Metadata;
-use crate::compute::local::keeper;
+use crate::compute::local::machine_process;
 use crate::config;
 use crate::config::overrides::Overrides;
 use crate::error::{Error, Kind, Result};
@@ -65,9 +65,9 @@ pub fn run(cli: Cli, env: &Environment) -> ExitCode {
 /// Runs as one of the processes that the program starts itself.
 fn internal(command: Internal, env: &Environment, ui: Ui) -> ExitCode {
     let done = match command {
-        Internal::LocalMachine { directory, token } => keeper::run(&directory, &token),
-        Internal::LocalGuard { directory, token } => keeper::guard(&directory, &token),
-        Internal::LocalServer { keeper } => keeper::serve(keeper, env),
+        Internal::LocalMachine { directory, token } => machine_process::run(&directory, &token),
+        Internal::LocalGuard { directory, token } => machine_process::guard(&directory, &token),
+        Internal::LocalServer { keeper } => machine_process::serve(keeper, env),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ use super::first_login::{Failed, FirstLogin};
 use super::prepare::final_failure;
 use super::try_rungs::{Ready, RungResult};
 use crate::compute::kind::{ComingUp, Launched, News, Refused, Settled};
-use crate::compute::local::{self, keeper};
+use crate::compute::local::{self, machine_process};
 use crate::compute::{self, Coming};
 use crate::error::{Error, Kind, Result};
 use crate::machine::environment::ContainerEnvironment;
@@ -386,7 +386,7 @@ impl Preparation<'_> {
         let log = local::said(self.job);
         let said = log.lines().rev().filter(|line| !line.trim().is_empty());
         // The machine's keeper only says that the machine ended. The line before that says why, if there is one.
-        let own = |line: &&str| line.contains(keeper::SERVER_ENDED);
+        let own = |line: &&str| line.contains(machine_process::SERVER_ENDED);
         let (ended, why): (Vec<_>, Vec<_>) = said.partition(own);
         match why.first().or(ended.first()) {
             Some(last) => Error::new(

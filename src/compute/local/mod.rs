@@ -6,8 +6,8 @@
 //! intent gone ends itself before it starts anything.
 
 mod coming;
-pub mod keeper;
 mod login_shell;
+pub mod machine_process;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
