@@ -21,7 +21,7 @@ macro_rules! kinds {
         pub enum Admission {
             $(
                 #[doc = concat!("To one of the kind `", stringify!($name), "`.")]
-                $name(<<$kind as MachineKind>::Coming as ComingUp>::Admission),
+                $name(Box<<<$kind as MachineKind>::Coming as ComingUp>::Admission>),
             )+
         }
 
@@ -36,7 +36,7 @@ macro_rules! kinds {
 
             fn admission(&mut self) -> Option<Admission> {
                 match self {
-                    $(Self::$name(coming) => coming.admission().map(Admission::$name),)+
+                    $(Self::$name(coming) => coming.admission().map(Box::new).map(Admission::$name),)+
                 }
             }
 

@@ -189,8 +189,7 @@ impl Reader<'_> {
             return at + 1;
         }
         let base = match module.text(at) {
-            "crate" => Vec::new(),
-            LIBRARY => Vec::new(),
+            "crate" | LIBRARY => Vec::new(),
             "self" => self.within.clone(),
             "super" => self.within[..self.within.len().saturating_sub(1)].to_vec(),
             name => {
