@@ -481,23 +481,40 @@ fn a_try_runs_on_fargate_as_a_job_does() {
 
 #[test]
 fn a_result_that_came_before_its_machine_went_counts_however_late_the_runner_reads() {
-    // More than the pipe to the Runner and the driver's queue behind it hold.
-    const SIZE: usize = 5 << 19;
+    // More than the pipe to the Runner and the driver's queue behind it hold. What is beyond that waits in the connection's own queue.
+    const SIZE: usize = 5 << 18;
+    // Both queues count pieces (32 and 100), not bytes. A piece has 8 KiB, as `tail` writes them, where the server is quick, and up
+    // to 32 KiB where it is not: only then does all of the output come before anybody reads it.
+    const SURELY: u64 = 1 << 19;
     let machine = ServerBuilder::new(Kind::OpenSsh, Login::Bash);
     let job = Runner::builder().on_fargate().machine(machine);
     let runner = job.through_proxy().build();
     runner.start();
     let (account, proxy) = (runner.account(), runner.proxy());
-    let before = proxy.counts().down;
-    let mut run = spawn_unread(&runner, &format!("head -c {SIZE} /dev/zero; exit 3\n"));
-    proxy.wait_bytes(Direction::Down, before + SIZE as u64, PATIENCE);
-    // The result is behind the last of it.
-    let mut seen = 0;
-    until("the connection to be quiet", PATIENCE, || {
-        let last = std::mem::replace(&mut seen, proxy.counts().down);
-        std::thread::sleep(Duration::from_millis(500));
-        last == seen
-    });
+    let script = format!("head -c {SIZE} /dev/zero; exit 3\n");
+    let scene = || {
+        let before = proxy.counts().down;
+        let mut run = spawn_unread(&runner, &script);
+        proxy.wait_bytes(Direction::Down, before + SURELY, PATIENCE);
+        // The result is behind the last of it.
+        let mut seen = 0;
+        until("the connection to be quiet", PATIENCE, || {
+            let last = std::mem::replace(&mut seen, proxy.counts().down);
+            std::thread::sleep(Duration::from_millis(500));
+            last == seen
+        });
+        if seen - before >= SIZE as u64 {
+            return Some(run);
+        }
+        let mut output = Vec::new();
+        let stdout = run.stdout.take();
+        stdout.unwrap().read_to_end(&mut output).unwrap();
+        wait_child(&mut run, PATIENCE);
+        None
+    };
+    let mut run = (0..30)
+        .find_map(|_| scene())
+        .expect("the server sent small pieces each time");
     let task = account.alive().remove(0).arn;
     account.meet(&task, &Fate::spot_interruption(Duration::ZERO));
     account.wait_task("its end", |task| task.status == "STOPPED");
