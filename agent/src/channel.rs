@@ -4,7 +4,6 @@
 //! once (see `valve` for why) and keeps no more output than fits into the client's window.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,9 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
 use tokio::sync::oneshot;
 
+use crate::agent::Agent;
 use crate::exec::Running;
 use crate::signals::Ending;
 use crate::valve::Valve;
+use crate::{greeting, script, terminal};
 
 /// How much output is read at once: as much as a pipe takes.
 const CHUNK: usize = 64 << 10;
@@ -27,29 +28,90 @@ const PROBE: usize = 32 << 10;
 /// The number by which stderr goes over the wire.
 pub(crate) const STDERR: u32 = 1;
 
-/// Serves a channel until the client closes it, the connection is lost or its command is done.
+/// What a channel is for.
+pub(crate) enum Work {
+    /// A command of the launcher's.
+    Command(Running),
+    /// The script protocol.
+    Script,
+    /// The greeting.
+    Greeting,
+    /// A terminal.
+    Terminal,
+}
+
+/// Both halves of a channel that the agent itself serves.
+pub(crate) struct Ends {
+    /// What the client sends. It must be taken in at once: see `valve`. Bytes that are kept are counted there.
+    pub(crate) read: ChannelReadHalf,
+    /// For what is sent, by [`send`].
+    pub(crate) write: ChannelWriteHalf<Msg>,
+    /// Data that came before the channel had its work, and whether they were the last.
+    pub(crate) early: Vec<Bytes>,
+    /// The client has sent its last byte.
+    pub(crate) at_end: bool,
+    /// The valve of the channel's connection.
+    pub(crate) valve: Arc<Valve>,
+}
+
+/// Serves a channel until the client closes it, the connection is lost or its work is done.
 ///
-/// The command itself outlives all of these; only its pipes are closed.
+/// A command itself outlives all of these; only its pipes are closed.
 pub(crate) async fn serve(
     channel: Channel<Msg>,
     handle: Handle,
-    started: oneshot::Receiver<Running>,
+    mut started: oneshot::Receiver<Work>,
+    agent: Arc<Agent>,
     valve: Arc<Valve>,
 ) {
-    let (read, write) = channel.split();
-    let (give_stdin, stdin) = oneshot::channel();
-    let output = async {
-        let Ok(mut running) = started.await else {
-            // The connection is gone, which the reading side notices too.
-            return std::future::pending().await;
-        };
-        drop(give_stdin.send(running.stdin.take()));
-        // An error means that the connection is gone.
-        drop(pump_output(&write, &handle, running, &valve).await);
+    let (mut read, write) = channel.split();
+    let mut early = Vec::new();
+    let mut at_end = false;
+    let work = loop {
+        tokio::select! {
+            biased;
+            work = &mut started => match work {
+                Ok(work) => break work,
+                // The connection is gone.
+                Err(_) => return,
+            },
+            message = read.wait() => match message {
+                Some(ChannelMsg::Data { data }) => early.push(data),
+                Some(ChannelMsg::Eof) => at_end = true,
+                Some(ChannelMsg::Close) | None => return,
+                Some(_) => {}
+            },
+        }
     };
+    let ends = Ends {
+        read,
+        write,
+        early,
+        at_end,
+        valve,
+    };
+    match work {
+        Work::Command(running) => run(ends, handle, running).await,
+        Work::Script => script::serve(ends, agent).await,
+        Work::Greeting => greeting::serve(ends, agent).await,
+        Work::Terminal => terminal::serve(ends, agent).await,
+    }
+}
+
+/// Carries bytes between a command and its client.
+async fn run(ends: Ends, handle: Handle, mut running: Running) {
+    let Ends {
+        read,
+        write,
+        early,
+        at_end,
+        valve,
+    } = ends;
+    let stdin = running.stdin.take();
     tokio::select! {
-        () = pump_input(read, stdin, &valve) => {}
-        () = output => {}
+        () = pump_input(read, early, at_end, stdin, &valve) => {}
+        // An error means that the connection is gone.
+        done = pump_output(&write, &handle, running, &valve) => drop(done),
     }
 }
 
@@ -91,7 +153,6 @@ impl Drop for Queue<'_> {
 
 /// What becomes of a command's stdin.
 enum Stdin {
-    NotYet(oneshot::Receiver<Option<ChildStdin>>),
     Open(ChildStdin),
     Closed,
 }
@@ -99,23 +160,24 @@ enum Stdin {
 /// Feeds the command until the channel is gone.
 async fn pump_input(
     mut read: ChannelReadHalf,
-    stdin: oneshot::Receiver<Option<ChildStdin>>,
+    early: Vec<Bytes>,
+    mut at_end: bool,
+    stdin: Option<ChildStdin>,
     valve: &Valve,
 ) {
     let mut queue = Queue {
         chunks: VecDeque::new(),
         valve,
     };
-    let mut stdin = Stdin::NotYet(stdin);
-    let mut at_end = false;
+    early.into_iter().for_each(|data| queue.push(data));
+    let mut stdin = stdin.map_or(Stdin::Closed, Stdin::Open);
     loop {
         if at_end && queue.chunks.is_empty() && matches!(stdin, Stdin::Open(_)) {
             stdin = Stdin::Closed;
         }
         let feed = async {
             match (&mut stdin, queue.chunks.front()) {
-                (Stdin::NotYet(given), _) => Fed::Given(given.await.ok().flatten()),
-                (Stdin::Open(stdin), Some(chunk)) => Fed::Wrote(stdin.write(chunk).await),
+                (Stdin::Open(stdin), Some(chunk)) => stdin.write(chunk).await,
                 (Stdin::Open(_), None) | (Stdin::Closed, _) => std::future::pending().await,
             }
         };
@@ -131,9 +193,8 @@ async fn pump_input(
                 Some(_) => {}
             },
             fed = feed => match fed {
-                Fed::Given(given) => stdin = given.map_or(Stdin::Closed, Stdin::Open),
-                Fed::Wrote(Ok(bytes)) => queue.advance(bytes),
-                Fed::Wrote(Err(_)) => {
+                Ok(bytes) => queue.advance(bytes),
+                Err(_) => {
                     // The command has closed its end; what else comes is for nobody.
                     stdin = Stdin::Closed;
                     queue.clear();
@@ -141,11 +202,6 @@ async fn pump_input(
             },
         }
     }
-}
-
-enum Fed {
-    Given(Option<ChildStdin>),
-    Wrote(io::Result<usize>),
 }
 
 /// Sends what the command writes and how it ended, then closes the channel.
@@ -180,7 +236,7 @@ async fn pump_output(
 }
 
 /// The connection has ended.
-struct Gone;
+pub(crate) struct Gone;
 
 async fn wait_for(
     ended: &mut Option<oneshot::Receiver<std::process::ExitStatus>>,
@@ -222,7 +278,7 @@ impl<P: AsyncRead + Unpin> Output<P> {
 ///
 /// Only this function sends on a channel, and one call after the other, so a window that was found open
 /// stays open until the send.
-async fn send(
+pub(crate) async fn send(
     write: &ChannelWriteHalf<Msg>,
     stream: Option<u32>,
     mut data: Bytes,

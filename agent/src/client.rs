@@ -9,11 +9,12 @@ use russh::server::{
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio::sync::oneshot;
 
-use crate::channel::{self, STDERR};
-use crate::exec::{Group, Launcher, Running};
+use crate::agent::Agent;
+use crate::channel::{self, STDERR, Work};
+use crate::exec::Group;
 use crate::keys::AuthorizedKey;
-use crate::signals;
 use crate::valve::Valve;
+use crate::{greeting, script, signals};
 
 /// How many channels a connection may have open at once.
 const MAX_CHANNELS: usize = 64;
@@ -24,7 +25,7 @@ const MAX_CHANNELS: usize = 64;
 /// channel and global request that forwards something.
 pub(crate) struct Client {
     key: AuthorizedKey,
-    launcher: Arc<Launcher>,
+    agent: Arc<Agent>,
     valve: Arc<Valve>,
     logged_in: Option<oneshot::Sender<()>>,
     slots: HashMap<ChannelId, Slot>,
@@ -33,7 +34,7 @@ pub(crate) struct Client {
 /// One channel of a client.
 struct Slot {
     /// Gives the channel its command; taken by the first exec request.
-    start: Option<oneshot::Sender<Running>>,
+    start: Option<oneshot::Sender<Work>>,
     group: Option<Arc<Group>>,
     /// Kept by the channel's task.
     alive: Weak<()>,
@@ -42,13 +43,13 @@ struct Slot {
 impl Client {
     pub(crate) fn new(
         key: AuthorizedKey,
-        launcher: Arc<Launcher>,
+        agent: Arc<Agent>,
         valve: Arc<Valve>,
         logged_in: oneshot::Sender<()>,
     ) -> Self {
         Self {
             key,
-            launcher,
+            agent,
             valve,
             logged_in: Some(logged_in),
             slots: HashMap::new(),
@@ -59,11 +60,11 @@ impl Client {
     fn exec(&mut self, channel: ChannelId, command: &[u8]) -> Result<(), Option<String>> {
         let slot = self.slots.get_mut(&channel).ok_or(None)?;
         let start = slot.start.take().ok_or(None)?;
-        match self.launcher.start(command) {
+        match self.agent.launcher.start(command) {
             Ok((running, group)) => {
                 slot.group = Some(group);
                 // Fails only when the channel has just gone, and then the pipes close.
-                drop(start.send(running));
+                drop(start.send(Work::Command(running)));
                 Ok(())
             }
             Err(why) => {
@@ -124,9 +125,10 @@ impl Handler for Client {
             },
         );
         let handle = session.handle();
+        let agent = Arc::clone(&self.agent);
         let valve = Arc::clone(&self.valve);
         tokio::spawn(async move {
-            channel::serve(channel, handle, started, valve).await;
+            channel::serve(channel, handle, started, agent, valve).await;
             drop(alive);
         });
         reply.accept().await;
@@ -191,10 +193,23 @@ impl Handler for Client {
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
+        name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        session.channel_failure(channel)
+        let work = match name {
+            script::NAME => Work::Script,
+            greeting::NAME => Work::Greeting,
+            _ => return session.channel_failure(channel),
+        };
+        let slot = self.slots.get_mut(&channel);
+        match slot.and_then(|slot| slot.start.take()) {
+            Some(start) => {
+                // Fails only when the channel has just gone.
+                drop(start.send(work));
+                session.channel_success(channel)
+            }
+            None => session.channel_failure(channel),
+        }
     }
 
     async fn env_request(

@@ -8,13 +8,18 @@
 //!
 //! This module has the settings and their checks; [`serve`] does the work.
 
+mod agent;
 mod channel;
 mod client;
 mod error;
 mod exec;
+mod greeting;
 mod keys;
+mod life;
+mod script;
 mod server;
 mod signals;
+mod terminal;
 mod valve;
 
 use std::ffi::OsString;
@@ -36,6 +41,9 @@ pub struct Settings {
     pub shell: PathBuf,
     /// The directory in which commands start, and their `HOME`.
     pub home: PathBuf,
+    /// Program and arguments that make a process the leader of a session of its own, and then run the command line that
+    /// follows them: `gitlab-aws-agent lead`, or a hidden command of the driver's. Both call [`lead`].
+    pub leader: Vec<OsString>,
     /// Variables on top of the server's own environment; they win over it.
     pub env: Vec<(OsString, OsString)>,
 }
@@ -51,4 +59,19 @@ impl Settings {
         exec::Launcher::new(self, signals::Commands::default())?;
         Ok(())
     }
+}
+
+/// Becomes the leader of a new session, and then the command line. Returns only if that fails.
+///
+/// The standard library starts no process as a leader without unsafe code, hence this detour by a program of our own.
+#[must_use]
+pub fn lead(words: &[OsString]) -> std::io::Error {
+    use std::os::unix::process::CommandExt as _;
+    if let Err(error) = rustix::process::setsid() {
+        return error.into();
+    }
+    let Some((program, args)) = words.split_first() else {
+        return std::io::ErrorKind::InvalidInput.into();
+    };
+    std::process::Command::new(program).args(args).exec()
 }

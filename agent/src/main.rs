@@ -95,6 +95,7 @@ async fn run(options: Options) -> Result<(), Complaint> {
         host_key,
         shell: options.shell,
         home: options.home,
+        leader: Vec::new(),
         env: Vec::new(),
     };
     settings.check().map_err(|error| chain(&error))?;

@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use crate::agent::Agent;
 use crate::client::Client;
-use crate::exec::Launcher;
 use crate::keys::AuthorizedKey;
 use crate::signals::{self, Commands, Orphans};
 use crate::valve::{Valve, Valved};
@@ -66,7 +66,7 @@ pub async fn serve(
     let key = AuthorizedKey::parse(&settings.authorized_key)?;
     let commands = Commands::default();
     let mut orphans = Orphans::new(commands.clone()).map_err(Error::Signals)?;
-    let launcher = Arc::new(Launcher::new(&settings, commands)?);
+    let agent = Arc::new(Agent::new(&settings, commands)?);
     let config = Arc::new(config(&settings));
     let logins = Arc::new(Semaphore::new(MAX_LOGINS));
     let (end, ending) = watch::channel(false);
@@ -87,7 +87,7 @@ pub async fn serve(
                     let connection = Connection {
                         config: Arc::clone(&config),
                         key: key.clone(),
-                        launcher: Arc::clone(&launcher),
+                        agent: Arc::clone(&agent),
                         login,
                     };
                     connections.spawn(connection.serve(stream, ending.clone()));
@@ -117,7 +117,7 @@ fn is_fatal(error: &io::Error) -> bool {
 struct Connection {
     config: Arc<Config>,
     key: AuthorizedKey,
-    launcher: Arc<Launcher>,
+    agent: Arc<Agent>,
     login: OwnedSemaphorePermit,
 }
 
@@ -140,7 +140,7 @@ impl Connection {
         // Only speed depends on it.
         drop(stream.set_nodelay(true));
         let (tell, mut logged_in) = oneshot::channel();
-        let client = Client::new(self.key, self.launcher, Arc::clone(&valve), tell);
+        let client = Client::new(self.key, self.agent, Arc::clone(&valve), tell);
         let stream = Valved::new(stream, Arc::clone(&valve));
         let greeting = russh::server::run_stream(self.config, stream, client);
         let Ok(Ok(mut session)) = timeout_at(deadline, greeting).await else {

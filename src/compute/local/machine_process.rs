@@ -189,6 +189,7 @@ pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
             host_key,
             shell: program,
             home,
+            leader: Vec::new(),
             env: vec![("SHELL".into(), named.into())],
         };
         gitlab_aws_agent::serve(listener, settings, keeper.gone())

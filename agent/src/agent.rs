@@ -1,0 +1,29 @@
+//! What all connections of one agent share.
+
+use crate::Error;
+use crate::Settings;
+use crate::exec::Launcher;
+use crate::life::Life;
+use crate::script::Scripts;
+use crate::signals::Commands;
+
+/// What all connections of one agent share.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    /// Starts commands.
+    pub(crate) launcher: Launcher,
+    /// The scripts that were started and are not forgotten.
+    pub(crate) scripts: Scripts,
+    /// When the agent ends.
+    pub(crate) life: Life,
+}
+
+impl Agent {
+    pub(crate) fn new(settings: &Settings, commands: Commands) -> Result<Self, Error> {
+        Ok(Self {
+            launcher: Launcher::new(settings, commands.clone())?,
+            scripts: Scripts::new(settings, commands),
+            life: Life::new(settings),
+        })
+    }
+}
