@@ -67,6 +67,7 @@ fn internal(command: Internal, env: &Environment, ui: Ui) -> ExitCode {
     let done = match command {
         Internal::LocalMachine { directory, token } => machine_process::run(&directory, &token),
         Internal::LocalGuard { directory, token } => machine_process::guard(&directory, &token),
+        Internal::LocalLead { words } => machine_process::lead(&words),
         Internal::LocalServer { keeper } => machine_process::serve(keeper, env),
     };
     match done {

@@ -221,6 +221,13 @@ pub enum Internal {
         /// The launch
         token: String,
     },
+    /// A command of a `local` machine, as the leader of a session; started by its server
+    #[command(hide = true)]
+    LocalLead {
+        /// The command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// The SSH server of a `local` machine; started by it
     #[command(hide = true)]
     LocalServer {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use gitlab_aws_driver::machine::Endpoint;
+use gitlab_aws_driver::machine::FarSide;
 use gitlab_aws_driver::machine::environment::Missing;
 use gitlab_aws_driver::script::first_command::FirstAnswer;
 use gitlab_aws_driver::script::first_command::Unable;
@@ -115,6 +116,8 @@ impl Container {
                 user: "root".into(),
                 host_key: None,
                 inside: None,
+                far_side: FarSide::Login,
+                socket: None,
             };
             let deadline = tokio::time::Instant::now() + PATIENCE;
             let session = connect(&endpoint, &self.key, || deadline).await.unwrap();

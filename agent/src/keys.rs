@@ -53,6 +53,13 @@ impl HostKey {
             .map_err(Error::NewHostKey)
     }
 
+    /// Returns the 32 bytes that the key is made from (RFC 8032, 5.1.5), as a launch hands them over.
+    #[must_use]
+    pub fn seed(&self) -> Option<[u8; 32]> {
+        let pair = self.0.key_data().ed25519()?;
+        Some(pair.private.to_bytes())
+    }
+
     /// Returns the public half as one line, `ssh-ed25519 AAAA…`.
     ///
     /// # Errors

@@ -184,6 +184,9 @@ impl Check<'_> {
             ssh: keys.ssh.into(),
             local: Local {
                 command: keys.local.command.unwrap_or_default(),
+                container: keys.local.container.unwrap_or(false),
+                container_image: keys.local.container_image,
+                agent: keys.local.agent.map(Into::into),
             },
             fargate: keys.fargate.map(Into::into),
             ec2: keys.ec2.map(Into::into),

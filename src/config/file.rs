@@ -148,6 +148,14 @@ pub struct Local {
     /// A program to start in place of the built-in SSH server.
     #[serde(deserialize_with = "values::command")]
     pub command: Option<Vec<String>>,
+    /// Whether a job runs in a container of its image.
+    pub container: Option<bool>,
+    /// The image of jobs that name none.
+    #[serde(deserialize_with = "values::container_image")]
+    pub container_image: Option<String>,
+    /// The agent's static binary.
+    #[serde(deserialize_with = "values::file")]
+    pub agent: Option<String>,
 }
 
 /// `[fargate]`.

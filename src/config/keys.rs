@@ -211,10 +211,18 @@ const SSH: &[Key] = &[
     Key::own("reconnect_timeout", "\"10m\""),
 ];
 
-const LOCAL: &[Key] = &[Key::own(
-    "command",
-    "[\"/usr/local/bin/entrypoint\", \"--foreground\"]",
-)];
+const LOCAL: &[Key] = &[
+    Key::own(
+        "command",
+        "[\"/usr/local/bin/entrypoint\", \"--foreground\"]",
+    ),
+    Key::own("container", "true"),
+    Key::own("container_image", "\"debian:12\""),
+    Key::own(
+        "agent",
+        "\"/usr/lib/gitlab-aws-driver/gitlab-aws-agent-x86_64\"",
+    ),
+];
 
 const FARGATE: &[Key] = &[
     Key::both("region", "Region", "\"eu-west-1\""),

@@ -268,6 +268,12 @@ pub struct Local {
     /// A program to start in place of the built-in SSH server: a job image's entrypoint, say. It gets
     /// the job's key in `SSH_PUBLIC_KEY` and must listen on 127.0.0.1 at `[ssh] port`.
     pub command: Vec<String>,
+    /// Whether a job runs in a container of its image, by this host's docker.
+    pub container: bool,
+    /// The image of jobs that name none.
+    pub container_image: Option<String>,
+    /// The agent's static binary; `None`: where the packages have it.
+    pub agent: Option<PathBuf>,
 }
 
 /// The container that gets the job unless the file says otherwise; the Go driver's only choice.

@@ -59,6 +59,8 @@ words! {
     image_fit -> String = "a pattern such as \"docker:*\"", parse_plain_fit;
     /// Reads a path.
     path -> PathBuf = "a path in quotes", |s| parse_text(s).map(PathBuf::from);
+    /// Reads an absolute path of a file.
+    file -> String = "an absolute path such as \"/usr/lib/agent\"", |s| parse_absolute(s);
     /// Reads an absolute directory for the Runner.
     directory -> String = "an absolute path such as \"/builds\"", |s| parse_absolute(s);
     /// Reads a login name.

@@ -48,5 +48,6 @@ fn nothing() -> Request {
         port: 0,
         user: String::new(),
         public_key: String::new(),
+        container: None,
     })
 }

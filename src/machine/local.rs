@@ -1,5 +1,7 @@
 //! A machine on this host.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::process::Process;
@@ -17,6 +19,28 @@ pub struct LocalRequest {
     pub user: String,
     /// The job's public key.
     pub public_key: String,
+    /// The container that is the machine; `None`: this host itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<LocalContainer>,
+}
+
+/// A container of this host's docker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalContainer {
+    /// Its image.
+    pub image: String,
+    /// What replaces the image's ENTRYPOINT: `None`, nothing; empty or one empty word, no entrypoint at all.
+    pub entrypoint: Option<Vec<String>>,
+    /// The user, as docker takes it; `None`: the image's.
+    pub user: Option<String>,
+    /// The platform, as docker takes it.
+    pub platform: Option<String>,
+    /// When the image is pulled, in docker's word.
+    pub pull: Option<String>,
+    /// The agent's static binary on this host; `None`: where the packages have it.
+    pub agent: Option<PathBuf>,
+    /// The Unix time at which the agent ends.
+    pub until: u64,
 }
 
 /// A process on this host and all that it started.
@@ -26,4 +50,7 @@ pub struct LocalPlace {
     pub keeper: Process,
     /// The mark that everything it starts carries.
     pub token: String,
+    /// Whether the machine is a container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub container: bool,
 }

@@ -15,6 +15,8 @@ pub mod task;
 pub mod template;
 pub mod verdict;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -69,6 +71,41 @@ pub struct Endpoint {
     /// The container on the machine that scripts run in; `None`: on the machine itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inside: Option<String>,
+    /// What serves there.
+    #[serde(default, skip_serializing_if = "FarSide::is_login")]
+    pub far_side: FarSide,
+    /// A Unix socket of this host that leads there, in place of address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+}
+
+impl Endpoint {
+    /// Returns where it is, for people: `10.0.0.7:22`, `[::1]:22`, or a socket's path.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match (&self.socket, self.host.contains(':')) {
+            (Some(socket), _) => socket.display().to_string(),
+            (None, true) => format!("[{}]:{}", self.host, self.port),
+            (None, false) => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// What serves at an endpoint, and so how a script is started there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FarSide {
+    /// An SSH server of any make: its login's shell is sent the far side with each command.
+    #[default]
+    Login,
+    /// The agent, which is the far side itself.
+    Agent,
+}
+
+impl FarSide {
+    fn is_login(&self) -> bool {
+        *self == Self::Login
+    }
 }
 
 impl Machine {

@@ -32,7 +32,7 @@ impl Request {
     #[must_use]
     pub fn asks_for(&self) -> Option<&'static str> {
         match self {
-            Self::Local(_) => None,
+            Self::Local(request) => request.container.is_some().then_some("a container"),
             Self::Ecs(_) => Some("a task"),
             Self::Ec2(_) => Some("an instance"),
         }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::config::settings::{EcrLogin, Limits, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::image::{self, Reference};
+use crate::machine::local::LocalContainer;
 use crate::runner::Call;
 use crate::runner::containers::{Containers, Image, Service};
+use crate::state::deadline::Deadline;
 
 /// How much of a malformed image name a message repeats.
 const SHOWN: usize = 200;
@@ -81,6 +83,31 @@ impl ContainerPlan {
         all.extend(service.aliases.iter().cloned());
         all
     }
+}
+
+/// Returns the container of a job on this host; `None` if such jobs run without one. Whether it may have its image was checked
+/// before.
+#[must_use]
+pub fn on_this_host(settings: &Settings, call: &Call, until: Deadline) -> Option<LocalContainer> {
+    let local = &settings.local;
+    let usual = || local.container_image.as_deref().map(Image::named);
+    let asked = call.containers.image.clone();
+    let image = asked.or_else(usual).filter(|_| local.container)?;
+    Some(LocalContainer {
+        image: image.name,
+        entrypoint: image.entrypoint,
+        user: image.user,
+        platform: image.platform,
+        pull: image.pull_policy.first().map(|policy| {
+            let word = match &**policy {
+                "if-not-present" => "missing",
+                other => other,
+            };
+            word.to_owned()
+        }),
+        agent: local.agent.clone(),
+        until: until.unix(),
+    })
 }
 
 /// Refuses an image that is not the one in the file and that no pattern of `[limits] images` fits.

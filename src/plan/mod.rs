@@ -95,6 +95,15 @@ pub struct Step {
 }
 
 impl Step {
+    /// Returns the image of the container that is the machine, on this host.
+    #[must_use]
+    pub fn image(&self) -> Option<&str> {
+        match &self.template {
+            Request::Local(request) => Some(&request.container.as_ref()?.image),
+            Request::Ecs(_) | Request::Ec2(_) => None,
+        }
+    }
+
     /// Returns a name for the rung's capacity: the same for all jobs that use the same capacity.
     #[must_use]
     pub fn capacity(&self) -> Option<String> {
@@ -156,7 +165,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<Plan> {
     let payload = &input.call.payload;
     if settings.capacity == [Rung::Local] {
         settle(settings, input.overrides, input.overwrites)?;
-        let request = local_request(settings, input.public_key.clone())?;
+        let request = input.local_request()?;
         return Ok(input.with(vec![Step {
             name: Rung::Local.to_string(),
             fallback: false,
@@ -237,6 +246,21 @@ impl PlanInput<'_> {
                     .collect(),
             },
         }
+    }
+
+    /// Returns the request of a machine on this host.
+    fn local_request(&self) -> Result<LocalRequest> {
+        let settings = self.settings;
+        let token = hash::random_hex()
+            .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?;
+        Ok(LocalRequest {
+            token,
+            command: settings.local.command.clone(),
+            port: settings.ssh.port,
+            user: settings.ssh.username.clone(),
+            public_key: self.public_key.clone(),
+            container: containers::on_this_host(settings, self.call, self.until),
+        })
     }
 
     fn instance_step(&self, settled: &Settled, rung: &Rung, market: Market) -> Result<Step> {
@@ -334,19 +358,6 @@ fn login((user, port): (&str, u16)) -> Login {
         user: user.to_owned(),
         port,
     }
-}
-
-/// Returns the request of a machine on this host.
-fn local_request(settings: &Settings, public_key: String) -> Result<LocalRequest> {
-    let token = hash::random_hex()
-        .map_err(|e| Error::new(Kind::Launch, "no randomness to be had").because(e))?;
-    Ok(LocalRequest {
-        token,
-        command: settings.local.command.clone(),
-        port: settings.ssh.port,
-        user: settings.ssh.username.clone(),
-        public_key,
-    })
 }
 
 fn no_settings_for(name: &str) -> Error {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::{Call, SUBSYSTEM};
 use crate::ssh::first_line::LINE;
 use crate::ssh::session::{Receiver, Sender, Session};
 
@@ -63,12 +64,11 @@ impl Orders {
 
 impl CommandChannel {
     /// Runs a command, and sends it a script first; `None` where the connection is lost.
-    pub(super) async fn open(
-        session: Session,
-        command: Vec<u8>,
-        script: Option<Bytes>,
-    ) -> Option<Self> {
-        let (sender, receiver) = session.exec(command).await?;
+    pub(super) async fn open(session: Session, call: Call, script: Option<Bytes>) -> Option<Self> {
+        let (line, (sender, receiver)) = match call {
+            Call::Login(command) => (LINE.to_owned(), session.exec(command).await?),
+            Call::Agent(request) => (request, session.subsystem(SUBSYSTEM).await?),
+        };
         let (orders, wanted) = watch::channel(Orders::default());
         let (moved, sent) = watch::channel(Instant::now());
         Some(Self {
@@ -76,7 +76,7 @@ impl CommandChannel {
             receiver,
             orders,
             sent,
-            sender: tokio::spawn(send(sender, script, wanted, moved)),
+            sender: tokio::spawn(send(sender, line, script, wanted, moved)),
         })
     }
 
@@ -118,11 +118,12 @@ impl CommandChannel {
 
 async fn send(
     sender: Sender,
+    line: String,
     script: Option<Bytes>,
     mut orders: watch::Receiver<Orders>,
     moved: watch::Sender<Instant>,
 ) {
-    if !sender.send(Bytes::from_static(LINE.as_bytes())).await {
+    if !sender.send(line.into()).await {
         return;
     }
     let mut script = script.unwrap_or_default();

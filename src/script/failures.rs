@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::follow::Ended;
 use super::frames::Malformed;
+use super::greeting;
 use crate::container::trouble;
 use crate::error::{Error, Kind, one_line};
 use crate::script::reconnect::Loss;
@@ -99,8 +100,21 @@ pub(super) fn crowded(what: &str) -> Error {
     )
 }
 
+/// The agent does not know a word of what it was asked.
+pub(super) fn unknown(word: &str) -> Error {
+    let ours = env!("CARGO_PKG_VERSION");
+    let what = format!(
+        "the agent is too old for this driver: it does not know {}",
+        one_line(word)
+    );
+    Error::new(Kind::Protocol, what).hint(format!("Use an agent of this driver's version, {ours}."))
+}
+
 /// The machine lacks what every script needs.
 pub(super) fn lacks(what: &str) -> Error {
+    if what == "shell" {
+        return greeting::no_shell();
+    }
     Error::new(
         Kind::Protocol,
         format!("the machine has no {}", one_line(what)),

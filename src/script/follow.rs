@@ -14,17 +14,16 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Nonce;
-use super::Verb;
 use super::failures;
 use super::forget::{drop_script, forget, note_survivors};
 use super::frames::{Frame, Item, Scanner};
 use super::notice::{self, Notices};
 use super::output::{self, Output};
+use super::{Call, Nonce, Verb};
 use crate::compute;
 use crate::error::{Error, Kind};
 use crate::machine::environment::ContainerEnvironment;
-use crate::machine::{Endpoint, Machine};
+use crate::machine::{Endpoint, FarSide, Machine};
 use crate::process::Process;
 use crate::script::command_channel::CommandChannel;
 use crate::script::final_output::{FinalOutput, put};
@@ -83,12 +82,25 @@ pub struct Script<'a> {
 }
 
 impl Script<'_> {
-    pub(super) fn command(&self, verb: Verb) -> Vec<u8> {
-        self.nonce.command(verb, self.endpoint.inside.as_deref())
+    pub(super) fn call(&self, verb: Verb) -> Call {
+        match self.endpoint.far_side {
+            FarSide::Login => {
+                let inside = self.endpoint.inside.as_deref();
+                Call::Login(self.nonce.command(verb, inside))
+            }
+            FarSide::Agent => {
+                let umask = self.shares_files.then_some("0");
+                Call::Agent(self.nonce.request(verb, umask))
+            }
+        }
     }
 
     /// Returns what a shell reads before it becomes the script's.
     fn prelude(&self) -> Vec<u8> {
+        // The agent has the container's environment itself, and is told the mask.
+        if self.endpoint.far_side == FarSide::Agent {
+            return Vec::new();
+        }
         let mut prelude = self
             .environment
             .map(ContainerEnvironment::prelude)
@@ -331,7 +343,7 @@ impl Following<'_, '_> {
         // What an earlier connection's far side said would only be said again.
         progress.greeting.clear();
         progress.stderr.clear();
-        let opening = CommandChannel::open(session, script.command(verb), text);
+        let opening = CommandChannel::open(session, script.call(verb), text);
         let Some(mut channel) = started(interruptions, progress, opening).await? else {
             return Ok(Connection::Lost(Loss::NoCommand));
         };
@@ -443,6 +455,9 @@ impl Following<'_, '_> {
                     }
                     Item::Frame(Frame::Crowded) => return progress.crowded(),
                     Item::Frame(Frame::Lacks(what)) => return Err(failures::lacks(&what).into()),
+                    Item::Frame(Frame::Unknown(what)) => {
+                        return Err(failures::unknown(&what).into());
+                    }
                     Item::Frame(Frame::Fail(reason)) => {
                         let what = "could not take the script";
                         return Err(failures::no_space(what, &reason).into());

@@ -46,8 +46,8 @@ pub(super) async fn forget(
                 else {
                     return;
                 };
-                let command = script.command(Verb::Follow(offset));
-                let Some(again) = CommandChannel::open(session, command, None).await else {
+                let call = script.call(Verb::Follow(offset));
+                let Some(again) = CommandChannel::open(session, call, None).await else {
                     continue;
                 };
                 channel = again;

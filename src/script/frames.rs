@@ -37,6 +37,8 @@ pub enum Frame {
     Crowded,
     /// The machine lacks this, and no script runs without.
     Lacks(String),
+    /// The agent does not know this word of what it was asked: it is of another version.
+    Unknown(String),
     /// A process that no signal ended: pid and name.
     Left(String),
 }
@@ -185,6 +187,7 @@ fn parse(text: &str) -> Option<Frame> {
         "fail" => Frame::Fail(argument.to_owned()),
         "crowded" => Frame::Crowded,
         "lacks" => Frame::Lacks(argument.to_owned()),
+        "unknown" => Frame::Unknown(argument.to_owned()),
         "left" => Frame::Left(argument.to_owned()),
         _ => return None,
     })

@@ -11,6 +11,7 @@ pub mod first_command;
 pub mod follow;
 mod forget;
 pub mod frames;
+pub mod greeting;
 mod interruptions;
 pub mod keep_key;
 pub mod notice;
@@ -75,6 +76,20 @@ impl Nonce {
         &self.nonce
     }
 
+    /// Returns the request for one connection to an agent, which is the far side itself; `umask` is the mask of what the script
+    /// makes, in octal digits, where it is not the agent's own.
+    #[must_use]
+    pub fn request(&self, verb: Verb, umask: Option<&str>) -> String {
+        let Self { spool, nonce } = self;
+        match (verb, umask) {
+            (Verb::Start { script, .. }, None) => format!("start {spool} {nonce} {script}\n"),
+            (Verb::Start { script, .. }, Some(umask)) => {
+                format!("start {spool} {nonce} {script} umask={umask}\n")
+            }
+            (Verb::Follow(offset), _) => format!("follow {spool} {nonce} {offset}\n"),
+        }
+    }
+
     /// Returns the command for one connection; where the script runs inside a container of the machine, the name of it.
     #[must_use]
     pub fn command(&self, verb: Verb, inside: Option<&str>) -> Vec<u8> {
@@ -97,6 +112,18 @@ impl Nonce {
         )
         .into_bytes()
     }
+}
+
+/// The agent's subsystem for scripts.
+const SUBSYSTEM: &str = "gad-script";
+
+/// What is sent to begin with on one connection.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    /// A command of the login's shell, which takes the first line of its input.
+    Login(Vec<u8>),
+    /// The first line for the agent.
+    Agent(String),
 }
 
 #[cfg(test)]

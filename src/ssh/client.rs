@@ -7,7 +7,10 @@ use std::time::Duration;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, GexParams, Msg, Session};
 use russh::keys::ssh_key::public::RsaPublicKey;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Names, Preferred, cipher, kex};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Names, Preferred, SshId, cipher, kex};
+
+use crate::machine::{Endpoint, FarSide};
+use crate::runner::substage::Role;
 
 /// Keepalive: with two unanswered ones, a dead connection is noticed after about 30 s.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -260,9 +263,11 @@ fn public_bits(key: &RsaPublicKey) -> u32 {
 }
 
 /// Returns the algorithms to offer to a server with this host key, or with any if it is not known yet.
-pub(super) fn config(expected: Option<&PublicKey>) -> Arc<client::Config> {
+pub(super) fn config(expected: Option<&PublicKey>, endpoint: &Endpoint) -> Arc<client::Config> {
     let (least, preferred, most) = GROUP_BITS;
+    let defaults = client::Config::default();
     Arc::new(client::Config {
+        client_id: version(endpoint).unwrap_or(defaults.client_id),
         preferred: offered(expected),
         gex: GexParams::new(least, preferred, most).unwrap_or_default(),
         window_size: WINDOW,
@@ -271,8 +276,22 @@ pub(super) fn config(expected: Option<&PublicKey>) -> Arc<client::Config> {
         keepalive_max: 2,
         inactivity_timeout: Some(INACTIVITY),
         nodelay: true,
-        ..client::Config::default()
+        ..defaults
     })
+}
+
+/// Returns the version line for an agent. Its comment (RFC 4253, 4.2) names the role whose agent is meant: of several in a task
+/// one listens, and hands connections on by that word.
+fn version(endpoint: &Endpoint) -> Option<SshId> {
+    let role = match (endpoint.far_side, &endpoint.roles[..]) {
+        (FarSide::Login, _) => return None,
+        (FarSide::Agent, [Role::Build]) => " build",
+        (FarSide::Agent, [Role::Helper]) => " helper",
+        (FarSide::Agent, _) => "",
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let line = format!("SSH-2.0-gitlab-aws-driver_{version}{role}");
+    Some(SshId::Standard(line.into()))
 }
 
 /// No host key is proven with SHA-1 (`ssh-rsa`), and RSA comes last. Of a server that is known by one of its keys that one is

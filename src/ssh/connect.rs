@@ -3,19 +3,17 @@
 //! A machine that is coming up refuses, times out, closes or stays silent, then asks for a key that its
 //! entrypoint has not written yet. None of that is an error until the deadline. Another host key is, at once.
 
-use std::io;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::failure::{Failure, TCP_TIMEOUT};
+use super::failure::Failure;
 use super::keys::{self, JobKey};
 use super::login::{Refusal, log_in};
 use super::memory_limit::MemoryLimit;
-use super::quick_ack::QuickAck;
 use super::session::Session;
+use super::stream::dial;
 use crate::error::{Error, Result};
 use crate::machine::Endpoint;
 
@@ -138,17 +136,12 @@ pub async fn connect_with_admission<E: From<Error>>(
         } = match done {
             Ok(session) => {
                 let seconds = began.elapsed().as_secs_f64();
-                tracing::debug!(
-                    host = endpoint.host,
-                    port = endpoint.port,
-                    seconds,
-                    "logged in"
-                );
+                tracing::debug!(address = endpoint.address(), seconds, "logged in");
                 return Ok(session);
             }
             Err(refusal) => refusal,
         };
-        tracing::debug!(host = endpoint.host, port = endpoint.port, %failure, words, "no SSH session yet");
+        tracing::debug!(address = endpoint.address(), %failure, words, "no SSH session yet");
         refused = matches!(failure, Failure::Unauthorised(_));
         let left = deadline().saturating_duration_since(Instant::now());
         match pace.after(&failure) {
@@ -158,27 +151,11 @@ pub async fn connect_with_admission<E: From<Error>>(
     }
 }
 
-/// The one place where an endpoint becomes a byte stream.
-async fn dial(endpoint: &Endpoint) -> std::result::Result<QuickAck, Failure> {
-    let stream = match timeout(
-        TCP_TIMEOUT,
-        TcpStream::connect((endpoint.host.as_str(), endpoint.port)),
-    )
-    .await
-    {
-        Err(_) => return Err(Failure::TimedOut),
-        Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => return Err(Failure::Refused),
-        Ok(Err(e)) => return Err(Failure::Network(e)),
-        Ok(Ok(stream)) => stream,
-    };
-    stream.set_nodelay(true).map_err(Failure::Network)?;
-    Ok(QuickAck(stream))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::failure::Unauthorised;
     use super::*;
+    use crate::machine::FarSide;
 
     #[test]
     fn a_lockout_is_met_with_longer_and_longer_pauses() {
@@ -208,6 +185,8 @@ mod tests {
             user: "root".to_owned(),
             host_key: None,
             inside: None,
+            far_side: FarSide::Login,
+            socket: None,
         };
         let key = JobKey::generate().unwrap();
         let began = Instant::now();

@@ -7,7 +7,7 @@ use russh::{AlgorithmKind, MethodKind};
 
 use super::memory_limit::Crossed;
 use crate::error::{Error, Kind, one_line};
-use crate::machine::Endpoint;
+use crate::machine::{Endpoint, FarSide};
 
 /// Waiting longer for a TCP connection does not help; in a VPC it takes milliseconds.
 pub(super) const TCP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,12 +116,13 @@ impl Failure {
         if let Self::Crossed(crossed) = self {
             return crossed.error();
         }
-        let Endpoint {
-            host, port, user, ..
-        } = endpoint;
-        let (kind, hint) = self.remedy(user, *port);
-        let seconds = after.as_secs();
-        let what = format!("no SSH session with {user}@{host}:{port} after {seconds} s");
+        let Endpoint { port, user, .. } = endpoint;
+        let (kind, hint) = match (endpoint.far_side, &self) {
+            (FarSide::Agent, Self::Refused) => (Kind::Unreachable, NO_AGENT.to_owned()),
+            _ => self.remedy(user, *port),
+        };
+        let (seconds, address) = (after.as_secs(), endpoint.address());
+        let what = format!("no SSH session with {user}@{address} after {seconds} s");
         let error = Error::new(kind, what).hint(hint);
         match one_line(words) {
             words if words.is_empty() => error.because(self),
@@ -173,6 +174,10 @@ impl Failure {
         (Kind::Unreachable, hint)
     }
 }
+
+/// What helps if no agent listens.
+const NO_AGENT: &str = "The agent does not run there, or not yet. Does the image's ENTRYPOINT run the command that it is given? \
+                        `image: entrypoint: [\"\"]` leaves the ENTRYPOINT out.";
 
 fn unauthorised(key: Unauthorised, user: &str) -> String {
     let first = match key {
@@ -259,6 +264,8 @@ mod tests {
             user: "ci".to_owned(),
             host_key: None,
             inside: None,
+            far_side: FarSide::Login,
+            socket: None,
         };
         let error = failure.give_up(&endpoint, words, Duration::from_secs(1));
         (error.to_string(), error.remedy().unwrap().to_owned())

@@ -13,9 +13,9 @@ use super::failure::{Failure, LOGIN_TIMEOUT, Unauthorised, methods};
 use super::keys::{self, JobKey, Pair};
 use super::lines_before_version::TurnedAway;
 use super::memory_limit::MemoryLimit;
-use super::quick_ack::QuickAck;
 use super::rsa::{self, Hash, NotSigned, RsaKey};
 use super::session::Session;
+use super::stream::Stream;
 use crate::machine::Endpoint;
 
 /// Why there is no session, and what the server said with it.
@@ -36,7 +36,7 @@ pub(super) async fn log_in(
     endpoint: &Endpoint,
     key: &JobKey,
     expected: Option<&PublicKey>,
-    stream: QuickAck,
+    stream: Box<dyn Stream>,
     memory_limit: &MemoryLimit,
 ) -> Result<Session, Refusal> {
     let (stream, hold) = Bounded::new(stream, memory_limit);
@@ -75,11 +75,12 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    async fn run(self, stream: Bounded<QuickAck>) -> Result<Handle<Client>, Failure> {
+    async fn run(self, stream: Bounded<Box<dyn Stream>>) -> Result<Handle<Client>, Failure> {
         let client = Client::new(self.expected.cloned(), Arc::clone(&self.observed));
-        let mut handle = client::connect_stream(config(self.expected), stream, client)
-            .await
-            .map_err(|e| self.classify(e))?;
+        let mut handle =
+            client::connect_stream(config(self.expected, self.endpoint), stream, client)
+                .await
+                .map_err(|e| self.classify(e))?;
         match self.authenticate(&mut handle).await? {
             AuthResult::Success => Ok(handle),
             AuthResult::Failure {

@@ -14,3 +14,4 @@ pub mod memory_limit;
 mod quick_ack;
 mod rsa;
 pub mod session;
+mod stream;

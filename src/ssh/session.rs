@@ -92,6 +92,14 @@ impl Session {
         Some((Sender(sender), Receiver(receiver)))
     }
 
+    /// As [`Session::exec`], but starts a subsystem of the server.
+    pub async fn subsystem(&self, name: &str) -> Option<(Sender, Receiver)> {
+        let channel = self.channel().await?;
+        channel.request_subsystem(true, name).await.ok()?;
+        let (receiver, sender) = channel.split();
+        Some((Sender(sender), Receiver(receiver)))
+    }
+
     /// Sends a shell text over standard input and runs it to its end; `None` if the connection is lost or the server refuses. Keeps
     /// only so many bytes of the end of each output.
     pub async fn run(&self, text: &str, keep: usize) -> Option<CommandOutput> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Context;
+use super::agents::FirstContact;
 use super::cleanup::end_launches;
 use super::containers::SetUp;
 use super::first_command::FirstCommand;
@@ -20,9 +21,9 @@ use crate::compute::{self, Coming};
 use crate::error::{Error, Kind, Result};
 use crate::machine::environment::ContainerEnvironment;
 use crate::machine::launch::{Launch, LaunchState};
-use crate::machine::{Machine, Place};
+use crate::machine::{Endpoint, FarSide, Machine, Place};
 use crate::plan::containers::ContainerPlan;
-use crate::plan::{Attempt, Plan};
+use crate::plan::{Attempt, Plan, Step};
 use crate::runner::substage::Role;
 use crate::ssh::keys::JobKey;
 use crate::ssh::session::Session;
@@ -220,7 +221,7 @@ impl Preparation<'_> {
                 News::Reachable(machine) => break machine,
             }
         };
-        if matches!(machine.place, Place::Local(_)) {
+        if matches!(&machine.place, Place::Local(place) if !place.container) {
             ui.warn(
                 "this job runs on this very host, as GitLab Runner's own user, beside its keys and other jobs: \
                  nothing is isolated",
@@ -288,6 +289,19 @@ impl Preparation<'_> {
         let environment = match &self.plan.containers {
             Some(plan) if matches!(machine.place, Place::Ec2(_)) => {
                 self.containers(plan, &mut machine, session).await?
+            }
+            _ if machine
+                .endpoints
+                .iter()
+                .any(|e| e.far_side == FarSide::Agent) =>
+            {
+                let contact = FirstContact {
+                    key: self.key,
+                    until: Some(self.intent.until.unix()),
+                    connect_timeout: context.settings.ssh.connect_timeout,
+                };
+                contact.run(&mut machine, session).await?;
+                None
             }
             _ => {
                 let first = FirstCommand {
@@ -394,10 +408,15 @@ impl Preparation<'_> {
                 "the machine ended before anybody could log in",
             )
             .because(last.trim_start_matches("ERROR: ").to_owned())
-            .hint(
-                "This is the machine of `local`: the program of `[local] command`, or, without one, the driver's own SSH server \
-                 with the home directory and the shell of GitLab Runner's user.",
-            ),
+            .hint(match self.plan.steps.first().and_then(Step::image) {
+                Some(image) => format!(
+                    "It is a container of {image}: can docker pull it, and does its ENTRYPOINT run the command that it is given \
+                     (the agent)? `image: entrypoint: [\"\"]` leaves the ENTRYPOINT out."
+                ),
+                None => "This is the machine of `local`: the program of `[local] command`, or, without one, the driver's own SSH server \
+                         with the home directory and the shell of GitLab Runner's user."
+                    .to_owned(),
+            }),
             None => gone,
         }
     }
@@ -419,13 +438,6 @@ async fn end_leftover(locked: &Locked<'_>, intent: &Intent, shared: &Shared, ui:
 }
 
 fn addresses(machine: &Machine) -> String {
-    let all: Vec<String> = machine
-        .endpoints
-        .iter()
-        .map(|e| match e.host.contains(':') {
-            true => format!("[{}]:{}", e.host, e.port),
-            false => format!("{}:{}", e.host, e.port),
-        })
-        .collect();
+    let all: Vec<String> = machine.endpoints.iter().map(Endpoint::address).collect();
     all.join(", ")
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::Context;
+use crate::compute::local::container;
 use crate::config::settings::{Rung, Style};
 use crate::error::{Error, Kind, Result};
 use crate::runner::ancestors;
@@ -45,7 +46,11 @@ pub fn run(context: &Context) -> Result<()> {
     let key = &context.call.identity.key;
     let (mut builds_dir, mut cache_dir) = (settings.builds_dir.clone(), settings.cache_dir.clone());
     let mut shared = None;
-    if settings.capacity == [Rung::Local] {
+    if settings.capacity == [Rung::Local] && settings.local.container {
+        // Volumes of the job's own container.
+        builds_dir = builds_dir.or_else(|| Some(container::BUILDS.to_owned()));
+        cache_dir = cache_dir.or_else(|| Some(container::CACHE.to_owned()));
+    } else if settings.capacity == [Rung::Local] {
         // All jobs share this host, so each gets a directory of its own, which `cleanup` removes; one that the
         // administrator named is shared by all jobs.
         shared = builds_dir.is_some().then_some(true);

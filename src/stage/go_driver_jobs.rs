@@ -16,7 +16,7 @@ use crate::compute;
 use crate::error::{Error, Kind, Result};
 use crate::machine::launch::{Launch, LaunchState};
 use crate::machine::task::{EcsPlace, TaskRequest};
-use crate::machine::{Endpoint, Machine, Place, Request};
+use crate::machine::{Endpoint, FarSide, Machine, Place, Request};
 use crate::plan;
 use crate::runner::substage::Role;
 use crate::ssh::connect::connect;
@@ -57,6 +57,8 @@ pub(super) async fn record(context: &Context) -> Result<Option<Record>> {
         user: user.to_owned(),
         host_key: None,
         inside: None,
+        far_side: FarSide::Login,
+        socket: None,
     };
     unless_cancelled(async {
         let place = most_likely_place(context, &go_job).await;

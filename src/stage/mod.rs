@@ -1,5 +1,6 @@
 //! The four stages that GitLab Runner calls, a file each, and what they share.
 
+mod agents;
 mod bring_up;
 pub mod cleanup;
 pub mod config;

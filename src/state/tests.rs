@@ -17,6 +17,7 @@ fn request() -> Request {
         port: 22,
         user: "root".into(),
         public_key: "ssh-ed25519 AAAA".into(),
+        container: None,
     })
 }
 
@@ -31,6 +32,7 @@ fn record(attempt: &str) -> (Intent, Record) {
         place: Place::Local(LocalPlace {
             keeper: Process::this().unwrap(),
             token: "t".into(),
+            container: false,
         }),
         endpoints: Vec::new(),
     };

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use gitlab_aws_driver::error::Error;
 use gitlab_aws_driver::error::Kind;
 use gitlab_aws_driver::machine::Endpoint;
+use gitlab_aws_driver::machine::FarSide;
 use gitlab_aws_driver::plan::user_data::UserData;
 use gitlab_aws_driver::ssh::connect::connect;
 use gitlab_aws_driver::ssh::keys::JobKey;
@@ -195,6 +196,8 @@ fn endpoint(port: &Port, login: &str, host: &JobKey) -> Endpoint {
         user: login.into(),
         host_key: Some(host.public_line().unwrap()),
         inside: None,
+        far_side: FarSide::Login,
+        socket: None,
     }
 }
 

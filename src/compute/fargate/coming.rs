@@ -19,7 +19,7 @@ use crate::compute::watch::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::machine::task::{EcsPlace, TaskRequest};
 use crate::machine::verdict::Verdict;
-use crate::machine::{Endpoint, Login, Machine, Place};
+use crate::machine::{Endpoint, FarSide, Login, Machine, Place};
 use crate::runner::substage::Role;
 
 /// When the first polls come, after RunTask's answer: quick ones for what fails or starts at once, then one about when the
@@ -264,6 +264,8 @@ impl Coming {
                 user: self.login.user.clone(),
                 host_key: None,
                 inside: None,
+                far_side: FarSide::Login,
+                socket: None,
             }],
         }
     }

@@ -6,16 +6,18 @@
 //! them they cannot be told from others. Below the guard runs the SSH server: the project's own, or the program
 //! that the configuration names; whoever waits for every child would take the exit codes of its children.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
+use gitlab_aws_agent::HostKey;
 use rustix::process::{Signal, WaitOptions, getpid, getppid, set_child_subreaper, setsid, wait};
 
 use super::login_shell::LoginShell;
-use super::{Ready, descendants};
+use super::{Ready, container, descendants};
 use crate::error::{Error, Kind, Result};
 use crate::machine::Request;
 use crate::machine::local::LocalRequest;
@@ -53,8 +55,15 @@ pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
             this.signal(Signal::KILL);
         }
     });
-    let own = request.command.is_empty();
+    let own = request.command.is_empty() && request.container.is_none();
+    let mut host_key = None;
     let mut server = match request.command.split_first() {
+        None if let Some(container) = &request.container => {
+            let key = HostKey::generate().map_err(|e| fail("cannot make a host key").because(e))?;
+            let line = key.public_line();
+            host_key = Some(line.map_err(|e| fail("cannot make a host key").because(e))?);
+            container::prepare(&request, container, job_directory, &key)?
+        }
         None => {
             let mut server = own_program()?;
             server.arg("local-server").arg(keeper.pid.to_string());
@@ -73,7 +82,7 @@ pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
             tell(&Ready {
                 keeper,
                 port: request.port,
-                host_key: None,
+                host_key,
             })?;
         }
         hush()
@@ -165,8 +174,8 @@ pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
         .build()
         .map_err(|e| fail("cannot start the runtime").because(e))?;
     runtime.block_on(async {
-        let host_key = gitlab_aws_agent::HostKey::generate()
-            .map_err(|e| fail("cannot make a host key").because(e))?;
+        let host_key =
+            HostKey::generate().map_err(|e| fail("cannot make a host key").because(e))?;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
             .await
             .map_err(|e| fail("cannot listen on 127.0.0.1").because(e))?;
@@ -183,19 +192,30 @@ pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
             host_key: Some(host_line),
         })?;
         hush()?;
+        let leader = vec![own_program()?.get_program().to_owned(), "local-lead".into()];
         let LoginShell { program, named } = LoginShell::of_this_user();
         let settings = gitlab_aws_agent::Settings {
             authorized_key,
             host_key,
             shell: program,
             home,
-            leader: Vec::new(),
+            leader,
             env: vec![("SHELL".into(), named.into())],
         };
         gitlab_aws_agent::serve(listener, settings, keeper.gone())
             .await
             .map_err(|e| fail("the SSH server failed").because(e))
     })
+}
+
+/// Becomes the leader of a session, and then the command.
+///
+/// # Errors
+/// Where it cannot; else it does not return.
+pub fn lead(words: &[OsString]) -> Result<()> {
+    let error = gitlab_aws_agent::lead(words);
+    let program = words.first().cloned().unwrap_or_default();
+    Err(fail(&format!("cannot start {}", program.display())).because(error))
 }
 
 /// Reads the request from the intent. A `cleanup` that came before this process was up has removed it, and

@@ -5,7 +5,9 @@
 //! mark in its environment, orphans fall to the keeper (it is a subreaper), and a keeper that finds its
 //! intent gone ends itself before it starts anything.
 
+mod agent_file;
 mod coming;
+pub mod container;
 mod login_shell;
 pub mod machine_process;
 
@@ -23,7 +25,7 @@ use super::kind::{Launched, MachineKind, Refused, Settled};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::machine::local::{LocalPlace, LocalRequest};
-use crate::machine::{Endpoint, Login, Machine, Place};
+use crate::machine::{Endpoint, FarSide, Login, Machine, Place};
 use crate::process::{self, Process};
 use crate::runner::substage::Role;
 use crate::state::shared::Shared;
@@ -67,7 +69,7 @@ impl MachineKind for ThisHost {
         _ui: Ui,
     ) -> std::result::Result<Launched<Coming>, Refused> {
         match launch(request, job).await {
-            Ok(ready) => Ok(Launched::Coming(coming(request, &ready))),
+            Ok(ready) => Ok(Launched::Coming(coming(request, &ready, job))),
             Err(error) => Err(Refused {
                 error,
                 unanswered: true,
@@ -86,7 +88,7 @@ impl MachineKind for ThisHost {
         _shared: &Shared,
         _ui: Ui,
     ) -> Result<()> {
-        end(&request.token).await
+        end(&request.token, request.container.is_some()).await
     }
 
     async fn end_machine(
@@ -95,7 +97,7 @@ impl MachineKind for ThisHost {
         _shared: &Shared,
         _ui: Ui,
     ) -> Result<()> {
-        end(&place.token).await
+        end(&place.token, place.container).await
     }
 
     async fn gone(place: &LocalPlace, _lost: &Notify, _shared: &Shared) -> Error {
@@ -137,6 +139,10 @@ async fn launch(request: &LocalRequest, job: &Job) -> Result<Ready> {
         )
     };
     let exe = std::env::current_exe().map_err(|e| fail("cannot find this program").because(e))?;
+    if let Some(container) = &request.container {
+        // Here too, where what is wrong can be told whole.
+        agent_file::find(container.agent.as_deref())?;
+    }
     let stderr =
         std::fs::File::create(log(job)).map_err(|e| fail("cannot write its log").because(e))?;
     let mut command = std::process::Command::new(exe);
@@ -187,7 +193,7 @@ pub(crate) fn said(job: &Job) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn coming(request: &LocalRequest, ready: &Ready) -> Coming {
+fn coming(request: &LocalRequest, ready: &Ready, job: &Job) -> Coming {
     let user = match request.command.is_empty() {
         // The built-in server takes any name: there is only one user.
         true => "local".to_owned(),
@@ -196,7 +202,16 @@ fn coming(request: &LocalRequest, ready: &Ready) -> Coming {
     let place = LocalPlace {
         keeper: ready.keeper,
         token: request.token.clone(),
+        container: request.container.is_some(),
     };
+    let far_side = match request.command.is_empty() {
+        true => FarSide::Agent,
+        false => FarSide::Login,
+    };
+    let socket = request
+        .container
+        .as_ref()
+        .map(|_| container::socket(job.directory()));
     let machine = Machine {
         place: Place::Local(place.clone()),
         endpoints: vec![Endpoint {
@@ -206,6 +221,8 @@ fn coming(request: &LocalRequest, ready: &Ready) -> Coming {
             user,
             host_key: ready.host_key.clone(),
             inside: None,
+            far_side,
+            socket,
         }],
     };
     Coming::new(machine, place)
@@ -231,9 +248,19 @@ fn login_environment() -> impl Iterator<Item = (OsString, OsString)> {
     })
 }
 
-/// Ends a machine: the keeper is stopped first, so that it starts nothing while its children are killed and
+/// Ends a machine, and its container if it is one.
+async fn end(token: &str, container: bool) -> Result<()> {
+    end_processes(token).await?;
+    // Docker's own client may be killed without its container. Only now does nobody start one any more.
+    match container {
+        true => container::end(token).await,
+        false => Ok(()),
+    }
+}
+
+/// Ends a machine's processes of this host: the keeper is stopped first, so that it starts nothing while its children are killed and
 /// still collects their orphans; it goes last.
-async fn end(token: &str) -> Result<()> {
+async fn end_processes(token: &str) -> Result<()> {
     let deadline = tokio::time::Instant::now() + DEATH;
     loop {
         let marked = marked(token);

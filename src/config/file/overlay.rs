@@ -40,7 +40,13 @@ impl Keys {
             },
             taskmetadata: Directory { directory: _ },
             fleet: _,
-            local: Local { command: _ },
+            local:
+                Local {
+                    command: _,
+                    container: _,
+                    container_image: _,
+                    agent: _,
+                },
             profile: _,
         } = profile;
         Self {

@@ -47,7 +47,12 @@ fn settings_json(settings: &Settings) -> Value {
             "connect_timeout_seconds": settings.ssh.connect_timeout.as_secs_f64(),
             "reconnect_timeout_seconds": settings.ssh.reconnect_timeout.as_secs_f64(),
         },
-        "local": { "command": settings.local.command },
+        "local": {
+            "command": settings.local.command,
+            "container": settings.local.container,
+            "container_image": settings.local.container_image,
+            "agent": settings.local.agent,
+        },
         "fargate": settings.fargate.as_ref().map(|f| json!({
             "region": f.region,
             "cluster": f.cluster,

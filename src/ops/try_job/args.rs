@@ -18,10 +18,12 @@ Examples:
   gitlab-aws-driver try -- make test
   gitlab-aws-driver try -- sh -c 'echo hello; exit 3'
   gitlab-aws-driver try --script build.sh --env MODE=release --timeout 10m
+  gitlab-aws-driver try --image alpine:3.22 -- cat /etc/os-release
   gitlab-aws-driver --config driver.toml try --image alpine:3.22 --json -- id
 
-Without --config the job runs on this host, which needs no AWS: an installed configuration,
-which may start machines, is used only where --config names it. The first line says which.
+Without --config the job runs on this host, which needs no AWS, and with --image in a container
+of this host's docker. An installed configuration, which may start machines, is used only where
+--config names it. The first line says which.
 
 Exit code: the script's own; 124 when the time was over, 125 when the machinery failed,
 130 when cancelled. Ctrl-C cancels as GitLab does; a second one skips to the cleanup.";
@@ -36,6 +38,10 @@ pub struct Args {
     /// The job's `image:`
     #[arg(long, value_name = "IMAGE", value_hint = ValueHint::Other)]
     pub image: Option<String>,
+
+    /// The agent's static binary for the job's container, instead of the packages' own
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "image")]
+    pub agent: Option<PathBuf>,
 
     /// One of the job's `services:`; may be given several times
     #[arg(long = "service", value_name = "IMAGE", value_hint = ValueHint::Other)]

@@ -108,10 +108,10 @@ fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool
             plan.configuration = Some(file.display().to_string());
             file
         }
-        None => built_in_config(&mut plan)?,
+        None => built_in_config(&mut plan, args)?,
     };
     let which = plan.configuration.clone();
-    let which = which.unwrap_or_else(|| no_config(find_default()));
+    let which = which.unwrap_or_else(|| no_config(find_default(), args.image.is_some()));
     // Beside the job log, which has a Runner's lines alone; and before it, since it says where the job will run.
     ui.progress(&crate::error::one_line(&format!(
         "gitlab-aws-driver {} plays GitLab Runner for job {}. Configuration: {which}",
@@ -159,8 +159,11 @@ fn play(args: &Args, config: Option<&Path>, flags: Vec<OsString>, no_color: bool
 }
 
 /// Says that no configuration is used, though one may be installed.
-fn no_config(installed: Option<PathBuf>) -> String {
-    let none = "none, so the job runs on this host (`local`)";
+fn no_config(installed: Option<PathBuf>, in_container: bool) -> String {
+    let none = match in_container {
+        true => "none, so the job runs in a container of this host's docker (`local`)",
+        false => "none, so the job runs on this host (`local`)",
+    };
     match installed {
         None => none.to_owned(),
         Some(file) => {
@@ -171,15 +174,27 @@ fn no_config(installed: Option<PathBuf>) -> String {
 }
 
 /// Writes the settings of a job on this very host, and makes its directories temporary.
-fn built_in_config(plan: &mut Plan) -> Result<PathBuf> {
+fn built_in_config(plan: &mut Plan, args: &Args) -> Result<PathBuf> {
     let state = plan.temp.join("state");
-    plan.builds_dir = plan.temp.join("builds");
-    let text = format!(
-        "capacity = [\"local\"]\nallow_jobs_on_this_host = true\nbuilds_dir = {}\ncache_dir = {}\n\n[state]\ndirectory = {}\n",
-        toml_string(&plan.builds_dir)?,
-        toml_string(&plan.temp.join("cache"))?,
-        toml_string(&state)?,
-    );
+    let mut text = "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n".to_owned();
+    // A container has directories of its own.
+    if args.image.is_none() {
+        plan.builds_dir = plan.temp.join("builds");
+        let (builds, cache) = (&plan.builds_dir, plan.temp.join("cache"));
+        let (builds, cache) = (toml_string(builds)?, toml_string(&cache)?);
+        text += &format!("builds_dir = {builds}\ncache_dir = {cache}\n");
+    }
+    text += &format!("\n[state]\ndirectory = {}\n", toml_string(&state)?);
+    if args.image.is_some() {
+        text += "\n[local]\ncontainer = true\n";
+        if let Some(agent) = &args.agent {
+            let agent = std::path::absolute(agent).map_err(|e| {
+                Error::new(Kind::Config, "cannot tell the agent's full path").because(e)
+            })?;
+            text += &format!("agent = {}\n", toml_string(&agent)?);
+        }
+        text += "\n[limits]\nimages = [\"**\"]\n";
+    }
     let file = plan.temp.join("config.toml");
     temp::private_directory(&state)
         .and_then(|()| fs::write(&file, text))

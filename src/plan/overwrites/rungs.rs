@@ -138,15 +138,23 @@ impl Given<'_> {
             &overwrites.instance_type,
             &overwrites.capacity,
         ];
-        if let Some(overwrite) = overwrites.image.iter().chain(&overwrites.services).next() {
-            let kinds = match overwrites.image {
-                Some(_) => "images",
-                None => "services",
-            };
-            return Ok(Some(refusal(
-                overwrite,
-                &format!("and `local` runs no {kinds}"),
-            )));
+        let local = &self.settings.local;
+        if let Some(overwrite) = overwrites.services.first() {
+            return Ok(Some(refusal(overwrite, "and `local` runs no services")));
+        }
+        if let Some(overwrite) = overwrites.image.as_ref().filter(|_| !local.container) {
+            return Ok(Some(RungRefusal {
+                why: format!("{}, and jobs on `local` run without a container", overwrite.description()),
+                hint: "Set container = true under [local], or send this job to another runner by its tags.".to_owned(),
+                doubtful: false,
+            }));
+        }
+        if local.container && overwrites.image.is_none() && local.container_image.is_none() {
+            return Ok(Some(RungRefusal {
+                why: "the job names no `image:`, and [local] container_image names none for such jobs".to_owned(),
+                hint: "Name an image in the job, or set container_image under [local].".to_owned(),
+                doubtful: false,
+            }));
         }
         let first = others.into_iter().flatten().next();
         Ok(first.map(|overwrite| refusal(overwrite, "and `local` is this host as it is")))

@@ -16,7 +16,7 @@ use crate::compute::watch::Misses;
 use crate::error::{Error, Kind, Result};
 use crate::machine::instance::{Dial, Ec2Place, InstanceRequest};
 use crate::machine::verdict::Verdict;
-use crate::machine::{Endpoint, Login, Machine, Place};
+use crate::machine::{Endpoint, FarSide, Login, Machine, Place};
 use crate::runner::substage::Role;
 
 /// When the first polls come, after CreateFleet's answer: the private address is there from the start, a public one after
@@ -265,6 +265,8 @@ impl Coming {
                 // The one that was sent along: the first contact is verified already.
                 host_key: Some(self.host_key.clone()),
                 inside: None,
+                far_side: FarSide::Login,
+                socket: None,
             }],
         }
     }
