@@ -1,5 +1,6 @@
 //! Where the jobs of a test run: what holds of scripts holds everywhere, and its tests are run everywhere.
 
+use super::images;
 use super::runner::Runner;
 use super::runner::RunnerBuilder;
 use super::traces::long;
@@ -13,6 +14,8 @@ pub(crate) enum Place {
     Task,
     /// On EC2 instances.
     Instance,
+    /// In containers of this host's docker, by the agent.
+    Container,
 }
 
 impl Place {
@@ -22,6 +25,7 @@ impl Place {
             Self::Here => Runner::builder(),
             Self::Task => Runner::builder().on_fargate(),
             Self::Instance => Runner::builder().on_ec2(),
+            Self::Container => Runner::builder().in_container(images::debian),
         }
     }
 
@@ -29,6 +33,11 @@ impl Place {
     /// no different.
     pub(crate) fn thorough(self) -> bool {
         self == Self::Here || long()
+    }
+
+    /// Tells that a test is about what the far side is where the machine's login is sent it: the agent has nothing of it.
+    pub(crate) fn has_the_agent(self) -> bool {
+        self == Self::Container
     }
 
     /// Tells, also the reader of the test's output, that a test is left out of the short form: it takes half a minute of

@@ -123,6 +123,8 @@ struct State {
     /// The machine's address; none where it is the one that the driver has dialled.
     host: Option<Ipv4Addr>,
     upstream: u16,
+    /// The machine's socket, in place of address and port.
+    socket: Option<PathBuf>,
     door: Door,
     /// Every connection up to this number is to be cut.
     cut_before: u64,
@@ -175,6 +177,7 @@ impl Proxy {
             state: Mutex::new(State {
                 host,
                 upstream,
+                socket: None,
                 door: Door::Open,
                 cut_before: 0,
                 cut: Cut::Reset,
@@ -261,6 +264,11 @@ impl Proxy {
     /// Sends new connections to another machine.
     pub(crate) fn set_upstream(&self, port: u16) {
         self.change(|state| state.upstream = port);
+    }
+
+    /// Sends new connections to a Unix socket.
+    pub(crate) fn set_upstream_socket(&self, path: PathBuf) {
+        self.change(|state| state.socket = Some(path));
     }
 
     /// Does harm once so many more bytes have gone one way, over all connections together, and not

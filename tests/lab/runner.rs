@@ -19,6 +19,7 @@ use super::PATIENCE;
 use super::aws::Account;
 use super::aws::CLUSTER;
 use super::aws::Instance;
+use super::docker::Docker;
 use super::processes;
 use super::proxy::Proxy;
 use super::servers::Server;
@@ -26,6 +27,7 @@ use super::servers::ServerBuilder;
 use super::stage::Call;
 use super::stage::Output;
 use super::stage::Stage;
+use super::tools;
 use super::traces::Traces;
 
 mod builder;
@@ -47,6 +49,8 @@ pub(crate) struct Runner {
     server: Option<Server>,
     proxy: Option<Proxy>,
     directory: tempfile::TempDir,
+    /// The name of the job's container, once it was prepared.
+    container: Mutex<Option<String>>,
 }
 
 impl Runner {
@@ -99,6 +103,12 @@ impl Runner {
             connect = self.builder.connect_timeout,
             reconnect = self.builder.reconnect_timeout,
         );
+        if let Some(container) = &self.builder.container {
+            let (image, agent) = (&container.image, tools::static_agent());
+            text += &format!(
+                "\n[local]\ncontainer = true\ncontainer_image = {image:?}\nagent = {agent:?}\n"
+            );
+        }
         if let Some(server) = &self.server {
             let port = self.proxy.as_ref().map_or(server.port(), Proxy::port);
             text += &format!("port = {port}\n\n");
@@ -171,6 +181,10 @@ impl Runner {
 
     /// Returns where the machine's `/var/tmp` and `/tmp` are on this host.
     pub(crate) fn far_temp(&self) -> [PathBuf; 2] {
+        if self.builder.container.is_some() {
+            let root = self.container_root();
+            return [root.join("var/tmp"), root.join("tmp")];
+        }
         let own = self.server.as_ref().and_then(Server::var_tmp);
         [own.unwrap_or_else(|| "/var/tmp".into()), "/tmp".into()]
     }
@@ -290,6 +304,48 @@ impl Runner {
     pub(crate) fn start(&self) {
         self.config().assert_success();
         self.prepare().assert_success();
+        if self.server.is_none() && (self.proxy.is_some() || self.builder.container.is_some()) {
+            self.found();
+        }
+    }
+
+    /// Notes where the driver's own machine is. A proxy is put before it, where one was asked for: nobody knew its port.
+    fn found(&self) {
+        let file = crate::scripts::record_file(self);
+        let text = std::fs::read(&file).expect("the job's record");
+        let mut record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        if self.builder.container.is_some() {
+            let token = record["machine"]["place"]["local"]["token"].as_str();
+            let name = format!("gitlab-aws-driver-{}", token.expect("a token"));
+            *self.container.lock().expect("no panics") = Some(name);
+        }
+        let Some(proxy) = &self.proxy else { return };
+        let endpoint = &mut record["machine"]["endpoints"][0];
+        match endpoint["socket"].as_str() {
+            Some(socket) => proxy.set_upstream_socket(socket.into()),
+            None => {
+                let port = endpoint["port"].as_u64().expect("a port");
+                proxy.set_upstream(port.try_into().expect("a port"));
+            }
+        }
+        let endpoint = endpoint.as_object_mut().expect("an endpoint");
+        endpoint.remove("socket");
+        endpoint.insert("port".to_owned(), proxy.port().into());
+        let text = serde_json::to_vec(&record).expect("JSON");
+        write_private(&file, &text);
+    }
+
+    /// Returns the name of the job's container.
+    pub(crate) fn container_name(&self) -> String {
+        let name = self.container.lock().expect("no panics").clone();
+        name.expect("a job in a container")
+    }
+
+    /// Returns where the root directory of the job's container is on this host.
+    pub(crate) fn container_root(&self) -> PathBuf {
+        let name = self.container_name();
+        let pid = Docker::shared().run(&["inspect", "--format", "{{.State.Pid}}", &name]);
+        PathBuf::from(format!("/proc/{pid}/root"))
     }
 
     /// Starts `config`.
@@ -437,6 +493,14 @@ impl Runner {
             let tasks = account.left(Some(&self.family()));
             left.extend(tasks.iter().map(|task| format!("{task:?}")));
             left.extend(account.ec2_left(Some(self.job)));
+        }
+        if let Some(name) = &*self.container.lock().expect("no panics") {
+            let filter = format!("name={name}");
+            let docker = Docker::shared();
+            for words in [["ps", "--all"], ["volume", "ls"]] {
+                let found = docker.run(&[words[0], words[1], "--quiet", "--filter", &filter]);
+                left.extend(found.lines().map(|one| format!("{words:?}: {one}")));
+            }
         }
         if let Some(server) = &self.server
             && super::port::is_listening(server.port())

@@ -2,12 +2,14 @@
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 use tokio::net::tcp::ReadHalf;
 use tokio::net::tcp::WriteHalf;
 use tokio::sync::watch;
@@ -101,7 +103,12 @@ async fn connection(shared: Arc<Shared>, mut client: TcpStream) {
     if !dialled.is_loopback() {
         return end(client, Cut::Reset).await;
     }
-    let Ok(mut machine) = TcpStream::connect(SocketAddr::new(dialled, port)).await else {
+    let socket = shared.lock().socket.clone();
+    let connected = match socket {
+        Some(path) => relayed(&path).await,
+        None => TcpStream::connect(SocketAddr::new(dialled, port)).await,
+    };
+    let Ok(mut machine) = connected else {
         // Nobody listens there: nearest to that from here is a reset.
         return end(client, Cut::Reset).await;
     };
@@ -149,6 +156,22 @@ async fn connection(shared: Arc<Shared>, mut client: TcpStream) {
         state.counts.cut += u64::from(matches!(ending, Err(Broken::Cut(_))));
     });
     tokio::join!(end(client, cut), end(machine, cut));
+}
+
+/// Connects to a Unix socket, and returns a TCP connection that leads there.
+async fn relayed(path: &Path) -> std::io::Result<TcpStream> {
+    let mut machine = UnixStream::connect(path).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let (near, far) = tokio::join!(
+        TcpStream::connect(listener.local_addr()?),
+        listener.accept()
+    );
+    let (near, (mut far, _)) = (near?, far?);
+    drop(far.set_nodelay(true));
+    drop(tokio::spawn(async move {
+        drop(tokio::io::copy_bidirectional(&mut far, &mut machine).await);
+    }));
+    Ok(near)
 }
 
 fn admit(shared: &Shared) -> (u64, Option<Ipv4Addr>, u16, Admission) {

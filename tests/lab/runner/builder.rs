@@ -10,11 +10,14 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use super::super::aws::Account;
+use super::super::docker::Docker;
 use super::super::proxy::Proxy;
 use super::super::servers::Kind;
 use super::super::servers::Login;
 use super::super::servers::ServerBuilder;
 use super::super::stage::Keep;
+use super::super::tools;
+use super::super::write_program;
 use super::Runner;
 
 /// Job ids, so that no two jobs of this process share one.
@@ -30,6 +33,7 @@ pub(super) enum Service {
 /// What a job shall be like.
 pub(crate) struct RunnerBuilder {
     pub(super) machine: Option<ServerBuilder>,
+    pub(super) container: Option<InContainer>,
     pub(super) account: Option<Arc<Account>>,
     pub(super) service: Service,
     pub(super) capacity: Option<Vec<String>>,
@@ -53,6 +57,32 @@ pub(crate) struct RunnerBuilder {
     pub(super) driver: PathBuf,
 }
 
+/// The container that a job's machine is.
+pub(super) struct InContainer {
+    pub(super) image: String,
+    options: Vec<String>,
+}
+
+impl InContainer {
+    /// Writes a `docker` that adds the options to the job's own container, and returns its directory.
+    fn shim(&self, root: &Path) -> PathBuf {
+        let folder = root.join("docker");
+        std::fs::create_dir(&folder).expect("a writable directory");
+        let (docker, root) = (tools::program("docker"), root.display());
+        let options = self.options.join(" ");
+        let text = format!(
+            "#!/bin/sh\n\
+             case \"$*\" in\n\
+             *--name=*) shift; set -- run --volume={root}:{root} {options} \"$@\" ;;\n\
+             esac\n\
+             exec {} \"$@\"\n",
+            docker.display()
+        );
+        write_program(&folder.join("docker"), &text);
+        folder
+    }
+}
+
 impl RunnerBuilder {
     /// Returns an ordinary job on the driver's own server.
     pub(super) fn new() -> Self {
@@ -61,6 +91,7 @@ impl RunnerBuilder {
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_gitlab-aws-driver").into());
         Self {
             machine: None,
+            container: None,
             account: None,
             service: Service::Fargate,
             capacity: None,
@@ -90,6 +121,26 @@ impl RunnerBuilder {
     #[must_use]
     pub(crate) fn machine(mut self, machine: ServerBuilder) -> Self {
         self.machine = Some(machine);
+        self
+    }
+
+    /// Runs the job in a container of that image, of the docker engine that all tests share. A machine that is given by
+    /// [`Self::machine`] has no part in it.
+    #[must_use]
+    pub(crate) fn in_container(mut self, image: fn(&Docker) -> String) -> Self {
+        let docker = Docker::shared();
+        self.container = Some(InContainer {
+            image: image(docker),
+            options: Vec::new(),
+        });
+        self.environment("DOCKER_HOST", Some(&docker.host()))
+    }
+
+    /// Adds an option of `docker run` to the job's container, in which the job's root is at the same place as on this host.
+    #[must_use]
+    pub(crate) fn container_option(mut self, option: &str) -> Self {
+        let container = self.container.as_mut().expect("a job in a container");
+        container.options.push(option.to_owned());
         self
     }
 
@@ -294,7 +345,7 @@ impl RunnerBuilder {
         for folder in ["builds", "cache", "home"] {
             std::fs::create_dir(root.join(folder)).expect("a writable directory");
         }
-        let machine = self.machine.clone();
+        let machine = self.machine.clone().filter(|_| self.container.is_none());
         let machine = machine.or_else(|| {
             let usual = || ServerBuilder::new(Kind::OpenSsh, Login::Bash);
             self.account.is_some().then(usual)
@@ -308,18 +359,20 @@ impl RunnerBuilder {
             }
             machine.build(root)
         });
-        assert!(
-            server.is_some() || !self.through_proxy,
-            "a proxy needs a machine whose port is known beforehand"
-        );
-        let proxy = server
-            .as_ref()
-            .filter(|_| self.through_proxy)
-            .map(|server| match &self.account {
-                Some(_) => Proxy::start_before_all(server.port()),
-                None => Proxy::start(server.port()),
+        let mut builder = self;
+        if let Some(container) = &builder.container {
+            let shim = container.shim(root);
+            builder = builder.path_first(&shim);
+        }
+        let proxy = builder
+            .through_proxy
+            .then(|| match (&server, &builder.account) {
+                (Some(server), Some(_)) => Proxy::start_before_all(server.port()),
+                (Some(server), None) => Proxy::start(server.port()),
+                // Where it leads is known when the machine is up.
+                (None, _) => Proxy::start(0),
             });
-        let state = self.state_directory.clone();
+        let state = builder.state_directory.clone();
         let runner = Runner {
             job: NEXT_JOB.fetch_add(1, Ordering::Relaxed),
             state: state.unwrap_or_else(|| root.join("state")),
@@ -330,8 +383,9 @@ impl RunnerBuilder {
             forgiving: AtomicBool::new(false),
             server,
             proxy,
-            builder: self,
+            builder,
             directory,
+            container: Mutex::default(),
         };
         if let (Some(account), Some(server)) = (&runner.builder.account, &runner.server) {
             account.task_definition(&runner.family());
