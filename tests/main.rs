@@ -56,6 +56,7 @@ mod kept_in_step;
 mod kills;
 mod lab;
 mod lab_aws;
+mod lab_docker;
 mod lab_ec2;
 mod lab_itself;
 mod lab_page;

@@ -78,7 +78,7 @@ pub(crate) fn static_agent() -> &'static Path {
 /// Tells whether busybox' shell takes its own applets wherever PATH has no program of that name, as that of Debian's
 /// busybox-static does: there nothing can be taken from it.
 pub(crate) fn busybox_needs_no_path() -> bool {
-    let mut shell = std::process::Command::new(program("busybox"));
+    let mut shell = Command::new(program("busybox"));
     let shell = shell.args(["sh", "-c", "command -v setsid"]);
     let output = shell.env("PATH", "/nonexistent").output();
     output.expect("busybox starts").status.success()
