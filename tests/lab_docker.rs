@@ -36,6 +36,14 @@ fn ports_below_1024_are_roots_in_every_network() {
         };
         assert_eq!(container.logs(), expected, "{network}");
     }
+    // As the containers of a task have one between them.
+    let first = docker.container(&image).command(&["sleep", "1000000"]);
+    let first = first.start();
+    let second = docker.container(&image).command(&["cat", LIMIT]);
+    let second = second.network(&format!("container:{}", first.name()));
+    let second = second.start();
+    assert_eq!(second.wait(), 0, "{}", second.logs());
+    assert_eq!(second.logs(), "1024\n");
 }
 
 #[test]
@@ -78,7 +86,12 @@ fn images_are_of_the_kinds_that_they_say() {
         (0, format!("{}\n0\n/\n", images::NAMELESS))
     );
     let missing = docker.container(&images::shell_less(docker));
-    let refused = missing.clone().command(&["/bin/sh"]).try_start().err().unwrap();
+    let refused = missing
+        .clone()
+        .command(&["/bin/sh"])
+        .try_start()
+        .err()
+        .unwrap();
     assert!(refused.contains("/bin/sh"), "{refused}");
     let waits = missing.command(&["/bin/sleep", "1000000"]).start();
     assert_ne!(waits.pid(), 0);
@@ -135,24 +148,9 @@ fn an_entrypoint_that_traps_term_ends_before_its_command() {
     let stubborn = "trap '' TERM; echo ready; while :; do sleep 1000000; done";
     let trapping = docker.container(&images::trapping_entrypoint(docker));
     let container = trapping.command(&["sh", "-c", stubborn]).start();
-    let mut logs = docker.client();
-    let mut logs = logs
-        .args(["logs", "--follow", container.name()])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut seen = std::io::BufReader::new(logs.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.ends_with("ready\n") {
-        assert_ne!(
-            std::io::BufRead::read_line(&mut seen, &mut line).unwrap(),
-            0,
-            "{line}"
-        );
-    }
+    assert_eq!(container.wait_logs("ready"), Ok(()));
     container.signal("TERM");
     assert_eq!(container.wait(), 0);
-    assert!(logs.wait().unwrap().success());
 }
 
 #[test]

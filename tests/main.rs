@@ -11,6 +11,7 @@
     reason = "a test that cannot go on panics, tells people what it skipped, and is no async code"
 )]
 
+mod agent_containers;
 mod aws_words;
 mod bad_input;
 mod bad_state;

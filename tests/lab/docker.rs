@@ -13,6 +13,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::FlockOperation;
 use rustix::fs::flock;
+use rustix::process::Pid;
+use rustix::process::Signal;
 
 use super::PATIENCE;
 use super::tools;
@@ -119,7 +122,21 @@ impl Docker {
 
     /// Returns a client of this engine: `docker`, without arguments.
     pub(crate) fn client(&self) -> Command {
-        let mut client = Command::new(tools::program("docker"));
+        self.reached_by(Command::new(tools::program("docker")))
+    }
+
+    /// Returns a client that is ended after a while, and writes all that it has to say to standard output.
+    fn patient_client(&self, args: &[&str]) -> Command {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "exec timeout \"$0\" \"$@\" 2>&1"])
+            .arg(PATIENCE.as_secs().to_string())
+            .arg(tools::program("docker"))
+            .args(args);
+        self.reached_by(shell)
+    }
+
+    fn reached_by(&self, mut client: Command) -> Command {
         client
             .env("DOCKER_HOST", self.host())
             .env("DOCKER_CONFIG", self.folder.join("client"))
@@ -189,6 +206,8 @@ impl Docker {
         for process in super::processes::of(&self.folder) {
             process.kill();
         }
+        // Until then the guard has its lock.
+        super::processes::wait_none(&self.folder, PATIENCE);
         self.folder
     }
 }
@@ -199,6 +218,8 @@ fn host(folder: &Path) -> String {
 
 /// Ends what engines have left whose guard is no more.
 pub(crate) fn clear_ownerless() {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let all = std::fs::read_dir(std::env::temp_dir()).expect("a temporary directory");
     for entry in all.flatten() {
         let folder = entry.path();
@@ -372,20 +393,40 @@ impl Container<'_> {
     /// Waits for its end, and returns the exit code of its first process.
     #[track_caller]
     pub(crate) fn wait(&self) -> i32 {
-        let mut limited = Command::new(tools::program("timeout"));
-        limited.arg(PATIENCE.as_secs().to_string());
-        let client = self.docker.client();
-        limited.arg(client.get_program());
-        for (name, value) in client.get_envs() {
-            match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
-            };
-        }
-        let done = limited.args(["wait", &self.name]).output();
-        let done = done.expect("timeout starts");
+        let done = self.docker.patient_client(&["wait", &self.name]).output();
+        let done = done.expect("a shell");
         let code = String::from_utf8_lossy(&done.stdout).trim().parse();
         code.unwrap_or_else(|_| panic!("{} does not end:\n{}", self.name, self.logs()))
+    }
+
+    /// Waits until it has written that; returns all that it wrote, where it ended without.
+    pub(crate) fn wait_logs(&self, wanted: &str) -> Result<(), String> {
+        let mut follower = self
+            .docker
+            .patient_client(&["logs", "--follow", &self.name])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let mut output = follower.stdout.take().expect("a pipe");
+        let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
+        let found = loop {
+            if memchr::memmem::find(&seen, wanted.as_bytes()).is_some() {
+                break true;
+            }
+            match output.read(&mut piece).expect("own pipe") {
+                0 => break false,
+                length => seen.extend(&piece[..length]),
+            }
+        };
+        // Not KILL: it ends its own child too.
+        let follower_id = Pid::from_child(&follower);
+        let _gone = rustix::process::kill_process(follower_id, Signal::TERM);
+        follower.wait().expect("own child");
+        if found {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&seen).into_owned())
+        }
     }
 
     /// Returns what it has written so far, both outputs.

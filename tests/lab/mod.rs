@@ -20,6 +20,7 @@ pub(crate) mod git;
 pub(crate) mod helper;
 pub(crate) mod hostile;
 pub(crate) mod images;
+pub(crate) mod launch;
 pub(crate) mod place;
 pub(crate) mod port;
 pub(crate) mod processes;
