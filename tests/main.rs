@@ -11,6 +11,7 @@
     reason = "a test that cannot go on panics, tells people what it skipped, and is no async code"
 )]
 
+mod agent_containers;
 mod aws_words;
 mod bad_input;
 mod bad_state;
@@ -56,6 +57,7 @@ mod kept_in_step;
 mod kills;
 mod lab;
 mod lab_aws;
+mod lab_docker;
 mod lab_ec2;
 mod lab_itself;
 mod lab_page;

@@ -37,10 +37,18 @@ const STATE: &str = "var/lib/gitlab-aws-driver";
 const EXAMPLE: &str = "etc/gitlab-runner/aws-driver.toml.example";
 const SETUP: &str = "usr/lib/gitlab-aws-driver/setup";
 
+/// The agent for containers of this host's architecture; others come along where they were built.
+const AGENT: &str = if cfg!(target_arch = "aarch64") {
+    "usr/lib/gitlab-aws-driver/gitlab-aws-agent-aarch64"
+} else {
+    "usr/lib/gitlab-aws-driver/gitlab-aws-agent-x86_64"
+};
+
 /// What both packages hold; the completions of zsh have a place of their own in each family.
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     DRIVER,
     SETUP,
+    AGENT,
     EXAMPLE,
     "usr/lib/systemd/system/gitlab-aws-driver-reap.service",
     "usr/lib/systemd/system/gitlab-aws-driver-reap.timer",
@@ -93,6 +101,8 @@ fn an_installed_package_holds_all_and_its_programs_run() {
         ] {
             assert_eq!(root.inside(&[program, "--version"]), version, "{program}");
         }
+        let version = format!("gitlab-aws-agent {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(root.inside(&[&format!("/{AGENT}"), "--version"]), version);
         let state = root.at(STATE).metadata().unwrap();
         assert_eq!((state.mode() & 0o7777, state.uid()), (0o700, 0));
         // An active file would be taken before the one of a Go-driver user.

@@ -10,8 +10,8 @@ use super::Job;
 use super::named;
 use crate::lab::PATIENCE;
 use crate::lab::engine::Engine;
-use crate::lab::engine::Tree;
 use crate::lab::proxy::Cut;
+use crate::lab::tree::Tree;
 
 #[test]
 fn output_is_exact_to_the_byte_and_survives_cuts() {

@@ -7,8 +7,8 @@ use super::instances::on_instance;
 use crate::lab::aws::Fault;
 use crate::lab::engine::Engine;
 use crate::lab::engine::Registry;
-use crate::lab::engine::Tree;
 use crate::lab::runner::RunnerBuilder;
+use crate::lab::tree::Tree;
 
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 

@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::lab::PATIENCE;
 use crate::lab::engine::Engine;
 use crate::lab::engine::Registry;
-use crate::lab::engine::Tree;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
 use crate::lab::servers::Kind;
 use crate::lab::servers::Login;
 use crate::lab::servers::ServerBuilder;
+use crate::lab::tree::Tree;
 
 /// A job on an instance with that engine, which may use images of the lab's alone.
 pub(super) fn on_instance(engine: &Engine) -> RunnerBuilder {

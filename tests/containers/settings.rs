@@ -10,9 +10,9 @@ use super::instances::local;
 use super::instances::on_instance;
 use crate::lab::PATIENCE;
 use crate::lab::engine::Engine;
-use crate::lab::engine::Tree;
 use crate::lab::runner::Runner;
 use crate::lab::runner::RunnerBuilder;
+use crate::lab::tree::Tree;
 
 /// What docker's client says where nothing answers it.
 const NO_DAEMON: &str = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";

@@ -8,7 +8,6 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,6 +22,7 @@ use super::port::Port;
 use super::stage::Call;
 use super::stage::Stage;
 use super::tools;
+use super::tree::Tree;
 use super::write_program;
 
 /// What works in a container that may do everything but has no systemd.
@@ -34,13 +34,6 @@ cgroup_manager = \"cgroupfs\"
 runtime = \"runc\"
 events_logger = \"file\"
 ";
-
-/// The applets that the driver's far side and ordinary scripts need.
-const APPLETS: [&str; 35] = [
-    "sh", "cat", "dd", "echo", "env", "expr", "false", "grep", "head", "httpd", "id", "kill", "ls",
-    "mkdir", "mkfifo", "mv", "nc", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "seq",
-    "setsid", "sleep", "sort", "stat", "tail", "test", "touch", "true", "uniq", "wc", "wget",
-];
 
 /// Users of the test registry, one of them ECR's, and the password's bcrypt hash.
 const HTPASSWD: &str = "lab:$2b$05$J0IfI5LBSBxqvUsqvFBlLOFidVdE/KHZSny.uLtIzThGQPn9DCQfC\nAWS:$2b$05$J0IfI5LBSBxqvUsqvFBlLOFidVdE/KHZSny.uLtIzThGQPn9DCQfC\n";
@@ -61,107 +54,6 @@ pub(crate) struct Engine {
     number: Port,
     /// Let go after the folder is gone.
     owner: File,
-}
-
-/// What an image is made of.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tree {
-    programs: Vec<PathBuf>,
-    applets: bool,
-    files: Vec<(String, String)>,
-    changes: Vec<String>,
-}
-
-impl Tree {
-    /// An image with busybox and nothing else.
-    pub(crate) fn small() -> Self {
-        Self {
-            applets: true,
-            programs: vec![tools::program("busybox")],
-            ..Self::default()
-        }
-    }
-
-    /// The same with bash.
-    pub(crate) fn with_bash() -> Self {
-        Self::small().program("bash")
-    }
-
-    /// An image with no shell at all, but a program that goes on for ever.
-    pub(crate) fn without_shell() -> Self {
-        Self::default().program("sleep")
-    }
-
-    /// Adds a program of this host and its libraries.
-    #[must_use]
-    pub(crate) fn program(mut self, name: &str) -> Self {
-        self.programs.push(tools::program(name));
-        self
-    }
-
-    /// Adds an executable file.
-    #[must_use]
-    pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
-        self.files.push((path.to_owned(), text.to_owned()));
-        self
-    }
-
-    /// Adds a line as of a Dockerfile: `ENV`, `ENTRYPOINT`, `EXPOSE`, `USER`.
-    #[must_use]
-    pub(crate) fn line(mut self, line: &str) -> Self {
-        self.changes.push(line.to_owned());
-        self
-    }
-
-    fn build(&self, root: &Path) {
-        for folder in ["bin", "tmp", "var/tmp", "root", "etc"] {
-            std::fs::create_dir_all(root.join(folder)).expect("a writable directory");
-        }
-        std::fs::write(
-            root.join("etc/passwd"),
-            "root:x:0:0::/root:/bin/sh\napp:x:1001:1001::/tmp:/bin/sh\n",
-        )
-        .expect("a writable directory");
-        for program in &self.programs {
-            copy(
-                program,
-                &root
-                    .join("bin")
-                    .join(program.file_name().expect("a program")),
-            );
-            let told = Command::new("ldd")
-                .arg(program)
-                .output()
-                .expect("ldd starts");
-            let told = String::from_utf8_lossy(&told.stdout).into_owned();
-            for library in told.split_whitespace().filter(|word| word.starts_with('/')) {
-                let to = root.join(library.trim_start_matches('/'));
-                std::fs::create_dir_all(to.parent().expect("below a root"))
-                    .expect("a writable directory");
-                copy(Path::new(library), &to);
-            }
-        }
-        if self.applets {
-            for applet in APPLETS {
-                std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))
-                    .expect("a new name");
-            }
-        }
-        for (path, text) in &self.files {
-            let path = root.join(path.trim_start_matches('/'));
-            std::fs::create_dir_all(path.parent().expect("below a root"))
-                .expect("a writable directory");
-            write_program(&path, text);
-        }
-        for folder in ["tmp", "var/tmp"] {
-            let open = std::fs::Permissions::from_mode(0o1777);
-            std::fs::set_permissions(root.join(folder), open).expect("own directory");
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::copy(from, to).expect("a file of this host");
 }
 
 impl Engine {
@@ -287,19 +179,10 @@ impl Engine {
 
     /// Makes an image.
     pub(crate) fn image(&self, name: &str, tree: &Tree) {
-        let folder = super::temp_dir();
-        tree.build(folder.path());
         let archive = self.root().join("image.tar");
-        let done = Command::new("tar")
-            .arg("-C")
-            .arg(folder.path())
-            .arg("-cf")
-            .arg(&archive)
-            .arg(".")
-            .status();
-        assert!(done.expect("tar starts").success());
+        tree.archive(&archive);
         let mut args = vec!["import", "-q"];
-        for change in &tree.changes {
+        for change in tree.lines() {
             args.extend(["-c", change]);
         }
         args.extend([archive.to_str().expect("a path of the lab"), name]);

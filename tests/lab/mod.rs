@@ -5,17 +5,22 @@
 //! - [`aws::Account`] is AWS: an account of its own for each test, whose tasks are such machines.
 //! - [`hostile::Hostile`] is a machine that says whatever a test wants it to.
 //! - [`proxy::Proxy`] stands between driver and machine and breaks the connection on demand.
+//! - [`engine::Engine`] is podman under docker's name, on a job machine; [`docker::Docker`] is a docker engine of this host.
 //! - [`git::GitServer`] and [`helper::Helper`] are what the scripts of a job call.
 //!
-//! Tests share nothing: no port, directory or account. Everything of one test lies under one temporary
+//! Tests share nothing: no port, directory or account; only [`docker::Docker`] is one for all tests of a process, since it takes a
+//! second to start and its containers share nothing. Everything of one test lies under one temporary
 //! directory, and every process of it carries that path in its environment, arguments or files,
 //! which is how [`processes`] finds what a test left behind.
 
 pub(crate) mod aws;
+pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod git;
 pub(crate) mod helper;
 pub(crate) mod hostile;
+pub(crate) mod images;
+pub(crate) mod launch;
 pub(crate) mod place;
 pub(crate) mod port;
 pub(crate) mod processes;
@@ -27,6 +32,7 @@ pub(crate) mod stage;
 pub(crate) mod starts;
 pub(crate) mod tools;
 pub(crate) mod traces;
+pub(crate) mod tree;
 pub(crate) mod unread;
 
 use std::io::Write as _;

@@ -1,9 +1,13 @@
 //! What the tests need of the machine that they run on, and saying so where it is missing.
 
+use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::LazyLock;
 
 /// Programs that the lab starts, and the Debian package that each comes with.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("sshd", "openssh-server"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
@@ -18,6 +22,8 @@ const PACKAGES: [(&str, &str); 15] = [
     ("cloud-init", "cloud-init"),
     ("systemd-run", "systemd"),
     ("podman", "podman"),
+    ("docker", "docker.io"),
+    ("dockerd", "docker.io"),
     ("docker-registry", "docker-registry"),
 ];
 
@@ -45,10 +51,34 @@ pub(crate) fn program(name: &str) -> PathBuf {
     })
 }
 
+/// Returns the static agent of this tree, which runs in any image; built where it is not fresh.
+///
+/// # Panics
+///
+/// Says how to build it where that fails.
+pub(crate) fn static_agent() -> &'static Path {
+    // Cargo keeps two builds apart itself; another process finds what the first one has built.
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let done = Command::new(tree.join("packaging/agent"))
+            .stdin(Stdio::null())
+            .output()
+            .expect("a script of this tree");
+        assert!(
+            done.status.success(),
+            "this test needs the static agent: packaging/agent\n{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        let path = String::from_utf8(done.stdout).expect("a path of letters");
+        PathBuf::from(path.trim_end())
+    });
+    &BUILT
+}
+
 /// Tells whether busybox' shell takes its own applets wherever PATH has no program of that name, as that of Debian's
 /// busybox-static does: there nothing can be taken from it.
 pub(crate) fn busybox_needs_no_path() -> bool {
-    let mut shell = std::process::Command::new(program("busybox"));
+    let mut shell = Command::new(program("busybox"));
     let shell = shell.args(["sh", "-c", "command -v setsid"]);
     let output = shell.env("PATH", "/nonexistent").output();
     output.expect("busybox starts").status.success()
