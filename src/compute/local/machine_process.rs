@@ -187,10 +187,11 @@ pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
         let settings = gitlab_aws_agent::Settings {
             authorized_key,
             host_key,
-            shell: program,
-            home,
+            shell: Some(program),
+            home: Some(home),
             leader: Vec::new(),
             env: vec![("SHELL".into(), named.into())],
+            launch: gitlab_aws_agent::Launch::default(),
         };
         gitlab_aws_agent::serve(listener, settings, keeper.gone())
             .await
