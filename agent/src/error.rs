@@ -45,6 +45,15 @@ pub enum Error {
     /// Signal handlers could not be installed.
     #[error("failed to watch for signals")]
     Signals(#[source] io::Error),
+    /// There is nothing to listen on.
+    #[error("failed to listen on {place}")]
+    Listen {
+        /// The address or the socket's path.
+        place: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The listening socket no longer works.
     #[error("failed to accept connections")]
     Accept(#[source] io::Error),

@@ -12,13 +12,14 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
 use crate::signals::Commands;
-use crate::{Error, Settings};
+use crate::{Error, Settings, parameters, shell, users};
 
 /// What all commands of a server have in common.
 #[derive(Debug)]
 pub(crate) struct Launcher {
-    shell: PathBuf,
-    home: PathBuf,
+    shell: Option<Vec<OsString>>,
+    script_shell: Option<Vec<OsString>>,
+    home: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
     user: OsString,
     commands: Commands,
@@ -63,45 +64,75 @@ impl Launcher {
                 }
             })
         };
-        usable(
-            &settings.home,
-            std::fs::Metadata::is_dir,
-            io::ErrorKind::NotADirectory,
-        )
-        .map_err(|source| Error::Home {
-            path: settings.home.clone(),
-            source,
-        })?;
-        usable(
-            &settings.shell,
-            |found| !found.is_dir(),
-            io::ErrorKind::IsADirectory,
-        )
-        .map_err(|source| Error::Shell {
-            path: settings.shell.clone(),
-            source,
-        })?;
+        if let Some(home) = &settings.home {
+            let is_directory = std::fs::Metadata::is_dir;
+            usable(home, is_directory, io::ErrorKind::NotADirectory).map_err(|source| {
+                Error::Home {
+                    path: home.clone(),
+                    source,
+                }
+            })?;
+        }
+        if let Some(shell) = &settings.shell {
+            let is_file = |found: &std::fs::Metadata| !found.is_dir();
+            usable(shell, is_file, io::ErrorKind::IsADirectory).map_err(|source| Error::Shell {
+                path: shell.clone(),
+                source,
+            })?;
+        }
+        let script_shell = shell::find();
+        let given = settings.shell.clone();
+        // The shell of all systems is as good for a command as the one that scripts get, and starts sooner.
+        let usual = || Some(PathBuf::from("/bin/sh")).filter(|shell| shell.is_file());
         Ok(Self {
-            shell: settings.shell.clone(),
+            shell: given
+                .or_else(usual)
+                .map(|shell| vec![shell.into_os_string()])
+                .or_else(|| script_shell.clone()),
+            script_shell,
             home: settings.home.clone(),
             env: settings.env.clone(),
-            user: user_name(),
+            user: users::own_name(),
             commands,
         })
     }
 
+    /// Returns the directory in which commands start, where there is one.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// Returns the words that start the image's shell, where it has one.
+    pub(crate) fn shell_for_scripts(&self) -> Option<&[OsString]> {
+        self.script_shell.as_deref()
+    }
+
+    /// Gives a process the surroundings of all commands: the container's own environment without what is the agent's, the
+    /// user's name and home where they are known, and the directory.
+    pub(crate) fn surround(&self, command: &mut Command) {
+        for name in [parameters::VARIABLE, parameters::FILE_VARIABLE] {
+            command.env_remove(name);
+        }
+        if let Some(home) = &self.home {
+            command.current_dir(home).env("HOME", home);
+        }
+        command.env("USER", &self.user).env("LOGNAME", &self.user);
+    }
+
     /// Starts `SHELL -c COMMAND` in a process group of its own; an error says why it cannot, on one line.
     pub(crate) fn start(&self, command: &[u8]) -> Result<(Running, Arc<Group>), String> {
-        let mut shell = Command::new(&self.shell);
+        let Some((program, words)) = self.shell.as_deref().and_then(<[_]>::split_first) else {
+            return Err("this image has no shell: no command can be run in it\n".to_owned());
+        };
+        let program = Path::new(program);
+        let mut shell = Command::new(program);
+        self.surround(&mut shell);
         shell
-            .arg0(self.shell.file_name().unwrap_or(self.shell.as_os_str()))
+            .arg0(program.file_name().unwrap_or(program.as_os_str()))
+            .args(words)
             .arg("-c")
             .arg(OsStr::from_bytes(command))
-            .current_dir(&self.home)
-            .env("HOME", &self.home)
-            .env("USER", &self.user)
-            .env("LOGNAME", &self.user)
-            .env("SHELL", &self.shell)
+            .env("SHELL", program)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -111,8 +142,9 @@ impl Launcher {
 
         let mut commands = self.commands.lock();
         let mut child = shell.spawn().map_err(|e| {
-            let (shell, home) = (self.shell.display(), self.home.display());
-            format!("cannot start {shell} in {home}: {e}\n")
+            let directory = self.home.as_deref().unwrap_or(Path::new("."));
+            let (shell, directory) = (program.display(), directory.display());
+            format!("cannot start {shell} in {directory}: {e}\n")
         })?;
         let number = child.id().and_then(|id| i32::try_from(id).ok());
         commands.extend(number);
@@ -153,38 +185,5 @@ async fn watch(
     if let Ok(status) = status {
         // The channel may be gone; then nobody asks.
         let _ = tell.send(status);
-    }
-}
-
-/// Returns the name of the user that this process runs as, as the system's own list has it.
-fn user_name() -> OsString {
-    let id = rustix::process::getuid().as_raw();
-    let list = std::fs::read("/etc/passwd").unwrap_or_default();
-    named(&list, id).unwrap_or_else(|| match id {
-        0 => OsString::from("root"),
-        id => OsString::from(id.to_string()),
-    })
-}
-
-fn named(list: &[u8], id: u32) -> Option<OsString> {
-    let id = id.to_string();
-    list.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b':');
-        let name = fields.next()?;
-        (fields.nth(1)? == id.as_bytes()).then(|| OsStr::from_bytes(name).to_owned())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_come_from_the_list() {
-        let list =
-            b"root:x:0:0:root:/root:/bin/sh\nnonsense\nbuild:x:1000:1000::/home/build:/bin/sh\n";
-        assert_eq!(named(list, 0), Some(OsString::from("root")));
-        assert_eq!(named(list, 1000), Some(OsString::from("build")));
-        assert_eq!(named(list, 100), None);
     }
 }

@@ -1,8 +1,12 @@
 //! The two keys of a server: the one that it has and the one that it lets in.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
+use russh::server::Config;
 
 use crate::Error;
 
@@ -22,6 +26,12 @@ impl HostKey {
         PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
             .map(Self)
             .map_err(Error::NewHostKey)
+    }
+
+    /// Returns the key that has this seed.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(Ed25519Keypair::from_seed(seed).into())
     }
 
     /// Reads a key from the text of an OpenSSH private key file.
@@ -90,6 +100,63 @@ impl std::fmt::Debug for HostKey {
     }
 }
 
+/// The keys that a server shows, one at a time.
+///
+/// The key of a launch has passed through other hands: AWS's API, the container's environment. It is good for the first
+/// contact alone. There the client is told of a second one, which was drawn in this process and never leaves it, and pins
+/// that. From then on whoever holds the first one can pass for nobody.
+pub(crate) struct HostKeys {
+    /// What new connections are served with.
+    shown: Mutex<Arc<Config>>,
+    /// What they are served with once the last key is pinned.
+    pinned: Arc<Config>,
+    /// The key to be pinned, as one line.
+    line: String,
+}
+
+impl HostKeys {
+    /// Makes the second key where the first is `one_use`; `config` makes what a key is shown with.
+    pub(crate) fn new(
+        first: &HostKey,
+        one_use: bool,
+        config: impl Fn(&HostKey) -> Config,
+    ) -> Result<Self, Error> {
+        let shown = Arc::new(config(first));
+        let (pinned, line) = if one_use {
+            let second = HostKey::generate()?;
+            (Arc::new(config(&second)), second.public_line()?)
+        } else {
+            (Arc::clone(&shown), first.public_line()?)
+        };
+        Ok(Self {
+            shown: Mutex::new(shown),
+            pinned,
+            line,
+        })
+    }
+
+    /// Returns what a new connection is served with.
+    pub(crate) fn shown(&self) -> Arc<Config> {
+        Arc::clone(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shows the last key alone from now on. Connections that are open go on with theirs.
+    pub(crate) fn pin(&self) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.pinned);
+    }
+
+    /// Returns the public half of the key to be pinned as one line, `ssh-ed25519 AAAA…`.
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+}
+
+impl std::fmt::Debug for HostKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("HostKeys").field(&self.line).finish()
+    }
+}
+
 /// The one key that may log in.
 #[derive(Debug, Clone)]
 pub struct AuthorizedKey(KeyData);
@@ -125,6 +192,46 @@ mod tests {
         assert_eq!(key.fingerprint(), again.fingerprint());
         assert!(key.public_line().unwrap().starts_with("ssh-ed25519 AAAA"));
         assert!(!format!("{key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_seed_is_a_key() {
+        // The first test of RFC 8032.
+        let seed = [
+            0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec,
+            0x2c, 0xc4, 0x44, 0x49, 0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03,
+            0x1c, 0xae, 0x7f, 0x60,
+        ];
+        let public = [0xd7, 0x5a, 0x98, 0x01, 0x82, 0xb1, 0x0a, 0xb7];
+        let key = HostKey::from_seed(&seed);
+        let KeyData::Ed25519(found) = key.0.public_key().key_data() else {
+            panic!("another kind");
+        };
+        assert!(found.0.starts_with(&public));
+    }
+
+    #[test]
+    fn pinning_leaves_the_second_key_alone() {
+        let config = |key: &HostKey| Config {
+            keys: vec![key.private()],
+            ..Config::default()
+        };
+        let first = HostKey::generate().unwrap();
+        let shown = |keys: &HostKeys| {
+            let config = keys.shown();
+            assert_eq!(config.keys.len(), 1);
+            HostKey(config.keys[0].clone()).public_line().unwrap()
+        };
+        let keys = HostKeys::new(&first, true, config).unwrap();
+        assert_eq!(shown(&keys), first.public_line().unwrap());
+        assert_ne!(shown(&keys), keys.line());
+        keys.pin();
+        keys.pin();
+        assert_eq!(shown(&keys), keys.line());
+        let keys = HostKeys::new(&first, false, config).unwrap();
+        keys.pin();
+        assert_eq!(keys.line(), first.public_line().unwrap());
+        assert_eq!(shown(&keys), keys.line());
     }
 
     #[test]

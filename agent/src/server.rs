@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +11,21 @@ use std::time::Duration;
 use russh::keys::Algorithm;
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::agent::Agent;
 use crate::client::Client;
+use crate::hand_on::{self, Route};
 use crate::keys::AuthorizedKey;
+use crate::listeners::{Listeners, Stream};
+use crate::say::say;
 use crate::signals::{self, Commands, Orphans};
 use crate::valve::{Valve, Valved};
-use crate::{Error, Settings};
+use crate::{Error, HostKey, Settings, ending};
 
 /// How long a client may take to log in.
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
@@ -47,18 +52,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long open connections may take to close when the server ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Serves clients on `listener` until `shutdown` completes, then hangs up on all of them.
+/// Serves clients on `listeners` until `shutdown` completes or the launch's end has come, then hangs up on all of them.
 ///
-/// Commands are not killed, neither when their client is lost nor at the end. They inherit the umask and
+/// Commands are not killed when their client is lost, and at the end only where the launch says so. They inherit the umask and
 /// the signal mask of this process, and such descriptors as it was itself given without close-on-exec.
 /// Signals that this process was started to ignore get a handler that does nothing, since commands would
-/// inherit their being ignored; where this process is the first one of a container, it reaps all orphans.
+/// inherit their being ignored; this process becomes a child subreaper, and reaps all orphans below it.
 ///
 /// # Errors
 ///
 /// Fails when the settings cannot be used, or the listener breaks for good.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: Settings,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -66,26 +71,31 @@ pub async fn serve(
     let key = AuthorizedKey::parse(&settings.authorized_key)?;
     let commands = Commands::default();
     let mut orphans = Orphans::new(commands.clone()).map_err(Error::Signals)?;
-    let agent = Arc::new(Agent::new(&settings, commands)?);
-    let config = Arc::new(config(&settings));
+    let agent = Arc::new(Agent::new(&settings, commands, config)?);
+    let listeners = listeners.into();
     let logins = Arc::new(Semaphore::new(MAX_LOGINS));
     let (end, ending) = watch::channel(false);
 
     let mut shutdown = pin!(shutdown);
+    let mut is_asked = false;
+    let mut over = pin!(agent.life.over());
     let mut connections = JoinSet::new();
     let mut reaping = pin!(orphans.reap());
-    loop {
+    let why = loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut shutdown, if !is_asked => {
+                is_asked = true;
+                agent.life.ask();
+            }
+            why = &mut over => break why,
             () = &mut reaping => {}
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+            accepted = listeners.accept() => match accepted {
+                Ok(stream) => {
                     let Ok(login) = Arc::clone(&logins).try_acquire_owned() else {
                         continue;
                     };
                     let connection = Connection {
-                        config: Arc::clone(&config),
                         key: key.clone(),
                         agent: Arc::clone(&agent),
                         login,
@@ -96,13 +106,24 @@ pub async fn serve(
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
         }
-    }
-    drop(listener);
+    };
+    drop(listeners);
     // Nobody listens when there are no connections.
     let _ = end.send(true);
     let farewell = async { while connections.join_next().await.is_some() {} };
     // Those that do not manage in time are dropped with their set.
     drop(timeout(FAREWELL, farewell).await);
+    if settings.launch.ends_container {
+        say(why.reason());
+        let ended = async {
+            ending::descendants().await;
+            ending::container().await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = &mut reaping => {}
+        }
+    }
     Ok(())
 }
 
@@ -115,7 +136,6 @@ fn is_fatal(error: &io::Error) -> bool {
 }
 
 struct Connection {
-    config: Arc<Config>,
     key: AuthorizedKey,
     agent: Arc<Agent>,
     login: OwnedSemaphorePermit,
@@ -123,9 +143,54 @@ struct Connection {
 
 impl Connection {
     /// Serves one connection until it ends or the server does.
-    async fn serve(self, stream: TcpStream, mut ending: watch::Receiver<bool>) {
+    async fn serve(self, stream: Stream, mut ending: watch::Receiver<bool>) {
+        let deadline = Instant::now() + LOGIN_GRACE;
+        match stream {
+            Stream::Unix(stream) => self.serve_here(stream, deadline, ending).await,
+            Stream::Tcp(stream) => {
+                // Only speed depends on it.
+                drop(stream.set_nodelay(true));
+                let agent = Arc::clone(&self.agent);
+                let route = tokio::select! {
+                    route = timeout_at(deadline, agent.hand_on.route(&stream)) => route,
+                    () = told(&mut ending) => return,
+                };
+                match route.unwrap_or(Route::Nowhere) {
+                    Route::Here => self.serve_here(stream, deadline, ending).await,
+                    Route::To(role, socket) => {
+                        tokio::select! {
+                            () = self.hand_on(stream, role, socket) => {}
+                            () = told(&mut ending) => {}
+                        }
+                    }
+                    Route::Nowhere => {}
+                }
+            }
+        }
+    }
+
+    /// Has a connection served by the agent of another role.
+    async fn hand_on(self, stream: TcpStream, role: &str, socket: &Path) {
+        let Some(there) = hand_on::connect(role, socket).await else {
+            return;
+        };
+        // The other agent admits it, or does not.
+        drop(self.login);
+        let mut carried = pin!(hand_on::carry(stream, there));
+        // It hangs up on whoever has not logged in by then.
+        if timeout(LOGIN_GRACE, &mut carried).await.is_err() {
+            let _visit = self.agent.life.visit();
+            carried.await;
+        }
+    }
+
+    /// Serves a connection here until it ends or the server does.
+    async fn serve_here<S>(self, stream: S, deadline: Instant, mut ending: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let valve = Arc::new(Valve::default());
-        let mut session = pin!(self.run(stream, Arc::clone(&valve)));
+        let mut session = pin!(self.run(stream, deadline, Arc::clone(&valve)));
         tokio::select! {
             () = &mut session => {}
             () = told(&mut ending) => {
@@ -135,14 +200,16 @@ impl Connection {
         }
     }
 
-    async fn run(self, stream: TcpStream, valve: Arc<Valve>) {
-        let deadline = Instant::now() + LOGIN_GRACE;
-        // Only speed depends on it.
-        drop(stream.set_nodelay(true));
+    async fn run<S>(self, stream: S, deadline: Instant, valve: Arc<Valve>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (tell, mut logged_in) = oneshot::channel();
+        let life = self.agent.life.clone();
+        let config = self.agent.host_keys.shown();
         let client = Client::new(self.key, self.agent, Arc::clone(&valve), tell);
         let stream = Valved::new(stream, Arc::clone(&valve));
-        let greeting = russh::server::run_stream(self.config, stream, client);
+        let greeting = russh::server::run_stream(config, stream, client);
         let Ok(Ok(mut session)) = timeout_at(deadline, greeting).await else {
             return;
         };
@@ -152,6 +219,7 @@ impl Connection {
             () = sleep_until(deadline) => valve.cut(),
         }
         drop(self.login);
+        let _visit = life.visit();
         // How a connection ends concerns nobody here.
         drop(session.await);
     }
@@ -163,7 +231,8 @@ async fn told(ending: &mut watch::Receiver<bool>) {
     drop(ending.wait_for(|ending| *ending).await);
 }
 
-fn config(settings: &Settings) -> Config {
+/// Returns what connections are served with that are shown this key.
+fn config(host_key: &HostKey) -> Config {
     Config {
         server_id: SshId::Standard(Cow::Borrowed(concat!(
             "SSH-2.0-",
@@ -175,7 +244,7 @@ fn config(settings: &Settings) -> Config {
         // No password can be guessed by timing the answers, so none of them is delayed.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![settings.host_key.private()],
+        keys: vec![host_key.private()],
         window_size: WINDOW,
         inactivity_timeout: Some(INACTIVITY),
         keepalive_interval: Some(KEEPALIVE),

@@ -107,38 +107,38 @@ impl Commands {
     }
 }
 
-/// Reaps what a job leaves behind, where this process is the first one of a container and so inherits
-/// all orphans. Everywhere else it waits for ever.
+/// Reaps what a job leaves behind: all orphans below this process fall to it. Where there is no `/proc` to see them by, they
+/// stay until this process ends.
 pub(crate) struct Orphans {
     commands: Commands,
-    child_ended: Option<SignalStream>,
+    child_ended: SignalStream,
 }
 
 impl Orphans {
     pub(crate) fn new(commands: Commands) -> io::Result<Self> {
-        let child_ended = if std::process::id() == 1 {
-            Some(signal(SignalKind::child())?)
-        } else {
-            None
-        };
+        // Process 1 gets them in any case.
+        let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         Ok(Self {
             commands,
-            child_ended,
+            child_ended: signal(SignalKind::child())?,
         })
     }
 
+    /// Reaps for as long as it is waited for.
     pub(crate) async fn reap(&mut self) {
-        while let Some(child_ended) = &mut self.child_ended
-            && child_ended.recv().await.is_some()
-        {
+        // First what an entrypoint has left to the process that became this one.
+        loop {
             let commands = self.commands.lock();
             for pid in children().into_iter().filter(|pid| !commands.contains(pid)) {
                 if let Some(pid) = Pid::from_raw(pid) {
                     let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
                 }
             }
+            drop(commands);
+            if self.child_ended.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
         }
-        std::future::pending::<()>().await;
     }
 }
 

@@ -197,10 +197,14 @@ pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
         let settings = gitlab_aws_agent::Settings {
             authorized_key,
             host_key,
-            shell: program,
-            home,
+            shell: Some(program),
+            home: Some(home),
             leader,
             env: vec![("SHELL".into(), named.into())],
+            launch: Launch {
+                one_use_host_key: true,
+                ..Launch::default()
+            },
         };
         gitlab_aws_agent::serve(listener, settings, keeper.gone())
             .await
