@@ -96,6 +96,7 @@ impl Handler for Client {
     }
 
     async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
+        self.valve.logged_in();
         if let Some(logged_in) = self.logged_in.take() {
             let _ = logged_in.send(());
         }

@@ -16,6 +16,7 @@ mod exec;
 mod greeting;
 mod keys;
 mod life;
+mod logins;
 mod script;
 mod server;
 mod signals;

@@ -11,22 +11,20 @@ use russh::keys::Algorithm;
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::agent::Agent;
 use crate::client::Client;
 use crate::keys::AuthorizedKey;
+use crate::logins::{self, MAX_INSIDE, MAX_SILENT, MAX_TALKING, Place, Places, Source};
 use crate::signals::{self, Commands, Orphans};
 use crate::valve::{Valve, Valved};
 use crate::{Error, Settings};
 
 /// How long a client may take to log in.
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
-
-/// How many clients may be logging in at once; further ones are hung up on.
-const MAX_LOGINS: usize = 64;
 
 /// How long a silent client is left alone before it is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -68,7 +66,9 @@ pub async fn serve(
     let mut orphans = Orphans::new(commands.clone()).map_err(Error::Signals)?;
     let agent = Arc::new(Agent::new(&settings, commands)?);
     let config = Arc::new(config(&settings));
-    let logins = Arc::new(Semaphore::new(MAX_LOGINS));
+    let silent = Places::new(MAX_SILENT);
+    let talking = Places::new(MAX_TALKING);
+    let inside = Places::new(MAX_INSIDE);
     let (end, ending) = watch::channel(false);
 
     let mut shutdown = pin!(shutdown);
@@ -80,15 +80,14 @@ pub async fn serve(
             () = &mut reaping => {}
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let Ok(login) = Arc::clone(&logins).try_acquire_owned() else {
-                        continue;
-                    };
+                Ok((stream, address)) => {
                     let connection = Connection {
                         config: Arc::clone(&config),
                         key: key.clone(),
                         agent: Arc::clone(&agent),
-                        login,
+                        silent: silent.take(Source::from(address)),
+                        talking: talking.clone(),
+                        inside: inside.clone(),
                     };
                     connections.spawn(connection.serve(stream, ending.clone()));
                 }
@@ -118,14 +117,28 @@ struct Connection {
     config: Arc<Config>,
     key: AuthorizedKey,
     agent: Arc<Agent>,
-    login: OwnedSemaphorePermit,
+    /// The place of a client that has not said a word.
+    silent: Place,
+    /// The places of those that are logging in.
+    talking: Places,
+    /// The places of those that are logged in.
+    inside: Places,
 }
 
 impl Connection {
     /// Serves one connection until it ends or the server does.
-    async fn serve(self, stream: TcpStream, mut ending: watch::Receiver<bool>) {
-        let valve = Arc::new(Valve::default());
-        let mut session = pin!(self.run(stream, Arc::clone(&valve)));
+    async fn serve(mut self, stream: TcpStream, mut ending: watch::Receiver<bool>) {
+        let deadline = Instant::now() + LOGIN_GRACE;
+        tokio::select! {
+            spoken = timeout_at(deadline, logins::first_words(&stream)) => match spoken {
+                Ok(Ok(())) => {}
+                _ => return,
+            },
+            () = self.silent.lost() => return,
+            () = told(&mut ending) => return,
+        }
+        let valve = Arc::new(Valve::before_login());
+        let mut session = pin!(self.run(stream, deadline, Arc::clone(&valve)));
         tokio::select! {
             () = &mut session => {}
             () = told(&mut ending) => {
@@ -135,24 +148,36 @@ impl Connection {
         }
     }
 
-    async fn run(self, stream: TcpStream, valve: Arc<Valve>) {
-        let deadline = Instant::now() + LOGIN_GRACE;
+    async fn run(self, stream: TcpStream, deadline: Instant, valve: Arc<Valve>) {
+        let source = self.silent.source();
+        drop(self.silent);
+        let mut talking = self.talking.take(source);
         // Only speed depends on it.
         drop(stream.set_nodelay(true));
         let (tell, mut logged_in) = oneshot::channel();
         let client = Client::new(self.key, self.agent, Arc::clone(&valve), tell);
         let stream = Valved::new(stream, Arc::clone(&valve));
         let greeting = russh::server::run_stream(self.config, stream, client);
-        let Ok(Ok(mut session)) = timeout_at(deadline, greeting).await else {
-            return;
+        let mut session = tokio::select! {
+            session = timeout_at(deadline, greeting) => match session {
+                Ok(Ok(session)) => session,
+                _ => return,
+            },
+            () = talking.lost() => return,
         };
         tokio::select! {
             _ = &mut session => return,
             _ = &mut logged_in => {}
             () = sleep_until(deadline) => valve.cut(),
+            () = talking.lost() => valve.cut(),
         }
-        drop(self.login);
+        drop(talking);
+        let mut inside = self.inside.take(source);
         // How a connection ends concerns nobody here.
+        tokio::select! {
+            _ = &mut session => return,
+            () = inside.lost() => valve.cut(),
+        }
         drop(session.await);
     }
 }
