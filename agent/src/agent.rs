@@ -1,5 +1,7 @@
 //! What all connections of one agent share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::Error;
 use crate::Settings;
 use crate::exec::Launcher;
@@ -16,6 +18,7 @@ pub(crate) struct Agent {
     pub(crate) scripts: Scripts,
     /// When the agent ends.
     pub(crate) life: Life,
+    terminals: AtomicBool,
 }
 
 impl Agent {
@@ -24,6 +27,17 @@ impl Agent {
             launcher: Launcher::new(settings, commands.clone())?,
             scripts: Scripts::new(settings, commands),
             life: Life::new(settings),
+            terminals: AtomicBool::new(false),
         })
+    }
+
+    /// Says whether terminals may be opened from now on; those that are open stay.
+    pub(crate) fn allow_terminals(&self, allowed: bool) {
+        self.terminals.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Tells whether terminals may be opened. None may at the start.
+    pub(crate) fn allows_terminals(&self) -> bool {
+        self.terminals.load(Ordering::Relaxed)
     }
 }

@@ -21,6 +21,7 @@ pub(crate) struct Launcher {
     home: PathBuf,
     env: Vec<(OsString, OsString)>,
     user: OsString,
+    leader: Vec<OsString>,
     commands: Commands,
 }
 
@@ -86,6 +87,7 @@ impl Launcher {
             home: settings.home.clone(),
             env: settings.env.clone(),
             user: user_name(),
+            leader: settings.leader.clone(),
             commands,
         })
     }
@@ -97,23 +99,37 @@ impl Launcher {
             .arg0(self.shell.file_name().unwrap_or(self.shell.as_os_str()))
             .arg("-c")
             .arg(OsStr::from_bytes(command))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        self.furnish(&mut shell);
+        self.spawn(shell).map_err(|e| {
+            let (shell, home) = (self.shell.display(), self.home.display());
+            format!("cannot start {shell} in {home}: {e}\n")
+        })
+    }
+
+    /// Program and words of a detour that makes a session's leader; see [`crate::lead`].
+    pub(crate) fn leader(&self) -> &[OsString] {
+        &self.leader
+    }
+
+    /// Gives a command its directory and variables.
+    pub(crate) fn furnish(&self, command: &mut Command) {
+        command
             .current_dir(&self.home)
             .env("HOME", &self.home)
             .env("USER", &self.user)
             .env("LOGNAME", &self.user)
             .env("SHELL", &self.shell)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(false);
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+    }
 
+    /// Starts a command that leads a process group, and watches over it.
+    pub(crate) fn spawn(&self, mut command: Command) -> io::Result<(Running, Arc<Group>)> {
         let mut commands = self.commands.lock();
-        let mut child = shell.spawn().map_err(|e| {
-            let (shell, home) = (self.shell.display(), self.home.display());
-            format!("cannot start {shell} in {home}: {e}\n")
-        })?;
+        let mut child = command.kill_on_drop(false).spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok());
         commands.extend(number);
         drop(commands);

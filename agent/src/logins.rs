@@ -249,7 +249,10 @@ mod tests {
     fn sources_are_those_of_people() {
         let source = |text: &str| Source::from(text.parse::<SocketAddr>().unwrap());
         assert_eq!(source("10.1.2.3:5"), source("[::ffff:10.1.2.3]:9"));
-        assert_eq!(source("[2001:db8:1:2::3]:5"), source("[2001:db8:1:2:4::]:5"));
+        assert_eq!(
+            source("[2001:db8:1:2::3]:5"),
+            source("[2001:db8:1:2:4::]:5")
+        );
         assert_ne!(source("[2001:db8:1:2::3]:5"), source("[2001:db8:1:3::3]:5"));
         assert_ne!(source("10.1.2.3:5"), source("10.1.2.4:5"));
     }

@@ -57,6 +57,13 @@ struct Options {
 type Complaint = String;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "lead") {
+        let words: Vec<_> = words.collect();
+        let error = gitlab_aws_agent::lead(&words);
+        say(&format!("error: failed to become {words:?}: {error}"));
+        return ExitCode::FAILURE;
+    }
     let options = Options::parse();
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +102,7 @@ async fn run(options: Options) -> Result<(), Complaint> {
         host_key,
         shell: options.shell,
         home: options.home,
-        leader: Vec::new(),
+        leader: vec!["/proc/self/exe".into(), "lead".into()],
         env: Vec::new(),
     };
     settings.check().map_err(|error| chain(&error))?;
