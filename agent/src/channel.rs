@@ -9,8 +9,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::ChildStdin;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use crate::agent::Agent;
@@ -25,6 +24,12 @@ const CHUNK: usize = 64 << 10;
 /// How much is sent at once while the client's window is closed; any amount would do.
 const PROBE: usize = 32 << 10;
 
+/// How much is kept of what comes before a channel has its work. Nobody who means well sends any.
+const EARLY: usize = 64 << 10;
+
+/// What keeping a chunk costs on top of its bytes. A client that sends single bytes pays for it.
+const CHUNK_COST: usize = 96;
+
 /// The number by which stderr goes over the wire.
 pub(crate) const STDERR: u32 = 1;
 
@@ -37,7 +42,7 @@ pub(crate) enum Work {
     /// The greeting.
     Greeting,
     /// A terminal.
-    Terminal,
+    Terminal(terminal::Running),
 }
 
 /// Both halves of a channel that the agent itself serves.
@@ -65,7 +70,8 @@ pub(crate) async fn serve(
     valve: Arc<Valve>,
 ) {
     let (mut read, write) = channel.split();
-    let mut early = Vec::new();
+    let mut early: Vec<Bytes> = Vec::new();
+    let mut room = EARLY;
     let mut at_end = false;
     let work = loop {
         tokio::select! {
@@ -76,7 +82,18 @@ pub(crate) async fn serve(
                 Err(_) => return,
             },
             message = read.wait() => match message {
-                Some(ChannelMsg::Data { data }) => early.push(data),
+                Some(ChannelMsg::Data { data }) if data.is_empty() => {}
+                Some(ChannelMsg::Data { data }) => match room.checked_sub(data.len() + CHUNK_COST) {
+                    Some(left) => {
+                        room = left;
+                        early.push(data);
+                    }
+                    None => {
+                        // Fails when the connection is gone, which is as good.
+                        drop(write.close().await);
+                        return;
+                    }
+                },
                 Some(ChannelMsg::Eof) => at_end = true,
                 Some(ChannelMsg::Close) | None => return,
                 Some(_) => {}
@@ -94,7 +111,7 @@ pub(crate) async fn serve(
         Work::Command(running) => run(ends, handle, running).await,
         Work::Script => script::serve(ends, agent).await,
         Work::Greeting => greeting::serve(ends, agent).await,
-        Work::Terminal => terminal::serve(ends, agent).await,
+        Work::Terminal(running) => terminal::serve(ends, handle, running).await,
     }
 }
 
@@ -124,23 +141,29 @@ struct Queue<'a> {
 impl Queue<'_> {
     fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
-            self.valve.add(chunk.len());
+            self.valve.add(chunk.len() + CHUNK_COST);
             self.chunks.push_back(chunk);
         }
     }
 
     fn advance(&mut self, bytes: usize) {
+        let mut freed = bytes;
         if let Some(front) = self.chunks.front_mut() {
             front.advance(bytes);
             if front.is_empty() {
                 self.chunks.pop_front();
+                freed += CHUNK_COST;
             }
         }
-        self.valve.remove(bytes);
+        self.valve.remove(freed);
     }
 
     fn clear(&mut self) {
-        let bytes = self.chunks.drain(..).map(|chunk| chunk.len()).sum();
+        let bytes = self
+            .chunks
+            .drain(..)
+            .map(|chunk| chunk.len() + CHUNK_COST)
+            .sum();
         self.valve.remove(bytes);
     }
 }
@@ -152,17 +175,17 @@ impl Drop for Queue<'_> {
 }
 
 /// What becomes of a command's stdin.
-enum Stdin {
-    Open(ChildStdin),
+enum Stdin<W> {
+    Open(W),
     Closed,
 }
 
 /// Feeds the command until the channel is gone.
-async fn pump_input(
+pub(crate) async fn pump_input<W: AsyncWrite + Unpin>(
     mut read: ChannelReadHalf,
     early: Vec<Bytes>,
     mut at_end: bool,
-    stdin: Option<ChildStdin>,
+    stdin: Option<W>,
     valve: &Valve,
 ) {
     let mut queue = Queue {
@@ -172,7 +195,12 @@ async fn pump_input(
     early.into_iter().for_each(|data| queue.push(data));
     let mut stdin = stdin.map_or(Stdin::Closed, Stdin::Open);
     loop {
-        if at_end && queue.chunks.is_empty() && matches!(stdin, Stdin::Open(_)) {
+        if at_end
+            && queue.chunks.is_empty()
+            && let Stdin::Open(open) = &mut stdin
+        {
+            // A pipe ends by being dropped; a terminal has to be told.
+            drop(open.shutdown().await);
             stdin = Stdin::Closed;
         }
         let feed = async {
@@ -247,14 +275,15 @@ async fn wait_for(
     }
 }
 
-/// One of the two pipes that a command writes to.
-struct Output<P> {
-    pipe: Option<P>,
+/// One of the pipes that a command writes to.
+pub(crate) struct Output<P> {
+    /// Nothing once it has ended.
+    pub(crate) pipe: Option<P>,
     buffer: BytesMut,
 }
 
 impl<P: AsyncRead + Unpin> Output<P> {
-    fn new(pipe: Option<P>) -> Self {
+    pub(crate) fn new(pipe: Option<P>) -> Self {
         Self {
             pipe,
             buffer: BytesMut::new(),
@@ -262,7 +291,7 @@ impl<P: AsyncRead + Unpin> Output<P> {
     }
 
     /// Reads what is there; nothing means that the pipe has ended. Nothing is lost when dropped early.
-    async fn read(&mut self) -> Bytes {
+    pub(crate) async fn read(&mut self) -> Bytes {
         let Some(pipe) = &mut self.pipe else {
             return std::future::pending().await;
         };
@@ -299,7 +328,8 @@ pub(crate) async fn send(
     Ok(())
 }
 
-async fn report(
+/// Tells how a command ended.
+pub(crate) async fn report(
     write: &ChannelWriteHalf<Msg>,
     handle: &Handle,
     ending: Ending,

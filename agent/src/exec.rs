@@ -22,6 +22,7 @@ pub(crate) struct Launcher {
     home: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
     user: OsString,
+    leader: Vec<OsString>,
     commands: Commands,
 }
 
@@ -93,6 +94,7 @@ impl Launcher {
             home: settings.home.clone(),
             env: settings.env.clone(),
             user: users::own_name(),
+            leader: settings.leader.clone(),
             commands,
         })
     }
@@ -117,6 +119,10 @@ impl Launcher {
             command.current_dir(home).env("HOME", home);
         }
         command.env("USER", &self.user).env("LOGNAME", &self.user);
+        if let Some(shell) = self.shell.as_deref().and_then(<[_]>::first) {
+            command.env("SHELL", shell);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
     }
 
     /// Starts `SHELL -c COMMAND` in a process group of its own; an error says why it cannot, on one line.
@@ -132,20 +138,26 @@ impl Launcher {
             .args(words)
             .arg("-c")
             .arg(OsStr::from_bytes(command))
-            .env("SHELL", program)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(false);
-
-        let mut commands = self.commands.lock();
-        let mut child = shell.spawn().map_err(|e| {
+            .process_group(0);
+        self.spawn(shell).map_err(|e| {
             let directory = self.home.as_deref().unwrap_or(Path::new("."));
             let (shell, directory) = (program.display(), directory.display());
             format!("cannot start {shell} in {directory}: {e}\n")
-        })?;
+        })
+    }
+
+    /// Program and words of a detour that makes a session's leader; see [`crate::lead`].
+    pub(crate) fn leader(&self) -> &[OsString] {
+        &self.leader
+    }
+
+    /// Starts a command that leads a process group, and watches over it.
+    pub(crate) fn spawn(&self, mut command: Command) -> io::Result<(Running, Arc<Group>)> {
+        let mut commands = self.commands.lock();
+        let mut child = command.kill_on_drop(false).spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok());
         commands.extend(number);
         drop(commands);

@@ -22,6 +22,7 @@ mod install;
 mod keys;
 mod life;
 mod listeners;
+mod logins;
 mod parameters;
 mod processes;
 mod say;
@@ -116,15 +117,37 @@ pub fn choose_home(named: Option<&Path>) -> Option<PathBuf> {
 
 /// Becomes the leader of a new session, and then the command line. Returns only if that fails.
 ///
+/// Words of its own may come first: `--terminal` makes the terminal at stdin the session's, `--as NAME` gives the
+/// program another name than its path, as login shells have it.
+///
 /// The standard library starts no process as a leader without unsafe code, hence this detour by a program of our own.
 #[must_use]
-pub fn lead(words: &[OsString]) -> std::io::Error {
+pub fn lead(mut words: &[OsString]) -> std::io::Error {
     use std::os::unix::process::CommandExt as _;
     if let Err(error) = rustix::process::setsid() {
         return error.into();
     }
-    let Some((program, args)) = words.split_first() else {
-        return std::io::ErrorKind::InvalidInput.into();
-    };
-    std::process::Command::new(program).args(args).exec()
+    let mut name = None;
+    loop {
+        match words {
+            [word, rest @ ..] if word == "--terminal" => {
+                if let Err(error) = rustix::process::ioctl_tiocsctty(std::io::stdin()) {
+                    return error.into();
+                }
+                words = rest;
+            }
+            [word, given, rest @ ..] if word == "--as" => {
+                name = Some(given);
+                words = rest;
+            }
+            [program, args @ ..] => {
+                let mut command = std::process::Command::new(program);
+                if let Some(name) = name {
+                    command.arg0(name);
+                }
+                return command.args(args).exec();
+            }
+            [] => return std::io::ErrorKind::InvalidInput.into(),
+        }
+    }
 }

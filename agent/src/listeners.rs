@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::Error;
+use crate::logins::Source;
 
 /// The longest path that the kernel takes for a socket.
 const PATH_MAX: usize = 107;
@@ -22,11 +23,22 @@ pub struct Listeners {
 }
 
 /// A connection.
+#[derive(Debug)]
 pub(crate) enum Stream {
     /// From anywhere.
     Tcp(TcpStream),
     /// From a container of the same task.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// Says where it comes from.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map_or(Source::Near, Source::from),
+            Self::Unix(_) => Source::Near,
+        }
+    }
 }
 
 impl From<TcpListener> for Listeners {

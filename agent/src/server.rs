@@ -13,7 +13,7 @@ use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::hand_on::{self, Route};
 use crate::keys::AuthorizedKey;
 use crate::listeners::{Listeners, Stream};
+use crate::logins::{self, MAX_INSIDE, MAX_SILENT, MAX_TALKING, Place, Places};
 use crate::say::say;
 use crate::signals::{self, Commands, Orphans};
 use crate::valve::{Valve, Valved};
@@ -29,9 +30,6 @@ use crate::{Error, HostKey, Settings, ending};
 
 /// How long a client may take to log in.
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
-
-/// How many clients may be logging in at once; further ones are hung up on.
-const MAX_LOGINS: usize = 64;
 
 /// How long a silent client is left alone before it is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -73,7 +71,9 @@ pub async fn serve(
     let mut orphans = Orphans::new(commands.clone()).map_err(Error::Signals)?;
     let agent = Arc::new(Agent::new(&settings, commands, config)?);
     let listeners = listeners.into();
-    let logins = Arc::new(Semaphore::new(MAX_LOGINS));
+    let silent = Places::new(MAX_SILENT);
+    let talking = Places::new(MAX_TALKING);
+    let inside = Places::new(MAX_INSIDE);
     let (end, ending) = watch::channel(false);
 
     let mut shutdown = pin!(shutdown);
@@ -92,13 +92,12 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
             accepted = listeners.accept() => match accepted {
                 Ok(stream) => {
-                    let Ok(login) = Arc::clone(&logins).try_acquire_owned() else {
-                        continue;
-                    };
                     let connection = Connection {
                         key: key.clone(),
                         agent: Arc::clone(&agent),
-                        login,
+                        silent: silent.take(stream.source()),
+                        talking: talking.clone(),
+                        inside: inside.clone(),
                     };
                     connections.spawn(connection.serve(stream, ending.clone()));
                 }
@@ -138,34 +137,43 @@ fn is_fatal(error: &io::Error) -> bool {
 struct Connection {
     key: AuthorizedKey,
     agent: Arc<Agent>,
-    login: OwnedSemaphorePermit,
+    /// The place of a client that has not said a word.
+    silent: Place,
+    /// The places of those that are logging in.
+    talking: Places,
+    /// The places of those that are logged in.
+    inside: Places,
 }
 
 impl Connection {
     /// Serves one connection until it ends or the server does.
-    async fn serve(self, stream: Stream, mut ending: watch::Receiver<bool>) {
+    async fn serve(mut self, stream: Stream, mut ending: watch::Receiver<bool>) {
         let deadline = Instant::now() + LOGIN_GRACE;
-        match stream {
-            Stream::Unix(stream) => self.serve_here(stream, deadline, ending).await,
-            Stream::Tcp(stream) => {
-                // Only speed depends on it.
-                drop(stream.set_nodelay(true));
-                let agent = Arc::clone(&self.agent);
-                let route = tokio::select! {
-                    route = timeout_at(deadline, agent.hand_on.route(&stream)) => route,
-                    () = told(&mut ending) => return,
-                };
-                match route.unwrap_or(Route::Nowhere) {
-                    Route::Here => self.serve_here(stream, deadline, ending).await,
-                    Route::To(role, socket) => {
-                        tokio::select! {
-                            () = self.hand_on(stream, role, socket) => {}
-                            () = told(&mut ending) => {}
-                        }
-                    }
-                    Route::Nowhere => {}
+        let stream = match stream {
+            Stream::Unix(stream) => return self.serve_here(stream, deadline, ending).await,
+            Stream::Tcp(stream) => stream,
+        };
+        // Only speed depends on it.
+        drop(stream.set_nodelay(true));
+        let agent = Arc::clone(&self.agent);
+        let spoken = async {
+            logins::first_words(&stream).await?;
+            Ok::<_, io::Error>(agent.hand_on.route(&stream).await)
+        };
+        let route = tokio::select! {
+            route = timeout_at(deadline, spoken) => route,
+            () = self.silent.lost() => return,
+            () = told(&mut ending) => return,
+        };
+        match route {
+            Ok(Ok(Route::Here)) => self.serve_here(stream, deadline, ending).await,
+            Ok(Ok(Route::To(role, socket))) => {
+                tokio::select! {
+                    () = self.hand_on(stream, role, socket) => {}
+                    () = told(&mut ending) => {}
                 }
             }
+            Ok(Ok(Route::Nowhere) | Err(_)) | Err(_) => {}
         }
     }
 
@@ -175,7 +183,7 @@ impl Connection {
             return;
         };
         // The other agent admits it, or does not.
-        drop(self.login);
+        drop(self.silent);
         let mut carried = pin!(hand_on::carry(stream, there));
         // It hangs up on whoever has not logged in by then.
         if timeout(LOGIN_GRACE, &mut carried).await.is_err() {
@@ -189,7 +197,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let valve = Arc::new(Valve::default());
+        let valve = Arc::new(Valve::before_login());
         let mut session = pin!(self.run(stream, deadline, Arc::clone(&valve)));
         tokio::select! {
             () = &mut session => {}
@@ -204,23 +212,36 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let source = self.silent.source();
+        drop(self.silent);
+        let mut talking = self.talking.take(source);
         let (tell, mut logged_in) = oneshot::channel();
         let life = self.agent.life.clone();
         let config = self.agent.host_keys.shown();
         let client = Client::new(self.key, self.agent, Arc::clone(&valve), tell);
         let stream = Valved::new(stream, Arc::clone(&valve));
         let greeting = russh::server::run_stream(config, stream, client);
-        let Ok(Ok(mut session)) = timeout_at(deadline, greeting).await else {
-            return;
+        let mut session = tokio::select! {
+            session = timeout_at(deadline, greeting) => match session {
+                Ok(Ok(session)) => session,
+                _ => return,
+            },
+            () = talking.lost() => return,
         };
         tokio::select! {
             _ = &mut session => return,
             _ = &mut logged_in => {}
             () = sleep_until(deadline) => valve.cut(),
+            () = talking.lost() => valve.cut(),
         }
-        drop(self.login);
+        drop(talking);
+        let mut inside = self.inside.take(source);
         let _visit = life.visit();
         // How a connection ends concerns nobody here.
+        tokio::select! {
+            _ = &mut session => return,
+            () = inside.lost() => valve.cut(),
+        }
         drop(session.await);
     }
 }

@@ -22,6 +22,10 @@ const FULL: usize = 8 << 20;
 /// input that must be read first. At this bound we wait for the command in any case.
 const OVERFULL: usize = 64 << 20;
 
+/// How much a client may send before it is logged in. A login takes 4 KiB; what comes in a flood of other
+/// packets, key exchanges among them, costs the client a new connection now and then.
+const BEFORE_LOGIN: usize = 64 << 10;
+
 /// How often a full connection is read from a little all the same, so that a client that waits for its
 /// command is not taken for dead.
 const TRICKLE_EVERY: Duration = Duration::from_secs(20);
@@ -38,6 +42,8 @@ struct State {
     queued: usize,
     starving: usize,
     cut: bool,
+    /// What may still be read before the login; no bound after it.
+    before_login: Option<usize>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -51,6 +57,28 @@ impl State {
 impl Valve {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the valve of a client that has not logged in.
+    pub(crate) fn before_login() -> Self {
+        Self(Mutex::new(State {
+            before_login: Some(BEFORE_LOGIN),
+            ..State::default()
+        }))
+    }
+
+    /// Says that the client has logged in.
+    pub(crate) fn logged_in(&self) {
+        self.state().before_login = None;
+    }
+
+    /// Counts bytes that came; fails when they are too many for a client that has not logged in.
+    fn came(&self, bytes: usize) -> io::Result<()> {
+        let mut state = self.state();
+        if let Some(left) = &mut state.before_login {
+            *left = left.checked_sub(bytes).ok_or_else(cut)?;
+        }
+        Ok(())
     }
 
     /// Counts bytes that a channel has taken in.
@@ -168,10 +196,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Valved<S> {
         }
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
-        this.allowance = this
-            .allowance
-            .saturating_sub(buf.filled().len().saturating_sub(before));
-        Poll::Ready(result)
+        let bytes = buf.filled().len().saturating_sub(before);
+        this.allowance = this.allowance.saturating_sub(bytes);
+        Poll::Ready(result.and_then(|()| this.valve.came(bytes)))
     }
 }
 
@@ -233,6 +260,22 @@ mod tests {
         assert!(!readable(&mut stream).await);
         stream.trickle.reset_immediately();
         assert_eq!(stream.read_u8().await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn before_the_login_little_is_read() {
+        for logged_in in [false, true] {
+            let valve = Arc::new(Valve::before_login());
+            let (near, mut far) = tokio::io::duplex(BEFORE_LOGIN + 1);
+            let mut stream = Valved::new(near, Arc::clone(&valve));
+            far.write_all(&[7; BEFORE_LOGIN + 1]).await.unwrap();
+            let mut all = [0; BEFORE_LOGIN];
+            stream.read_exact(&mut all).await.unwrap();
+            if logged_in {
+                valve.logged_in();
+            }
+            assert_eq!(stream.read_u8().await.is_ok(), logged_in);
+        }
     }
 
     #[tokio::test]

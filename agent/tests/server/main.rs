@@ -16,8 +16,6 @@ use russh::keys::PrivateKeyWithHashAlg;
 use russh::keys::ssh_key::LineEnding;
 use russh::{ChannelMsg, Sig};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use crate::harness::{Agent, Ending, PROGRAM, STUCK, collect, exec, first_line, new_key, start};
 
@@ -303,24 +301,6 @@ async fn the_channel_stays_open_while_output_may_still_come() {
     tokio::time::timeout(STUCK, collect(&mut read))
         .await
         .unwrap();
-}
-
-#[tokio::test]
-async fn clients_that_do_not_log_in_are_bounded() {
-    let agent = Agent::start();
-    let mut greeted = Vec::new();
-    for _ in 0..64 {
-        let mut stream = TcpStream::connect(agent.address).await.unwrap();
-        let mut banner = [0; 4];
-        stream.read_exact(&mut banner).await.unwrap();
-        assert_eq!(&banner, b"SSH-");
-        greeted.push(stream);
-    }
-    let mut one_more = TcpStream::connect(agent.address).await.unwrap();
-    let read = tokio::time::timeout(STUCK, one_more.read_u8())
-        .await
-        .unwrap();
-    assert!(read.is_err());
 }
 
 #[tokio::test]
