@@ -90,19 +90,31 @@ impl Launcher {
         })
     }
 
+    /// The home directory, if there is one.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        Some(&self.home)
+    }
+
+    /// Gives a command the directory and the environment that all of them have.
+    pub(crate) fn dress(&self, command: &mut Command) {
+        command
+            .current_dir(&self.home)
+            .env("HOME", &self.home)
+            .env("USER", &self.user)
+            .env("LOGNAME", &self.user)
+            .env("SHELL", &self.shell)
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+    }
+
     /// Starts `SHELL -c COMMAND` in a process group of its own; an error says why it cannot, on one line.
     pub(crate) fn start(&self, command: &[u8]) -> Result<(Running, Arc<Group>), String> {
         let mut shell = Command::new(&self.shell);
         shell
             .arg0(self.shell.file_name().unwrap_or(self.shell.as_os_str()))
             .arg("-c")
-            .arg(OsStr::from_bytes(command))
-            .current_dir(&self.home)
-            .env("HOME", &self.home)
-            .env("USER", &self.user)
-            .env("LOGNAME", &self.user)
-            .env("SHELL", &self.shell)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .arg(OsStr::from_bytes(command));
+        self.dress(&mut shell);
+        shell
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

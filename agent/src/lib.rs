@@ -63,12 +63,27 @@ impl Settings {
 
 /// Becomes the leader of a new session, and then the command line. Returns only if that fails.
 ///
+/// The command line may begin with `--umask=OCTAL`, for what only a process itself can change.
+///
 /// The standard library starts no process as a leader without unsafe code, hence this detour by a program of our own.
 #[must_use]
 pub fn lead(words: &[OsString]) -> std::io::Error {
     use std::os::unix::process::CommandExt as _;
     if let Err(error) = rustix::process::setsid() {
         return error.into();
+    }
+    let mut words = words;
+    while let Some((option, rest)) = words.split_first()
+        && let Some(option) = option.to_str().filter(|word| word.starts_with("--"))
+    {
+        let mask = option
+            .strip_prefix("--umask=")
+            .and_then(|mask| u32::from_str_radix(mask, 8).ok());
+        let Some(mask) = mask else {
+            return std::io::ErrorKind::InvalidInput.into();
+        };
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+        words = rest;
     }
     let Some((program, args)) = words.split_first() else {
         return std::io::ErrorKind::InvalidInput.into();

@@ -18,7 +18,6 @@ impl Life {
     }
 
     /// Says that a script was started; it is over when the answer is dropped.
-    #[expect(dead_code, reason = "skeleton")]
     pub(crate) fn hold(&self) -> Hold {
         Hold(Arc::clone(&self.0))
     }

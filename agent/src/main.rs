@@ -53,10 +53,19 @@ struct Options {
     home: PathBuf,
 }
 
+/// The hidden command that makes a process the leader of a session.
+const LEAD: &str = "lead";
+
 /// A sentence for the person who started the server.
 type Complaint = String;
 
 fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some((_, command)) = words.split_first().filter(|(word, _)| *word == LEAD) {
+        let error = gitlab_aws_agent::lead(command);
+        say(&format!("error: cannot start a script: {error}"));
+        return ExitCode::FAILURE;
+    }
     let options = Options::parse();
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,7 +104,7 @@ async fn run(options: Options) -> Result<(), Complaint> {
         host_key,
         shell: options.shell,
         home: options.home,
-        leader: Vec::new(),
+        leader: vec!["/proc/self/exe".into(), LEAD.into()],
         env: Vec::new(),
     };
     settings.check().map_err(|error| chain(&error))?;
