@@ -51,8 +51,8 @@ pub(crate) struct Ends {
     pub(crate) read: ChannelReadHalf,
     /// For what is sent, by [`send`].
     pub(crate) write: ChannelWriteHalf<Msg>,
-    /// Data that came before the channel had its work, and whether they were the last.
-    pub(crate) early: Vec<Bytes>,
+    /// Data that came before the channel had its work; the valve counts them.
+    pub(crate) early: Queue,
     /// The client has sent its last byte.
     pub(crate) at_end: bool,
     /// The valve of the channel's connection.
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
     valve: Arc<Valve>,
 ) {
     let (mut read, write) = channel.split();
-    let mut early: Vec<Bytes> = Vec::new();
+    let mut early = Queue::new(Arc::clone(&valve));
     let mut room = EARLY;
     let mut at_end = false;
     let work = loop {
@@ -126,27 +126,38 @@ async fn run(ends: Ends, handle: Handle, mut running: Running) {
     } = ends;
     let stdin = running.stdin.take();
     tokio::select! {
-        () = pump_input(read, early, at_end, stdin, &valve) => {}
+        () = pump_input(read, early, at_end, stdin) => {}
         // An error means that the connection is gone.
         done = pump_output(&write, &handle, running, &valve) => drop(done),
     }
 }
 
-/// Input that a command has not read yet.
-struct Queue<'a> {
+/// Input that nobody has read yet. The valve counts it for as long as it is here.
+pub(crate) struct Queue {
     chunks: VecDeque<Bytes>,
-    valve: &'a Valve,
+    valve: Arc<Valve>,
 }
 
-impl Queue<'_> {
-    fn push(&mut self, chunk: Bytes) {
+impl Queue {
+    pub(crate) fn new(valve: Arc<Valve>) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            valve,
+        }
+    }
+
+    pub(crate) fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.valve.add(chunk.len() + CHUNK_COST);
             self.chunks.push_back(chunk);
         }
     }
 
-    fn advance(&mut self, bytes: usize) {
+    pub(crate) fn front(&self) -> Option<&Bytes> {
+        self.chunks.front()
+    }
+
+    pub(crate) fn advance(&mut self, bytes: usize) {
         let mut freed = bytes;
         if let Some(front) = self.chunks.front_mut() {
             front.advance(bytes);
@@ -158,7 +169,18 @@ impl Queue<'_> {
         self.valve.remove(freed);
     }
 
-    fn clear(&mut self) {
+    /// Takes the next bytes, at most `limit`.
+    pub(crate) fn some(&mut self, limit: u64) -> Option<Bytes> {
+        let front = self.chunks.front()?;
+        let count = front
+            .len()
+            .min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let bytes = front.slice(..count);
+        self.advance(count);
+        Some(bytes)
+    }
+
+    pub(crate) fn clear(&mut self) {
         let bytes = self
             .chunks
             .drain(..)
@@ -168,7 +190,16 @@ impl Queue<'_> {
     }
 }
 
-impl Drop for Queue<'_> {
+/// Hands the chunks out, which are not counted from then on.
+impl Iterator for Queue {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        self.some(u64::MAX)
+    }
+}
+
+impl Drop for Queue {
     fn drop(&mut self) {
         self.clear();
     }
@@ -183,16 +214,10 @@ enum Stdin<W> {
 /// Feeds the command until the channel is gone.
 pub(crate) async fn pump_input<W: AsyncWrite + Unpin>(
     mut read: ChannelReadHalf,
-    early: Vec<Bytes>,
+    mut queue: Queue,
     mut at_end: bool,
     stdin: Option<W>,
-    valve: &Valve,
 ) {
-    let mut queue = Queue {
-        chunks: VecDeque::new(),
-        valve,
-    };
-    early.into_iter().for_each(|data| queue.push(data));
     let mut stdin = stdin.map_or(Stdin::Closed, Stdin::Open);
     loop {
         if at_end
@@ -204,7 +229,7 @@ pub(crate) async fn pump_input<W: AsyncWrite + Unpin>(
             stdin = Stdin::Closed;
         }
         let feed = async {
-            match (&mut stdin, queue.chunks.front()) {
+            match (&mut stdin, queue.front()) {
                 (Stdin::Open(stdin), Some(chunk)) => stdin.write(chunk).await,
                 (Stdin::Open(_), None) | (Stdin::Closed, _) => std::future::pending().await,
             }

@@ -11,8 +11,9 @@ use rustix::process::{Pid, Signal};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 
+use crate::script::shells;
 use crate::signals::Commands;
-use crate::{Error, Settings, parameters, shell, users};
+use crate::{Error, Settings, parameters, users};
 
 /// What all commands of a server have in common.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl Launcher {
                 source,
             })?;
         }
-        let script_shell = shell::find();
+        let script_shell = shells::find();
         let given = settings.shell.clone();
         // The shell of all systems is as good for a command as the one that scripts get, and starts sooner.
         let usual = || Some(PathBuf::from("/bin/sh")).filter(|shell| shell.is_file());

@@ -51,7 +51,7 @@ pub(crate) async fn serve(ends: Ends, agent: Arc<Agent>) {
     let Ends {
         mut read,
         write,
-        early,
+        mut early,
         mut at_end,
         valve,
     } = ends;
@@ -60,10 +60,9 @@ pub(crate) async fn serve(ends: Ends, agent: Arc<Agent>) {
     let reading = async {
         let mut answers = Some(answers);
         let mut orders = Orders::default();
-        let mut early = early.into_iter();
         loop {
             // All that came is taken in at once, and nothing is kept but the start of an order.
-            let data = match early.next() {
+            let data = match early.some(u64::MAX) {
                 Some(data) => data,
                 None if at_end => {
                     // What was asked is still answered.

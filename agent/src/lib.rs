@@ -28,7 +28,6 @@ mod processes;
 mod say;
 mod script;
 mod server;
-mod shell;
 mod signals;
 mod terminal;
 mod users;
@@ -115,10 +114,14 @@ pub fn choose_home(named: Option<&Path>) -> Option<PathBuf> {
         })
 }
 
+/// A word of [`lead`]'s own, up to its digits.
+const UMASK: &str = "--umask=";
+
 /// Becomes the leader of a new session, and then the command line. Returns only if that fails.
 ///
 /// Words of its own may come first: `--terminal` makes the terminal at stdin the session's, `--as NAME` gives the
 /// program another name than its path, as login shells have it.
+/// `--umask=OCTAL` sets what only a process itself can.
 ///
 /// The standard library starts no process as a leader without unsafe code, hence this detour by a program of our own.
 #[must_use]
@@ -138,6 +141,15 @@ pub fn lead(mut words: &[OsString]) -> std::io::Error {
             }
             [word, given, rest @ ..] if word == "--as" => {
                 name = Some(given);
+                words = rest;
+            }
+            [word, rest @ ..] if word.to_str().is_some_and(|word| word.starts_with(UMASK)) => {
+                let digits = word.to_str().and_then(|word| word.strip_prefix(UMASK));
+                let mask = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
+                let Some(mask) = mask else {
+                    return std::io::ErrorKind::InvalidInput.into();
+                };
+                rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
                 words = rest;
             }
             [program, args @ ..] => {

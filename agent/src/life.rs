@@ -125,10 +125,6 @@ impl Life {
     }
 
     /// Says that a script was started; it is over when the answer is dropped.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the script protocol is not there yet")
-    )]
     pub(crate) fn hold(&self) -> Hold {
         self.change(|state| state.holds += 1);
         Hold(self.clone())

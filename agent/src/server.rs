@@ -107,6 +107,7 @@ pub async fn serve(
         }
     };
     drop(listeners);
+    agent.scripts.forget_all();
     // Nobody listens when there are no connections.
     let _ = end.send(true);
     let farewell = async { while connections.join_next().await.is_some() {} };

@@ -315,7 +315,7 @@ pub(crate) async fn serve(ends: Ends, handle: Handle, running: Running) {
         master: Arc::clone(&master),
     };
     tokio::select! {
-        () = channel::pump_input(read, early, at_end, Some(keys), &valve) => {}
+        () = channel::pump_input(read, early, at_end, Some(keys)) => {}
         // An error means that the connection is gone.
         done = show(&write, &handle, screen, &mut ended, &valve) => drop(done),
     }

@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "all keys here are ed25519")]
 
 mod harness;
+#[path = "../script/mod.rs"]
+mod script;
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
