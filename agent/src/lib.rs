@@ -43,7 +43,7 @@ pub use error::Error;
 pub use install::{InstallError, install, own_program};
 pub use keys::{AuthorizedKey, HostKey};
 pub use listeners::Listeners;
-pub use parameters::{Listen, PORT, ParameterError, Parameters, is_own};
+pub use parameters::{Listen, PORT, ParameterError, Parameters, VARIABLE, is_own};
 pub use say::say;
 pub use server::serve;
 pub use signals::shed_ignored_signals;

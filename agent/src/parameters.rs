@@ -16,7 +16,7 @@ use base64ct::{Base64, Encoding as _};
 use crate::HostKey;
 
 /// The variable that holds the words.
-pub(crate) const VARIABLE: &str = "GITLAB_AWS_AGENT";
+pub const VARIABLE: &str = "GITLAB_AWS_AGENT";
 
 /// The variable that names a file with more words.
 pub(crate) const FILE_VARIABLE: &str = "GITLAB_AWS_AGENT_FILE";

@@ -101,7 +101,8 @@ fn run_that_is_cancelled_again_is_killed_at_once() {
 #[test]
 fn daemons_are_not_the_sessions_and_end_with_the_machine() {
     on_every_machine(|runner| {
-        let script = "setsid sleep 5432 </dev/null >/dev/null 2>&1 &\n\
+        // A daemon has no parent of the script: the agent ends what descends from it, in whichever session.
+        let script = "(setsid sleep 5432 </dev/null >/dev/null 2>&1 &)\n\
                       echo ready\nwhile :; do sleep 0.05; done\n";
         let stage = runner.spawn_run("build_script", script);
         stage.wait_output(b"ready\n", PATIENCE);

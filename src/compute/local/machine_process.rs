@@ -13,7 +13,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
-use gitlab_aws_agent::HostKey;
+use gitlab_aws_agent::{HostKey, Launch};
 use rustix::process::{Signal, WaitOptions, getpid, getppid, set_child_subreaper, setsid, wait};
 
 use super::login_shell::LoginShell;
@@ -76,7 +76,15 @@ pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
             server
         }
     };
-    server.env("SSH_PUBLIC_KEY", &request.public_key);
+    let variable = match own {
+        // The server keeps it from its scripts.
+        true => gitlab_aws_agent::VARIABLE,
+        false => "SSH_PUBLIC_KEY",
+    };
+    // The parameters of an agent in a container are docker's already.
+    if request.container.is_none() {
+        server.env(variable, &request.public_key);
+    }
     mind(&mut server, |_| {
         if !own {
             tell(&Ready {
@@ -162,9 +170,9 @@ fn end_children() {
 /// Where no port can be had or the settings are wrong.
 pub fn serve(keeper: i32, env: &Environment) -> Result<()> {
     let keeper = Process::of(keeper).ok_or_else(|| fail("the keeper is gone"))?;
-    let key = env.get("SSH_PUBLIC_KEY").and_then(|k| k.to_str());
+    let key = env.get(gitlab_aws_agent::VARIABLE).and_then(|k| k.to_str());
     let authorized_key = key
-        .ok_or_else(|| fail("SSH_PUBLIC_KEY is not set"))?
+        .ok_or_else(|| fail("nobody said which key may log in"))?
         .to_owned();
     let home = env
         .get("HOME")
