@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::Access;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
@@ -90,15 +91,16 @@ impl Launcher {
         })
     }
 
-    /// The home directory, if there is one.
+    /// The home directory, if there is one that can be entered.
     pub(crate) fn home(&self) -> Option<&Path> {
-        Some(&self.home)
+        rustix::fs::access(&self.home, Access::EXEC_OK)
+            .is_ok()
+            .then_some(&*self.home)
     }
 
-    /// Gives a command the directory and the environment that all of them have.
+    /// Gives a command the environment that all of them have.
     pub(crate) fn dress(&self, command: &mut Command) {
         command
-            .current_dir(&self.home)
             .env("HOME", &self.home)
             .env("USER", &self.user)
             .env("LOGNAME", &self.user)
@@ -112,7 +114,8 @@ impl Launcher {
         shell
             .arg0(self.shell.file_name().unwrap_or(self.shell.as_os_str()))
             .arg("-c")
-            .arg(OsStr::from_bytes(command));
+            .arg(OsStr::from_bytes(command))
+            .current_dir(&self.home);
         self.dress(&mut shell);
         shell
             .stdin(Stdio::piped())

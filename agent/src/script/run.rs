@@ -25,7 +25,7 @@ use crate::signals::Commands;
 const FREE_PROCESSES: usize = 16;
 
 /// What one of the threads needs that take a process's place for a moment.
-const STACK: usize = 16 << 10;
+const STACK: usize = 64 << 10;
 
 /// A script that was started and is not forgotten.
 #[derive(Debug)]
@@ -94,6 +94,10 @@ impl Script {
             .args(shell)
             .arg(file.path());
         agent.launcher.dress(&mut command);
+        // Else it starts where the agent is.
+        if let Some(home) = agent.launcher.home() {
+            command.current_dir(home);
+        }
         command
             .stdin(Stdio::null())
             .stdout(out)

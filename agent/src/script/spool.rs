@@ -246,11 +246,11 @@ impl Spool {
     /// Adds output. If the disk takes only a part, the spool ends with that part.
     pub(super) fn append(&self, mut data: &[u8]) {
         while !data.is_empty() {
-            if let Err(error) = self.append_some(&mut data) {
-                if error.kind() != io::ErrorKind::Interrupted {
-                    self.end(Outcome::Full);
-                    return;
-                }
+            if let Err(error) = self.append_some(&mut data)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                self.end(Outcome::Full);
+                return;
             }
         }
     }

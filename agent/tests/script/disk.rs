@@ -1,7 +1,7 @@
 //! What the machine does not have is named: room, processes, a shell, `/proc`.
 
 use crate::harness::Agent;
-use crate::script::client::{Line, Name};
+use crate::script::client::{Event, Line, Name};
 
 /// Starts an agent whose view of the file system was changed by a piece of shell, which nobody else sees.
 ///
@@ -28,7 +28,7 @@ async fn a_disk_that_fills_up_ends_the_script() {
     assert!(told.bytes.len() > 1 << 20, "{}", told.bytes.len());
     let (first, numbers) = text.split_once('\n').unwrap();
     let mut all = String::new();
-    for number in 1..=300_000 {
+    for number in 1..=400_000 {
         all.push_str(&format!("{number}\n"));
     }
     assert!(all.starts_with(numbers));
@@ -119,4 +119,50 @@ async fn without_free_processes_nothing_is_started() {
     // As if it had never been asked for.
     let mut line = Line::follow(&session, &name, 0).await;
     line.frame("gone 0").await;
+}
+
+#[tokio::test]
+async fn without_free_descriptors_nothing_is_started() {
+    let agent = agent_after("wrapper='prlimit --nofile=40'");
+    let session = agent.login().await;
+    let mut running = Vec::new();
+    loop {
+        let name = Name::new();
+        let mut line = Line::start(&session, &name, "echo up; exec sleep 1000").await;
+        match line.next().await {
+            Event::Frame(frame) if frame == "open 0" => line.until("up\n").await,
+            Event::Frame(frame) if frame == "crowded" => {
+                assert!(!std::path::Path::new(&name.directory()).exists());
+                break;
+            }
+            other => panic!("{other:?}"),
+        };
+        running.push((name, line));
+        assert!(running.len() < 40);
+    }
+    for (name, mut line) in running {
+        line.order("kill").await;
+        assert_eq!(line.rest().await.last, "end 137 0");
+        line.done(&name).await;
+    }
+    let name = Name::new();
+    let mut line = Line::start(&session, &name, "echo again").await;
+    assert_eq!(line.rest().await.text(), "again\n");
+    line.done(&name).await;
+}
+
+#[tokio::test]
+async fn memory_kills_are_counted_from_the_start() {
+    for file in ["memory.events", "memory/memory.oom_control"] {
+        let file = format!("/sys/fs/cgroup/{file}");
+        let agent = agent_after(&format!(
+            "mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/memory; echo oom_kill 3 >{file}"
+        ));
+        let session = agent.login().await;
+        let name = Name::new();
+        let script = format!("(echo oom 9; echo oom_kill 5) >{file}; exit 137");
+        let mut line = Line::start(&session, &name, &script).await;
+        assert_eq!(line.rest().await.last, "end 137 2");
+        line.done(&name).await;
+    }
 }

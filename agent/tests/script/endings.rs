@@ -182,7 +182,10 @@ async fn a_process_that_survives_is_named() {
     let survivor = pid(&line.until("up\n").await);
     line.order("kill").await;
     line.frame("end 137 0").await;
-    assert_eq!(line.next().await, Event::Left(format!("{survivor} sleep")));
+    assert_eq!(
+        line.next().await,
+        Event::Left(format!("left {survivor} sleep"))
+    );
     kill(&survivor);
     line.done(&name).await;
 }

@@ -213,15 +213,6 @@ async fn much_output_takes_little_memory() {
     }
     assert_eq!(sum, 256 << 20);
     line.done(&name).await;
-    let status = format!("/proc/{}/status", agent.process.id());
-    let status = std::fs::read_to_string(status).unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
-    let kib: u64 = peak
-        .unwrap()
-        .split_ascii_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
+    let kib = agent.peak_kib();
     assert!(kib <= 10 << 10, "{kib} KiB");
 }

@@ -1,5 +1,8 @@
 //! What the agent cannot do is named, and nonsense is hung up on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use crate::harness::Agent;
 use crate::script::client::{Line, Name};
 
@@ -68,4 +71,29 @@ async fn data_before_a_request_is_the_requests() {
     write.request_subsystem(true, "gad-script").await.unwrap();
     let told = crate::collect(&mut read).await;
     assert_eq!(told.text(), format!("\u{1e}{nonce} gone 0\n"));
+}
+
+#[tokio::test]
+async fn data_without_a_request_are_not_taken_without_end() {
+    let agent = Agent::start();
+    let session = agent.login().await;
+    let channel = session.channel_open_session().await.unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let (_read, write) = channel.split();
+    let feed = tokio::spawn(async move {
+        while write.data_bytes(vec![7; 1 << 20]).await.is_ok() {
+            count.fetch_add(1 << 20, Ordering::Relaxed);
+        }
+    });
+    while sent.load(Ordering::Relaxed) < 8 << 20 {
+        agent.run("true").await;
+    }
+    // Others are served meanwhile, and in that time much more would come.
+    for _ in 0..50 {
+        agent.run("true").await;
+    }
+    feed.abort();
+    assert!(agent.peak_kib() < 40 << 10, "{} KiB", agent.peak_kib());
+    assert!(sent.load(Ordering::Relaxed) < 32 << 20);
 }
