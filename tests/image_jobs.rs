@@ -206,9 +206,12 @@ fn nothing_of_a_container_outlives_its_job() {
         ("docker's client was killed", |runner| {
             kill_those(runner, "--name=");
         }),
-        ("all that is the machine on this host was killed", |runner| {
-            kill_those(runner, "local-machine");
-        }),
+        (
+            "all that is the machine on this host was killed",
+            |runner| {
+                kill_those(runner, "local-machine");
+            },
+        ),
     ];
     for (what, end) in ends {
         let runner = job(images::busybox).build();
@@ -325,7 +328,10 @@ fn try_runs_a_job_in_an_image_without_aws() {
         folder.path(),
     );
     let output = output.assert_code(7);
-    assert!(output.contains("in a container of this host's docker"), "{output}");
+    assert!(
+        output.contains("in a container of this host's docker"),
+        "{output}"
+    );
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 0, "{output}");
 }

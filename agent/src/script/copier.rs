@@ -47,8 +47,9 @@ impl Copier {
     fn run(mut self) {
         loop {
             match self.spool.wish() {
-                Wish::Copy => {
-                    let count = self.read(CHUNK);
+                Wish::Copy(room) => {
+                    let room = usize::try_from(room).unwrap_or(CHUNK);
+                    let count = self.read(room.min(CHUNK));
                     if count > 0 {
                         self.spool.append(&self.buffer[..count]);
                     } else {

@@ -25,7 +25,7 @@ use crate::signals::Commands;
 const FREE_PROCESSES: usize = 16;
 
 /// What one of the threads needs that take a process's place for a moment.
-const STACK: usize = 16 << 10;
+const STACK: usize = 64 << 10;
 
 /// A script that was started and is not forgotten.
 #[derive(Debug)]

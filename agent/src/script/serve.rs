@@ -121,6 +121,17 @@ enum Last {
     Refused(Refused),
 }
 
+/// The ending that was ordered on a channel.
+#[derive(Clone)]
+enum Ordered {
+    /// None yet.
+    Nothing,
+    /// One whose result is not told yet.
+    Ending(Verdict),
+    /// One whose result is told.
+    Told,
+}
+
 /// One channel.
 struct Talk<'a> {
     agent: &'a Arc<Agent>,
@@ -246,10 +257,10 @@ impl Talk<'_> {
     async fn follow_and_obey(&self, script: &Arc<Script>, offset: u64) -> Result<(), Close> {
         let (enough, told) = watch::channel(false);
         let mut follower = pin!(follow(script, offset, &self.sender, told));
-        let mut untold = None;
+        let mut ordered = Ordered::Nothing;
         let mut is_following = true;
         let last = {
-            let mut orders = pin!(self.obey(script, &mut untold));
+            let mut orders = pin!(self.obey(script, &mut ordered));
             loop {
                 tokio::select! {
                     biased;
@@ -265,7 +276,11 @@ impl Talk<'_> {
             Last::End => return Ok(()),
             Last::Refused(Refused::Nonsense) => return Err(Close(None)),
             Last::Refused(Refused::Unknown { .. }) => None,
-            Last::Done => Some(untold.or_else(|| script.last_ending())),
+            Last::Done => Some(match ordered {
+                Ordered::Nothing => script.last_ending(),
+                Ordered::Ending(ending) => Some(ending),
+                Ordered::Told => None,
+            }),
             Last::Drop => Some(Some(script.end(Duration::ZERO))),
         };
         // Begun before anything is waited for: the client may be gone.
@@ -285,15 +300,15 @@ impl Talk<'_> {
         }
     }
 
-    /// Obeys orders until the last one. `untold` is the ending that was begun here and whose result is not told yet.
-    async fn obey(&self, script: &Script, untold: &mut Option<Verdict>) -> Last {
+    /// Obeys orders until the last one.
+    async fn obey(&self, script: &Script, ordered: &mut Ordered) -> Last {
         loop {
             let line = tokio::select! {
                 biased;
                 line = self.inbox.line() => line,
                 // Begun anew after each order, since only the last ending counts.
-                () = self.tell(untold.clone()), if untold.is_some() => {
-                    *untold = None;
+                () = self.tell(ordered.clone()) => {
+                    *ordered = Ordered::Told;
                     continue;
                 }
             };
@@ -304,8 +319,8 @@ impl Talk<'_> {
             };
             match Order::parse(&line) {
                 Ok(Order::Ack(byte)) => script.spool.receipt(byte),
-                Ok(Order::Cancel) => *untold = Some(script.end(CANCEL_GRACE)),
-                Ok(Order::Kill) => *untold = Some(script.end(Duration::ZERO)),
+                Ok(Order::Cancel) => *ordered = Ordered::Ending(script.end(CANCEL_GRACE)),
+                Ok(Order::Kill) => *ordered = Ordered::Ending(script.end(Duration::ZERO)),
                 Ok(Order::Done) => return Last::Done,
                 Ok(Order::Drop) => return Last::Drop,
                 Err(refused) => return Last::Refused(refused),
@@ -313,10 +328,11 @@ impl Talk<'_> {
         }
     }
 
-    /// Waits for an ending and names what it left.
-    async fn tell(&self, ending: Option<Verdict>) {
-        if let Some(mut ending) = ending {
-            self.name_survivors(&ending.wait().await).await;
+    /// Waits for an ending, if one is under way, and names what it left.
+    async fn tell(&self, ordered: Ordered) {
+        match ordered {
+            Ordered::Ending(mut ending) => self.name_survivors(&ending.wait().await).await,
+            Ordered::Nothing | Ordered::Told => std::future::pending().await,
         }
     }
 

@@ -78,8 +78,8 @@ pub(super) enum Piece {
 /// What the copier does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Take what comes.
-    Copy,
+    /// Take what comes, at most that much.
+    Copy(u64),
     /// Wait: enough is not received.
     Wait,
     /// The process has ended: take what is in the pipe now, and no more.
@@ -236,19 +236,21 @@ impl Spool {
         }
         match inner.exit {
             Some(exit) => Wish::Finish(exit),
-            None if written - inner.received >= CAP => Wish::Wait,
-            None => Wish::Copy,
+            None => match CAP.saturating_sub(written - inner.received) {
+                0 => Wish::Wait,
+                room => Wish::Copy(room),
+            },
         }
     }
 
     /// Adds output. If the disk takes only a part, the spool ends with that part.
     pub(super) fn append(&self, mut data: &[u8]) {
         while !data.is_empty() {
-            if let Err(error) = self.append_some(&mut data) {
-                if error.kind() != io::ErrorKind::Interrupted {
-                    self.end(Outcome::Full);
-                    return;
-                }
+            if let Err(error) = self.append_some(&mut data)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                self.end(Outcome::Full);
+                return;
             }
         }
     }
@@ -267,9 +269,6 @@ impl Spool {
         };
         drop(inner);
         let length = written - start;
-        if length >= SEGMENT {
-            return self.begin_segment(written);
-        }
         let some = data
             .len()
             .min(usize::try_from(SEGMENT - length).unwrap_or(data.len()));
@@ -278,8 +277,13 @@ impl Spool {
             return Err(io::ErrorKind::WriteZero.into());
         }
         *data = &data[count..];
+        let (length, written) = (length + count as u64, written + count as u64);
         self.progress
-            .send_modify(|progress| progress.written += count as u64);
+            .send_modify(|progress| progress.written = written);
+        if length == SEGMENT {
+            // At once, so that it is told, and receipts free it, before more comes.
+            self.begin_segment(written)?;
+        }
         Ok(())
     }
 
@@ -385,18 +389,18 @@ mod tests {
         let (_root, _file, spool) = spool().await;
         let data = vec![7; 8 << 20];
         for _ in 0..8 {
-            assert_eq!(spool.wish(), Wish::Copy);
+            assert!(matches!(spool.wish(), Wish::Copy(_)));
             spool.append(&data);
         }
         assert_eq!(spool.wish(), Wish::Wait);
         spool.receipt(1);
-        assert_eq!(spool.wish(), Wish::Copy);
+        assert_eq!(spool.wish(), Wish::Copy(1));
         spool.append(&data);
         assert_eq!(spool.wish(), Wish::Wait);
         // Nobody can have received what was not written.
         spool.receipt(u64::MAX);
         spool.append(&data);
-        assert_eq!(spool.wish(), Wish::Copy);
+        assert!(matches!(spool.wish(), Wish::Copy(_)));
         let exit = Exit {
             code: Some(3),
             kills: 0,

@@ -88,6 +88,15 @@ impl Agent {
         exec(&session, command, Vec::new()).await
     }
 
+    /// The most memory that it has had.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let mut peak = status.lines().filter_map(|l| l.strip_prefix("VmHWM:"));
+        let words = peak.next().unwrap().trim().split(' ').next();
+        words.unwrap().parse().unwrap()
+    }
+
     /// Waits until a process is neither running nor a zombie, looking once per command run.
     pub(crate) async fn wait_gone(&self, pid: &str) {
         let look = format!("cat /proc/{pid}/stat");
