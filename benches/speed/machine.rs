@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ const VARIABLES: usize = 120;
 const FAMILY: &str = "speed";
 
 /// Where the address of this host's own machine is.
-const HERE: &str = "127.0.0.1";
+pub(crate) const HERE: &str = "127.0.0.1";
 
 /// What `ssh` knows the machine by, whatever its address.
 const ALIAS: &str = "speed";
@@ -44,8 +44,10 @@ const ALIAS: &str = "speed";
 /// Which kind of machine the jobs get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A process of this host.
+    /// OpenSSH as a process of this host.
     Local,
+    /// The server that the driver brings itself, as a process of this host.
+    Own,
     /// A task of the lab's ECS.
     Task,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Bench {
     jobs: u64,
     /// Where the tasks are, for [`Place::Task`].
     account: Option<Account>,
+    /// The peer's server, where it is not the machine's. It ends with `_life`.
+    beside: Option<Child>,
 }
 
 /// One job with a machine, from `prepare` until it is dropped.
@@ -123,6 +127,7 @@ impl Bench {
         write_program(&at("entrypoint"), &entrypoint(directory.path()));
         let account = (place == Place::Task).then(Account::new);
         let machine = match &account {
+            None if place == Place::Own => own(),
             None => local(&at("entrypoint")),
             Some(account) => {
                 account.task_definition(FAMILY);
@@ -133,7 +138,19 @@ impl Bench {
         let config = driver_config(&machine, directory.path(), port);
         fs::write(at("driver.toml"), config)?;
         fs::write(at("delay"), "0")?;
+        let beside = match place {
+            Place::Own => {
+                let server = Command::new(at("entrypoint"))
+                    .env("SSH_PUBLIC_KEY", "")
+                    .stdin(Stdio::null())
+                    .spawn()?;
+                listening.recv_timeout(LISTEN_LIMIT)?;
+                Some(server)
+            }
+            Place::Local | Place::Task => None,
+        };
         Ok(Self {
+            beside,
             directory,
             port,
             listening,
@@ -141,6 +158,11 @@ impl Bench {
             jobs: 0,
             account,
         })
+    }
+
+    /// Tells whether the machines' server is the driver's own.
+    pub(crate) fn is_own(&self) -> bool {
+        self.beside.is_some()
     }
 
     /// Returns the account whose tasks the machines are, if they are tasks.
@@ -215,6 +237,40 @@ impl Bench {
         command
     }
 
+    /// Returns plain `ssh` to a server; of an option that is given twice, the first counts.
+    pub(crate) fn ssh(
+        &self,
+        address: &str,
+        port: u16,
+        options: &[&str],
+        command: &[&str],
+    ) -> Command {
+        let mut ssh = Command::new("ssh");
+        let alias = format!("HostKeyAlias={ALIAS}");
+        let known_hosts = format!("UserKnownHostsFile={}", self.at("known_hosts").display());
+        let all = [
+            "KexAlgorithms=curve25519-sha256",
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+            "LogLevel=ERROR",
+            &alias,
+            &known_hosts,
+        ];
+        ssh.args(["-F", "none"])
+            .args(options)
+            .args(all.iter().flat_map(|o| ["-o", o]));
+        ssh.arg("-i")
+            .arg(self.at("peer"))
+            .arg("-p")
+            .arg(port.to_string())
+            .arg(format!("root@{address}"))
+            .args(command);
+        ssh.env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.at("home"));
+        ssh
+    }
+
     /// Prepares a job.
     pub(crate) fn prepare(&mut self) -> Result<Job<'_>> {
         let number = self.new_job()?;
@@ -229,8 +285,10 @@ impl Bench {
         };
         measure::wall(&mut self.stage(number, "prepare"))?;
         let ready = Instant::now();
-        let listened = self.listening.recv_timeout(LISTEN_LIMIT)?;
-        job.login = ready.saturating_duration_since(listened);
+        if !self.is_own() {
+            let listened = self.listening.recv_timeout(LISTEN_LIMIT)?;
+            job.login = ready.saturating_duration_since(listened);
+        }
         if let Some(account) = &self.account {
             let task = account.alive().pop().ok_or("no task is alive")?;
             job.address = task.address.ok_or("the task has no address")?;
@@ -247,33 +305,10 @@ impl Job<'_> {
         command
     }
 
-    /// Returns plain `ssh` to the same server.
+    /// Returns plain `ssh` to the same server, or to the one beside it.
     pub(crate) fn ssh(&self, options: &[&str], command: &[&str]) -> Command {
-        let mut ssh = Command::new("ssh");
         let bench = self.bench;
-        let alias = format!("HostKeyAlias={ALIAS}");
-        let known_hosts = format!("UserKnownHostsFile={}", bench.at("known_hosts").display());
-        let all = [
-            "KexAlgorithms=curve25519-sha256",
-            "BatchMode=yes",
-            "IdentitiesOnly=yes",
-            "LogLevel=ERROR",
-            &alias,
-            &known_hosts,
-        ];
-        ssh.args(["-F", "none"])
-            .args(all.iter().flat_map(|o| ["-o", o]))
-            .args(options);
-        ssh.arg("-i")
-            .arg(bench.at("peer"))
-            .arg("-p")
-            .arg(bench.port.to_string())
-            .arg(format!("root@{}", self.address))
-            .args(command);
-        ssh.env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", bench.at("home"));
-        ssh
+        bench.ssh(&self.address, bench.port, options, command)
     }
 
     /// Returns the processor time that the keeper of a machine on this host has used, in seconds.
@@ -401,6 +436,13 @@ fn local(entrypoint: &Path) -> Machine {
     Machine {
         top: "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n".to_owned(),
         table: format!("[local]\ncommand = [\"{}\"]\n", entrypoint.display()),
+    }
+}
+
+fn own() -> Machine {
+    Machine {
+        top: "capacity = [\"local\"]\nallow_jobs_on_this_host = true\n".to_owned(),
+        table: String::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How fast the driver is, beside what else does the same on the same machine in the same run.
 //!
 //! `cargo bench --bench speed` builds the release binary, starts an OpenSSH server as the job's machine (Debian's, run as
-//! `[local] command` and then behind the addresses of ECS tasks), takes every figure several times, the peers in turn,
+//! `[local] command`, beside the agent that the driver brings, and then behind the addresses of ECS tasks), takes every figure several times, the peers in turn,
 //! and prints medians with the targets and the Go driver's figures beside them. It passes no verdict on a build: a figure that
 //! is missed is printed as missed, and the exit code is 0 unless nothing could be measured at all.
 //!
@@ -9,7 +9,7 @@
 //! cargo bench --bench speed                          everything
 //! cargo bench --bench speed -- config output         only the figures whose names begin so
 //! cargo bench --bench speed -- --rounds 5 sub-stage  more or fewer rounds
-//! cargo bench --bench speed -- --on task             only that kind of machine: local, task
+//! cargo bench --bench speed -- --on task             only that kind of machine: local, own, task
 //! ```
 
 #![expect(
@@ -18,6 +18,7 @@
     reason = "a program that prints figures"
 )]
 
+mod agent;
 mod figures;
 mod machine;
 mod measure;
@@ -50,50 +51,75 @@ struct Figure {
     measure: fn(&mut Table, &mut Bench, u32) -> Result<()>,
     /// How often, unless the command line says otherwise.
     rounds: u32,
+    /// On which kinds of machines.
+    on: &'static [Place],
 }
 
-const FIGURES: [Figure; 7] = [
+/// Those whose server is OpenSSH.
+const OPENSSH: &[Place] = &[Place::Local, Place::Task];
+
+const ALL: &[Place] = &[Place::Local, Place::Own, Place::Task];
+
+const FIGURES: [Figure; 8] = [
     Figure {
         name: "config",
         measure: figures::config,
         rounds: 60,
+        on: OPENSSH,
     },
     Figure {
         name: "sub-stage",
         measure: figures::sub_stage,
         rounds: 25,
+        on: ALL,
     },
     Figure {
         name: "cpu",
         measure: figures::cpu,
         rounds: 5,
+        on: ALL,
     },
     Figure {
         name: "output",
         measure: figures::output,
         rounds: 5,
+        on: ALL,
+    },
+    Figure {
+        name: "agent",
+        measure: agent::agent,
+        rounds: 25,
+        on: &[Place::Own],
     },
     Figure {
         name: "login",
         measure: figures::login,
         rounds: 9,
+        on: OPENSSH,
     },
     Figure {
         name: "line",
         measure: figures::line,
         rounds: 40,
+        on: ALL,
     },
     // The last: it makes tasks slow.
     Figure {
         name: "calls",
         measure: figures::calls,
         rounds: 1,
+        on: &[Place::Task],
     },
 ];
 
 /// The kinds of machines, as the command line names them and as the table does.
-const PLACES: [(&str, Place, &str); 2] = [
+const PLACES: [(&str, Place, &str); 3] = [
     ("local", Place::Local, "on a machine of this host (`local`)"),
+    (
+        "own",
+        Place::Own,
+        "on a machine of this host that runs the agent (`local` without `command`), beside OpenSSH",
+    ),
     ("task", Place::Task, "on an ECS task, of the tests' AWS"),
 ];
 
@@ -132,7 +158,7 @@ fn wanted(arguments: &[String]) -> Result<Wanted> {
             wanted.rounds = Some(number.ok_or("--rounds wants a number")?);
         } else if word == "--on" {
             let place = words.next().and_then(|w| PLACES.iter().find(|p| p.0 == w));
-            wanted.place = Some(place.ok_or("--on wants local or task")?.1);
+            wanted.place = Some(place.ok_or("--on wants local, own or task")?.1);
         } else if FIGURES.iter().any(|f| f.name.starts_with(word)) {
             wanted.names.push(word.clone());
         } else {
@@ -151,15 +177,18 @@ fn run(wanted: &Wanted) -> Result<()> {
         }
         table.title(title);
         match caught(|| Bench::new(place)) {
-            Ok(mut bench) => all(wanted, &mut table, &mut bench),
+            Ok(mut bench) => all(wanted, place, &mut table, &mut bench),
             Err(error) => table.failed("all of these", &*error),
         }
     }
     table.end()
 }
 
-fn all(wanted: &Wanted, table: &mut Table, bench: &mut Bench) {
+fn all(wanted: &Wanted, place: Place, table: &mut Table, bench: &mut Bench) {
     for figure in &FIGURES {
+        if !figure.on.contains(&place) {
+            continue;
+        }
         if !wanted.names.is_empty() && !wanted.names.iter().any(|n| figure.name.starts_with(n)) {
             continue;
         }

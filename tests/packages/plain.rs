@@ -11,6 +11,7 @@ use std::process::Command;
 
 use super::root::copy;
 use super::root::run;
+use crate::lab::tools;
 
 /// A line of a list: where its files are in the tree, where they go, and with which mode.
 #[derive(Debug, PartialEq)]
@@ -93,13 +94,20 @@ fn files(tree: &Path, pattern: &str) -> Vec<(PathBuf, PathBuf)> {
 
 /// Makes the package of the tree's files and of this build's driver.
 pub(super) fn build(tree: &Path, output: &Path, version: &str) {
+    // The tree may be a copy, in which all would be built anew.
+    let agents = output.join("agents");
+    let architecture = std::env::consts::ARCH;
+    let agent = agents.join(format!("gitlab-aws-agent-{architecture}"));
+    copy(tools::static_agent(), &agent);
     let mut stage = Command::new(tree.join("packaging/build"));
     stage.args([
         "--only-stage",
         "--binary",
         env!("CARGO_BIN_EXE_gitlab-aws-driver"),
+        "--agents",
     ]);
-    run(&mut stage);
+    run(stage.arg(&agents));
+    fs::remove_dir_all(agents).unwrap();
 
     let root = output.join("root");
     for asset in deb_assets(tree) {

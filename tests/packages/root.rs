@@ -132,6 +132,8 @@ fn build(tree: &Path, output: &Path, from: &[&str]) {
     );
     let mut command = Command::new(tree.join("packaging/build"));
     command.arg("--fast").args(from);
+    // Those that `packaging/build` left; in a copied tree they would be built anew.
+    command.arg("--agents").arg(target().join("agents"));
     command.arg("--output").arg(output).env("PATH", path);
     run(&mut command);
 }
