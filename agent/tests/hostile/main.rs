@@ -1,0 +1,7 @@
+//! What clients can do that mean harm, before the login and after it, and what it does to others: nothing.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::print_stderr, reason = "figures are for people")]
+
+mod crowd;
+mod peer;
+mod wire;
