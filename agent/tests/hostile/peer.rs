@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::wire::{Wire, Words};
 
 /// How long anything here may take before it counts as stuck.
-pub(crate) const STUCK: Duration = Duration::from_secs(120);
+pub(crate) const STUCK: Duration = Duration::from_secs(30);
 
 pub(crate) fn new_key() -> Ed25519KeyPair {
     let mut seed = [0; 32];
@@ -70,9 +70,8 @@ impl Agent {
     /// Logs in, runs a command and returns its output; an error where anything of it fails.
     pub(crate) fn try_run(&self, command: &str) -> std::io::Result<String> {
         let mut wire = Wire::login(self.address, &self.key)?;
-        wire.send(&session_channel(0))?;
-        wire.receive_kind(91)?;
-        wire.send(&request(0, "exec").text(command).0)?;
+        let channel = open_channel(&mut wire)?;
+        wire.send(&request(channel, "exec").text(command).0)?;
         let mut output = Vec::new();
         loop {
             let payload = wire.receive()?;
@@ -139,6 +138,13 @@ pub(crate) fn session_channel(number: u32) -> Vec<u8> {
         .number(1 << 20)
         .number(32 << 10)
         .0
+}
+
+/// Opens a session's channel and returns the server's number of it.
+pub(crate) fn open_channel(wire: &mut Wire) -> std::io::Result<u32> {
+    wire.send(&session_channel(0))?;
+    let confirmed = wire.receive_kind(91)?;
+    Ok(u32::from_be_bytes(confirmed[5..9].try_into().unwrap()))
 }
 
 /// Begins a request on a channel, which is answered.
