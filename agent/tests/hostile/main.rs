@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::print_stderr, reason = "figures are for people")]
 
+mod before_login;
 mod crowd;
 mod peer;
+mod random;
 mod wire;
