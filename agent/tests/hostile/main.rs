@@ -4,6 +4,7 @@
 
 mod before_login;
 mod crowd;
+mod inside;
 mod peer;
 mod random;
 mod wire;
