@@ -14,7 +14,7 @@ use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, m
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::agent::Agent;
@@ -100,6 +100,8 @@ pub async fn serve(
                         inside: inside.clone(),
                     };
                     connections.spawn(connection.serve(stream, ending.clone()));
+                    // In a flood there is always one more, and those that were pushed out must get to end.
+                    yield_now().await;
                 }
                 Err(error) if is_fatal(&error) => return Err(Error::Accept(error)),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -229,13 +231,18 @@ impl Connection {
             },
             () = talking.lost() => return,
         };
-        tokio::select! {
+        let inside = tokio::select! {
             _ = &mut session => return,
-            _ = &mut logged_in => {}
-            () = sleep_until(deadline) => valve.cut(),
-            () = talking.lost() => valve.cut(),
-        }
+            _ = &mut logged_in => true,
+            () = sleep_until(deadline) => false,
+            () = talking.lost() => false,
+        };
         drop(talking);
+        if !inside {
+            valve.cut();
+            drop(session.await);
+            return;
+        }
         let mut inside = self.inside.take(source);
         let _visit = life.visit();
         // How a connection ends concerns nobody here.
