@@ -67,6 +67,8 @@ async fn it_starts_without_a_home() {
 async fn a_home_that_cannot_be_entered_is_none() {
     let root = tempfile::tempdir().unwrap();
     // The directory is root's alone.
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
+    std::fs::set_permissions(root.path(), mode).unwrap();
     let agent = Launch::new()
         .env("HOME", root.path().to_str())
         .under(&NOBODYS)

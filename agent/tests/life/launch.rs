@@ -262,6 +262,13 @@ pub(crate) async fn log_in(session: &mut Handle<Seen>, key: &PrivateKey) {
     assert!(result.success());
 }
 
+/// Hangs up behind all that was sent, and waits until that has happened.
+pub(crate) async fn leave(session: Handle<Seen>) {
+    let reason = russh::Disconnect::ByApplication;
+    session.disconnect(reason, "", "").await.unwrap();
+    drop(timeout(STUCK, session).await.unwrap());
+}
+
 pub(crate) async fn run(session: &Handle<Seen>, command: &str) -> (String, String, Option<u32>) {
     let mut channel = session.channel_open_session().await.unwrap();
     channel.exec(true, command).await.unwrap();
@@ -313,7 +320,7 @@ impl client::Handler for Seen {
 pub(crate) struct Greeter {
     channel: Channel<client::Msg>,
     taken: String,
-    _session: Handle<Seen>,
+    session: Handle<Seen>,
 }
 
 impl Greeter {
@@ -326,7 +333,7 @@ impl Greeter {
         Self {
             channel,
             taken: String::new(),
-            _session: session,
+            session,
         }
     }
 
@@ -376,6 +383,11 @@ impl Greeter {
                 _ => {}
             }
         }
+    }
+
+    /// Hangs up behind all that was sent.
+    pub(crate) async fn leave(self) {
+        leave(self.session).await;
     }
 
     pub(crate) async fn eof(&self) {

@@ -77,7 +77,7 @@ async fn nobody_comes() {
     let (said, _, _) = crate::launch::run(&session, "sleep 4; echo still there").await;
     assert_eq!(said, "still there\n");
     let (_half_open, _) = agent.dial().await;
-    drop(session);
+    crate::launch::leave(session).await;
     assert_eq!(agent.end().0, Some(0));
 }
 
@@ -118,8 +118,7 @@ async fn an_order_ends_it_though_the_client_leaves_at_once() {
     let (session, _) = agent.login().await;
     let greeter = crate::launch::Greeter::open(session).await;
     greeter.send("end\n").await;
-    greeter.eof().await;
-    drop(greeter);
+    greeter.leave().await;
     assert_eq!(agent.end().0, Some(0));
 }
 

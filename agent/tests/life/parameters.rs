@@ -50,13 +50,18 @@ fn what_is_wrong_is_named() {
 }
 
 /// Looks at all that the kernel tells of the agent, which is process 1.
-const LOOK: &str = "for name in environ mem auxv maps syscall stack; do \
-    cat /proc/1/$name 2>&1 >/dev/null | grep -q 'denied\\|not permitted' || echo \"open: $name\"; done; \
-    ls /proc/1/fd >/dev/null 2>&1 && echo 'open: fd'; \
-    ls /proc/1/fd/0 >/dev/null 2>&1 && echo 'open: fd/0'; \
+const LOOK: &str = "is=open; for name in environ mem auxv maps syscall stack; do \
+    cat /proc/1/$name 2>&1 >/dev/null | grep -q 'denied\\|not permitted' || echo \"$is: $name\"; done; \
+    readlink /proc/1/fd/0 /proc/1/fd/2 >/dev/null 2>&1 && echo \"$is: fd\"; \
+    (: </proc/1/fd/0) 2>/dev/null && echo \"$is: fd/0\"; \
     echo \"cmdline: $(tr '\\0' ' ' </proc/1/cmdline)\"; \
     env; tr '\\0' '\\n' </proc/self/environ; ls -l /proc/self/fd; for pid in /proc/[0-9]*; do \
     tr '\\0' '\\n' <$pid/environ; tr '\\0' ' ' <$pid/cmdline; done 2>/dev/null";
+
+/// What containers of root's may do where nobody has said otherwise. Besides `sys_ptrace`, newer kernels let `perfmon` and
+/// `sys_admin` read environments.
+const USUAL: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,\
+    +net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap";
 
 async fn nothing_is_seen(user: &[&str]) {
     let agent = Launch::new().under(&NAMESPACE).under(user).start();
@@ -69,9 +74,13 @@ async fn nothing_is_seen(user: &[&str]) {
         let (_, value) = word.split_once('=').unwrap();
         assert!(!seen.contains(value), "{seen}");
     }
-    // Of the command itself: three pipes, and the directory that `ls` reads.
-    let descriptors = seen.lines().filter(|line| line.contains(" -> ")).count();
-    assert_eq!(descriptors, 4, "{seen}");
+    // Nothing of the agent's own: its sockets, its wake-ups.
+    let descriptors: Vec<_> = seen.lines().filter(|line| line.contains(" -> ")).collect();
+    assert!(descriptors.len() >= 3, "{seen}");
+    for descriptor in descriptors {
+        let is_agents = descriptor.contains("socket:") || descriptor.contains("anon_inode:");
+        assert!(!is_agents, "{descriptor}");
+    }
 }
 
 #[tokio::test]
@@ -89,8 +98,8 @@ async fn a_script_of_the_same_user_sees_no_parameter() {
 async fn a_script_of_root_sees_no_parameter_where_it_may_not_trace() {
     nothing_is_seen(&[
         "setpriv",
-        "--bounding-set=-sys_ptrace",
-        "--inh-caps=-sys_ptrace",
+        &format!("--bounding-set={USUAL}"),
+        "--inh-caps=-all",
     ])
     .await;
 }
