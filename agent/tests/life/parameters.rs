@@ -81,6 +81,10 @@ async fn nothing_is_seen(user: &[&str]) {
         let is_agents = descriptor.contains("socket:") || descriptor.contains("anon_inode:");
         assert!(!is_agents, "{descriptor}");
     }
+    // One that has become another user is not killed with `unshare`.
+    let (mut greeter, _) = agent.greet().await;
+    assert_eq!(greeter.order("end").await, "ending");
+    assert_eq!(agent.end().0, Some(0));
 }
 
 #[tokio::test]
