@@ -127,16 +127,18 @@ impl Orphans {
     /// Reaps for as long as it is waited for.
     pub(crate) async fn reap(&mut self) {
         // First what an entrypoint has left to the process that became this one.
-        loop {
-            let commands = self.commands.lock();
-            for pid in children().into_iter().filter(|pid| !commands.contains(pid)) {
-                if let Some(pid) = Pid::from_raw(pid) {
-                    let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
-                }
-            }
-            drop(commands);
-            if self.child_ended.recv().await.is_none() {
-                std::future::pending::<()>().await;
+        self.look();
+        while self.child_ended.recv().await.is_some() {
+            self.look();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    fn look(&self) {
+        let commands = self.commands.lock();
+        for pid in children().into_iter().filter(|pid| !commands.contains(pid)) {
+            if let Some(pid) = Pid::from_raw(pid) {
+                let _ = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG);
             }
         }
     }
