@@ -72,7 +72,7 @@ async fn a_kill_insists_and_a_trap_has_its_time_before() {
     let agent = Agent::start();
     let session = agent.login().await;
     let name = Name::new();
-    let script = "trap 'echo trapped' TERM; echo up; while :; do sleep 1000; done";
+    let script = "trap 'echo trapped' TERM; echo up; while :; do sleep .01; done";
     let mut line = Line::start(&session, &name, script).await;
     line.until("up\n").await;
     line.order("cancel").await;
