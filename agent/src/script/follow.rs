@@ -96,11 +96,16 @@ async fn try_follow(
     let mut out = BytesMut::from(frame(&sender.nonce, &format!("open {}", cursor.at)).as_bytes());
     while !*enough.borrow_and_update() {
         let stop = fill(script, &mut cursor, &mut out, &sender.nonce);
+        // Then there may be more at once: a frame that comes right behind these bytes.
+        let is_full = out.len() >= CHUNK;
         if !out.is_empty() {
             sender.bytes(out.split().freeze()).await?;
         }
         if let Some(stop) = stop {
             return Ok(stop);
+        }
+        if is_full {
+            continue;
         }
         let at = cursor.at;
         let is_more = |now: &Progress| now.written > at || now.outcome.is_some();

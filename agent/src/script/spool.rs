@@ -277,14 +277,17 @@ impl Spool {
             return Err(io::ErrorKind::WriteZero.into());
         }
         *data = &data[count..];
-        let (length, written) = (length + count as u64, written + count as u64);
+        let written = written + count as u64;
+        // At once, so that it is told, and receipts free it, before more comes. And before the bytes are told: whoever
+        // waits for them looks only then.
+        let begun = if written - start == SEGMENT {
+            self.begin_segment(written)
+        } else {
+            Ok(())
+        };
         self.progress
             .send_modify(|progress| progress.written = written);
-        if length == SEGMENT {
-            // At once, so that it is told, and receipts free it, before more comes.
-            self.begin_segment(written)?;
-        }
-        Ok(())
+        begun
     }
 
     fn begin_segment(&self, start: u64) -> io::Result<()> {

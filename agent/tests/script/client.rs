@@ -156,7 +156,13 @@ impl Line {
 
     fn scan(&mut self) -> Option<Event> {
         let marker = &self.marker;
-        let at = self.buffer.windows(marker.len()).position(|w| w == marker);
+        // Most output has no such byte at all.
+        let first = self.buffer.iter().position(|byte| *byte == 0x1e);
+        let at = first.and_then(|from| {
+            let rest = &self.buffer[from..];
+            let at = rest.windows(marker.len()).position(|w| w == marker);
+            at.map(|at| from + at)
+        });
         let bytes = match at {
             Some(0) => {
                 let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
