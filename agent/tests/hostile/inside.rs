@@ -5,7 +5,7 @@ use std::net::Shutdown;
 
 use crate::peer::{Agent, open_channel, request, session_channel};
 use crate::random::Random;
-use crate::wire::{Wire, Words, kexinit};
+use crate::wire::{Words, kexinit};
 
 /// How much more memory, in KiB, the agent may have after the last round than after the first.
 const GROWTH: usize = 4 << 10;
@@ -142,6 +142,21 @@ fn three_rounds(what: &str, mut round: impl FnMut(&Agent)) {
 fn any_messages_in_any_order() {
     let mut random = Random::new(7);
     three_rounds("any messages", |agent| round(agent, &mut random));
+    let mut random = Random::new(8);
+    three_rounds("any messages, with terminals", |agent| {
+        let mut wire = agent.login();
+        let channel = open_channel(&mut wire).unwrap();
+        wire.send(&request(channel, "subsystem").text("gad-greeting").0)
+            .unwrap();
+        let order = Words::new(94).number(channel);
+        wire.send(&order.text("hello 0.1.0\nterminal on\n").0)
+            .unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"terminal on\n") {
+            seen.extend(wire.receive_kind(94).unwrap());
+        }
+        round(agent, &mut random);
+    });
 }
 
 #[test]

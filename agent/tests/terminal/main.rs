@@ -121,22 +121,18 @@ async fn a_login_shell_on_a_terminal_of_its_own() {
     }
     channel.request_shell(true).await.unwrap();
     assert!(granted(&mut channel).await);
-    let ask = "echo \"<$0 $TERM $LC_ALL $(tty) $(stty size) $(pwd) $OF_THE_IMAGE $(ps -o sid= -p $$)=$$>\"\n";
+    let ask = "echo B\"\"EG\"<$0 $TERM $LC_ALL $(tty) $(stty size) $(pwd) $OF_THE_IMAGE $(ps -o sid= -p $$)=$$>\"E\"\"ND\n";
     channel.data_bytes(ask.as_bytes()).await.unwrap();
-    let seen = until(&mut channel, ">\r\n").await;
+    let seen = until(&mut channel, ">END").await;
     // The shell may have shown the line itself, too.
-    let told = seen.rsplit_once('<').unwrap().1;
+    let told = seen.rsplit_once("BEG<").unwrap().1;
+    let told = told.split_once(">END").unwrap().0;
     let words: Vec<_> = told.split_whitespace().collect();
     let home = agent.home.path().to_str().unwrap();
     assert_eq!(words[..3], ["-bash", "xterm-256color", "C.UTF-8"]);
     assert!(words[3].starts_with("/dev/pts/"));
     assert_eq!(words[4..7], ["25", "80", home]);
-    let (sid, pid) = words
-        .last()
-        .unwrap()
-        .trim_end_matches('>')
-        .split_once('=')
-        .unwrap();
+    let (sid, pid) = words.last().unwrap().split_once('=').unwrap();
     assert_eq!(sid, pid, "{told}");
     channel.window_change(132, 50, 0, 0).await.unwrap();
     channel
