@@ -11,7 +11,7 @@ const PLACE: crate::lab::place::Place = crate::lab::place::Place::Container;
 fn these_jobs_run_in_containers() {
     let runner = PLACE.job().build();
     runner.start();
-    let script = "readlink /proc/self/ns/pid; tr '\\0' ' ' </proc/1/cmdline";
+    let script = "readlink /proc/self/ns/pid; cat /proc/1/cmdline";
     let seen = runner.run("build_script", script).assert_success();
     let namespace = runner.container_root().join("../ns/pid");
     let namespace = std::fs::read_link(namespace).unwrap();

@@ -4,10 +4,11 @@ use super::docker::Docker;
 use super::tree::Tree;
 
 /// Programs of coreutils and the like that the scripts of jobs call.
-const ORDINARY: [&str; 33] = [
+const ORDINARY: [&str; 37] = [
     "bash", "dash", "cat", "chmod", "cp", "cut", "date", "dd", "echo", "env", "expr", "false",
-    "grep", "head", "id", "ls", "mkdir", "mkfifo", "mktemp", "mv", "ps", "readlink", "rm", "sed",
-    "seq", "setsid", "sleep", "sort", "stat", "tail", "touch", "true", "wc",
+    "grep", "head", "id", "ls", "mkdir", "mkfifo", "mktemp", "mv", "nohup", "ps", "readlink", "rm",
+    "sed", "seq", "setsid", "sleep", "sort", "stat", "tail", "tee", "timeout", "touch", "tr",
+    "true", "wc",
 ];
 
 /// What the entrypoints say first, so that a test sees that they ran.

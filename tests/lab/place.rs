@@ -35,7 +35,7 @@ impl Place {
         self == Self::Here || long()
     }
 
-    /// Tells that a test is about what the far side is where the machine's login is sent it: the agent has nothing of it.
+    /// Tells whether the agent is what serves there.
     pub(crate) fn has_the_agent(self) -> bool {
         self == Self::Container
     }

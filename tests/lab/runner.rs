@@ -311,7 +311,15 @@ impl Runner {
 
     /// Notes where the driver's own machine is. A proxy is put before it, where one was asked for: nobody knew its port.
     fn found(&self) {
-        let file = crate::scripts::record_file(self);
+        let records = std::fs::read_dir(self.state_directory().join("jobs")).expect("jobs");
+        let records = records.flatten().map(|job| job.path().join("record.json"));
+        // Of several jobs the one that was prepared last.
+        let written = |file: &PathBuf| {
+            std::fs::metadata(file)
+                .and_then(|file| file.modified())
+                .ok()
+        };
+        let file = records.max_by_key(written).expect("a job");
         let text = std::fs::read(&file).expect("the job's record");
         let mut record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
         if self.builder.container.is_some() {

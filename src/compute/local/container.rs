@@ -5,8 +5,10 @@
 //! shared directory is one of this host's, below the job's state, so the driver reaches the agent's socket without any network.
 
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
 
 use base64ct::{Base64, Encoding as _};
 
@@ -26,6 +28,8 @@ const SOCKET: &str = "agent.sock";
 const PARAMETERS: &str = "GITLAB_AWS_AGENT";
 /// How long nobody may log in, in seconds: this host's driver does so within seconds of the start, and again for each script.
 const IDLE: u32 = 600;
+/// How much of the container's words is kept, in bytes.
+const WORDS: u64 = 64 << 10;
 /// Builds and caches in the container, each a volume that goes with it.
 pub const BUILDS: &str = "/builds";
 /// See [`BUILDS`].
@@ -162,8 +166,20 @@ pub(super) fn prepare(
     let mut run = docker();
     run.args(run_words(request, container, &shared))
         .env(PARAMETERS, parameters)
-        .stdout(std::io::stderr());
+        // Whatever an entrypoint prints is docker's to keep.
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     Ok(run)
+}
+
+/// Hands on what docker and the container say on standard error, up to a bound: an entrypoint may speak without end, and the
+/// machine's log is on this host's disk.
+pub(super) fn keep_words(stderr: ChildStderr) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut first = stderr.take(WORDS);
+        drop(std::io::copy(&mut first, &mut std::io::stderr()));
+        drop(std::io::copy(&mut first.into_inner(), &mut std::io::sink()));
+    })
 }
 
 /// Ends the container and removes what belongs to it, if any of it is there.

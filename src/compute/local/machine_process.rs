@@ -85,7 +85,9 @@ pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
     if request.container.is_none() {
         server.env(variable, &request.public_key);
     }
-    mind(&mut server, |_| {
+    let mut words = None;
+    let ended = mind(&mut server, |child| {
+        words = child.stderr.take().map(container::keep_words);
         if !own {
             tell(&Ready {
                 keeper,
@@ -94,16 +96,21 @@ pub fn guard(job_directory: &Path, token: &str) -> Result<()> {
             })?;
         }
         hush()
-    })
+    });
+    // What it said last comes before how it ended.
+    if let Some(words) = words {
+        drop(words.join());
+    }
+    ended
 }
 
 /// Starts a child and collects everything that ends until it does; then ends the rest.
-fn mind(command: &mut Command, started: impl FnOnce(&Child) -> Result<()>) -> Result<()> {
+fn mind(command: &mut Command, started: impl FnOnce(&mut Child) -> Result<()>) -> Result<()> {
     set_child_subreaper(Some(getpid())).map_err(|e| fail("cannot adopt orphans").because(e))?;
-    let child = command
+    let mut child = command
         .spawn()
         .map_err(|e| fail(&format!("cannot start {:?}", command.get_program())).because(e))?;
-    started(&child)?;
+    started(&mut child)?;
     let minded = child.id().cast_signed();
     loop {
         match wait(WaitOptions::empty()) {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -160,7 +161,12 @@ async fn connection(shared: Arc<Shared>, mut client: TcpStream) {
 
 /// Connects to a Unix socket, and returns a TCP connection that leads there.
 async fn relayed(path: &Path) -> std::io::Result<TcpStream> {
-    let mut machine = UnixStream::connect(path).await?;
+    // The path may be longer than an address takes: one by the directory's descriptor is short.
+    let parent = path.parent().unwrap_or(path);
+    let name = path.file_name().unwrap_or_default();
+    let directory = std::fs::File::open(parent)?;
+    let short = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let mut machine = UnixStream::connect(Path::new(&short).join(name)).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let (near, far) = tokio::join!(
         TcpStream::connect(listener.local_addr()?),

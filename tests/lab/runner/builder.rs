@@ -64,7 +64,8 @@ pub(super) struct InContainer {
 }
 
 impl InContainer {
-    /// Writes a `docker` that adds the options to the job's own container, and returns its directory.
+    /// Writes a `docker` that adds the options to the job's own container, and a variable by which its processes are found;
+    /// returns its directory.
     fn shim(&self, root: &Path) -> PathBuf {
         let folder = root.join("docker");
         std::fs::create_dir(&folder).expect("a writable directory");
@@ -73,7 +74,7 @@ impl InContainer {
         let text = format!(
             "#!/bin/sh\n\
              case \"$*\" in\n\
-             *--name=*) shift; set -- run --volume={root}:{root} {options} \"$@\" ;;\n\
+             *--name=*) shift; set -- run --volume={root}:{root} --env=LAB_ROOT={root} {options} \"$@\" ;;\n\
              esac\n\
              exec {} \"$@\"\n",
             docker.display()
