@@ -170,7 +170,7 @@ fn a_script_finds_no_key_of_the_agent() {
         let script = "env\nfor p in /proc/[0-9]*; do\nfor f in environ cmdline; do cat $p/$f 2>/dev/null; echo; done\nls -l $p/fd 2>/dev/null\ndone\n";
         let seen = runner.run("build_script", script).stdout_text();
         let open = "for p in /proc/[0-9]*; do\ncase $(readlink $p/exe) in *gitlab-aws-agent) echo open $p ;; esac\n\
-                    if (: <$p/mem) 2>/dev/null && grep -q gitlab-aws-agent $p/cmdline; then echo mem $p; fi\ndone\n";
+                    read -r name <$p/comm; if [ \"$name\" = gitlab-aws-agen ] && (: <$p/mem); then echo mem $p; fi\ndone 2>/dev/null\n";
         let open = runner
             .run("build_script", open)
             .assert_success()

@@ -13,7 +13,7 @@ fn these_jobs_run_in_containers() {
     runner.start();
     let script = "readlink /proc/self/ns/pid; cat /proc/1/cmdline";
     let seen = runner.run("build_script", script).assert_success();
-    let namespace = runner.container_root().join("../ns/pid");
+    let namespace = runner.container_process().join("ns/pid");
     let namespace = std::fs::read_link(namespace).unwrap();
     let first = seen.stdout_text();
     assert_eq!(first.lines().next(), namespace.to_str(), "{seen}");

@@ -59,7 +59,8 @@ struct Far {
 
 impl Far {
     fn start(machine: ServerBuilder) -> Self {
-        let fleeting = machine.is_busybox_only();
+        // In the agent a follower is no process.
+        let fleeting = machine.is_busybox_only() || PLACE.has_the_agent();
         Self {
             fleeting,
             ..Self::with(PLACE.job().machine(machine).through_proxy().build())

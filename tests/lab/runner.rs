@@ -351,9 +351,14 @@ impl Runner {
 
     /// Returns where the root directory of the job's container is on this host.
     pub(crate) fn container_root(&self) -> PathBuf {
+        self.container_process().join("root")
+    }
+
+    /// Returns the directory of the container's first process below this host's `/proc`.
+    pub(crate) fn container_process(&self) -> PathBuf {
         let name = self.container_name();
         let pid = Docker::shared().run(&["inspect", "--format", "{{.State.Pid}}", &name]);
-        PathBuf::from(format!("/proc/{pid}/root"))
+        PathBuf::from(format!("/proc/{pid}"))
     }
 
     /// Starts `config`.
