@@ -18,6 +18,9 @@ use crate::scripts::record;
 
 type Image = fn(&Docker) -> String;
 
+/// What happens to a job's machine.
+type Harm = fn(&Runner);
+
 fn job(image: Image) -> RunnerBuilder {
     Runner::builder().in_container(image)
 }
@@ -132,7 +135,11 @@ fn an_image_that_is_not_there_is_told_in_dockers_words() {
     runner.config().assert_success();
     let output = runner.prepare().assert_code(2);
     assert!(output.contains("127.0.0.1:1/no/such:image"), "{output}");
-    assert!(output.contains("docker"), "{output}");
+    assert!(
+        output.contains("docker did not bring the agent"),
+        "{output}"
+    );
+    assert!(output.contains("127.0.0.1:1"), "{output}");
 }
 
 #[test]
@@ -209,7 +216,7 @@ fn kill_those(runner: &Runner, word: &str) {
 
 #[test]
 fn nothing_of_a_container_outlives_its_job() {
-    let ends: [(&str, fn(&Runner)); 3] = [
+    let ends: [(&str, Harm); 3] = [
         ("nothing was killed", |_| {}),
         ("docker's client was killed", |runner| {
             kill_those(runner, "run --volume");
@@ -254,7 +261,8 @@ fn a_container_ends_at_its_time_by_itself() {
     kill_those(&runner, "local-machine");
     until("the container ends", PATIENCE, || {
         let filter = format!("name={name}");
-        Docker::shared().run(&["ps", "--quiet", "--filter", &filter]) == ""
+        let words = ["ps", "--quiet", "--filter", &filter];
+        Docker::shared().run(&words).is_empty()
     });
 }
 

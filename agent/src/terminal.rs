@@ -142,10 +142,6 @@ impl Running {
 }
 
 /// Starts a login shell, or a command, on a terminal of its own; an error says why it cannot, on one line.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the agent's environment is that of the image"
-)]
 pub(crate) fn start(
     launcher: &Launcher,
     wishes: &Wishes,

@@ -143,6 +143,7 @@ impl Check<'_> {
         if style == Style::New {
             self.rungs(&keys, found);
             self.container(&keys, found);
+            self.local_container(&keys, found);
         }
         let own = style == Style::New;
         let state_directory =

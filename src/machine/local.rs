@@ -21,7 +21,7 @@ pub struct LocalRequest {
     pub public_key: String,
     /// The container that is the machine; `None`: this host itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<LocalContainer>,
+    pub container: Option<Box<LocalContainer>>,
 }
 
 /// A container of this host's docker.

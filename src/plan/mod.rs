@@ -259,7 +259,7 @@ impl PlanInput<'_> {
             port: settings.ssh.port,
             user: settings.ssh.username.clone(),
             public_key: self.public_key.clone(),
-            container: containers::on_this_host(settings, self.call, self.until),
+            container: containers::on_this_host(settings, self.call, self.until).map(Box::new),
         })
     }
 

@@ -219,6 +219,9 @@ impl Conversation {
                     self.buffer.extend_from_slice(&data);
                 }
                 Event::Err(_) => {}
+                Event::Ended if self.said == 0 => {
+                    return Err(odd("nothing: it is too old, or no agent"));
+                }
                 Event::Lost | Event::Ended => return Ok(None),
             }
         }

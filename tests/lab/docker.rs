@@ -17,6 +17,7 @@ use std::io::Read as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Child;
 use std::process::ChildStdin;
 use std::process::Command;
 use std::process::Output;
@@ -53,7 +54,8 @@ pub(crate) struct Docker {
     folder: PathBuf,
     images: Mutex<HashSet<String>>,
     names: AtomicU64,
-    /// The guard waits for its end.
+    /// The guard waits for the end of its standard input, and so for this process's.
+    _guard: Child,
     _life: ChildStdin,
 }
 
@@ -106,6 +108,7 @@ impl Docker {
             folder,
             images: Mutex::default(),
             names: AtomicU64::new(0),
+            _guard: guard,
             _life: life,
         }
     }

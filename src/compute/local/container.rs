@@ -143,15 +143,20 @@ pub(super) fn prepare(
         .map_err(|e| fail("cannot make the directory of its agent").because(e))?;
     let agent = agent_file::find(container.agent.as_deref())?;
     let mut install = docker();
-    install
-        .args(install_words(request, container, &agent, &shared))
-        .stdout(std::io::stderr());
-    let status = install.status().map_err(no_docker)?;
-    if !status.success() {
-        return Err(fail(&format!(
-            "docker did not bring the agent into {}: {status}",
+    install.args(install_words(request, container, &agent, &shared));
+    let done = install.output().map_err(no_docker)?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        // The last line may only be docker's advice to read its help.
+        let said = said
+            .lines()
+            .rfind(|line| !line.trim().is_empty() && !line.contains("--help"))
+            .map_or_else(|| done.status.to_string(), crate::error::one_line);
+        let what = format!(
+            "docker did not bring the agent into {}: {said}",
             container.image
-        )));
+        );
+        return Err(fail(&what));
     }
     let login = request.public_key.split_whitespace().nth(1);
     let seed = host_key

@@ -10,6 +10,9 @@ const LOCAL_IS_OPEN: &str =
 /// What to do about it.
 const LOCAL_REMEDY: &str = "Take \"local\" out; or, on a host that is there to run jobs itself, write capacity = [\"local\"] and allow_jobs_on_this_host = true.";
 
+/// Said where no job in a container can run.
+const NO_IMAGE: &str = "jobs run in containers, and there is no image for them: no container_image, and [limits] images allows none";
+
 impl Check<'_> {
     /// Refuses `local` unless it is the only rung and the file allows it.
     pub(super) fn local(self, keys: &Keys, found: &mut Findings) {
@@ -148,6 +151,34 @@ impl Check<'_> {
         }
     }
 
+    /// Checks the keys of containers on this host.
+    pub(super) fn local_container(self, keys: &Keys, found: &mut Findings) {
+        let local = &keys.local;
+        if local.container != Some(true) {
+            for (key, set) in [
+                ("container_image", local.container_image.is_some()),
+                ("agent", local.agent.is_some()),
+            ] {
+                if set {
+                    let cause = "it is for jobs in containers, and container = true is not there";
+                    let problem = self.plain_problem(&format!("local.{key}"), cause);
+                    let hint = format!("Add container = true under [local], or take {key} out.");
+                    self.missing("local", "container", problem.hint(hint), found);
+                }
+            }
+            return;
+        }
+        if local.command.is_some() {
+            let cause = "the machine is a container, and no program takes its place";
+            let problem = self.plain_problem("local.command", cause);
+            found.wrong(problem.hint("Take command or container out."));
+        }
+        let images = keys.limits.as_ref().and_then(|l| l.images.as_ref());
+        if local.container_image.is_none() && images.is_none_or(Vec::is_empty) {
+            found.odd(self.at_line("local.container", NO_IMAGE));
+        }
+    }
+
     /// Checks keys that only matter for jobs in containers.
     pub(super) fn container(self, keys: &Keys, found: &mut Findings) {
         let Some(ec2) = &keys.ec2 else { return };
@@ -172,8 +203,7 @@ impl Check<'_> {
         }
         let images = keys.limits.as_ref().and_then(|l| l.images.as_ref());
         if ec2.container_image.is_none() && images.is_none_or(Vec::is_empty) {
-            let warning = "jobs run in containers, and there is no image for them: no container_image, and [limits] images allows none";
-            found.odd(self.at_line("ec2.container", warning));
+            found.odd(self.at_line("ec2.container", NO_IMAGE));
         }
     }
 }

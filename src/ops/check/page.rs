@@ -122,6 +122,9 @@ pub(super) fn as_text(loaded: &Loaded) -> String {
     let told = |dir: &Option<String>| {
         dir.clone()
             .unwrap_or_else(|| match settings.capacity.as_slice() {
+                [Rung::Local] if settings.local.container => {
+                    "in the job's container, and gone with it".to_owned()
+                }
                 [Rung::Local] => "below the state directory".to_owned(),
                 _ => "as config.toml says".to_owned(),
             })
@@ -153,6 +156,9 @@ fn capacity(page: &mut Page, settings: &Settings) {
             Rung::Ecs(name) => format!("a task on the cluster's capacity provider {name}"),
             Rung::Ec2Spot => "a Spot instance of EC2".to_owned(),
             Rung::Ec2 => "an instance of EC2, on demand".to_owned(),
+            Rung::Local if settings.local.container => {
+                "a container of this host's docker".to_owned()
+            }
             Rung::Local => "this host, as the Runner's own user: isolates nothing".to_owned(),
         };
         let not_yet = if is_here(rung) {
@@ -304,6 +310,9 @@ fn told((user, port): (&str, u16)) -> String {
 /// driver.
 pub(super) fn login(settings: &Settings, rungs: &[Rung]) -> String {
     if rungs == [Rung::Local] {
+        if settings.local.container {
+            return "the image's own user, by the agent's socket".to_owned();
+        }
         return match settings.local.command.is_empty() {
             true => "GitLab Runner's own user, on a free port".to_owned(),
             false => told((&settings.ssh.username, settings.ssh.port)),

@@ -86,11 +86,12 @@ pub(super) fn check(
             )?;
         }
     }
-    if settings.local.container && settings.capacity == [Rung::Local] {
-        if let Some(overwrite) = &overwrites.image {
-            let own = settings.local.container_image.as_deref();
-            containers::allow_image(&overwrite.value, "image", own, limits)?;
-        }
+    if settings.local.container
+        && settings.capacity == [Rung::Local]
+        && let Some(overwrite) = &overwrites.image
+    {
+        let own = settings.local.container_image.as_deref();
+        containers::allow_image(&overwrite.value, "image", own, limits)?;
     }
     Ok(Permitted {
         cpu: at_most(
