@@ -173,7 +173,8 @@ proptest! {
 fn far_sides() -> Vec<RunnerBuilder> {
     let small = |login| ServerBuilder::new(Kind::OpenSsh, login).busybox_only();
     let small = [Login::Bash, Login::Dash, Login::Busybox].map(small);
-    let all = machines().into_iter();
+    // The agent of the driver's own machine is sent none: it has its container's.
+    let all = machines().into_iter().skip(1);
     all.chain(small.map(|m| Runner::builder().machine(m)))
         .collect()
 }

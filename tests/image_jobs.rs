@@ -161,8 +161,7 @@ fn docker_that_is_not_there_is_told() {
     runner.config().assert_success();
     let output = runner.prepare().assert_code(2);
     assert!(output.contains("docker"), "{output}");
-    // Its cleanup needs docker as well, to be sure.
-    runner.forgive_leftovers();
+    runner.cleanup().assert_success();
 }
 
 /// What the launch handed over proves nothing any more, and nothing else of the agent is in anybody's reach.
@@ -372,6 +371,6 @@ fn a_dynamic_agent_is_refused() {
     runner.config().assert_success();
     let output = runner.prepare().assert_code(2);
     assert!(output.contains("linked dynamically"), "{output}");
-    // There is no container, and perhaps no docker.
-    runner.forgive_leftovers();
+    // There is no container, so it needs no docker.
+    runner.cleanup().assert_success();
 }

@@ -159,9 +159,6 @@ async fn start(words: &mut Vec<OsString>) -> Result<(), Complaint> {
     // Before all else, so that a signal during the start ends us properly, even as a container's first process, which has no
     // default dispositions: one that comes too early is lost, and the container lives until somebody kills it.
     let signals = Signals::watch()?;
-    // What a launch hands over is in this process's environment for good. This closes its files in /proc to all that may not
-    // trace any process.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     #[expect(
         clippy::disallowed_methods,
         reason = "the environment is read once, here"
@@ -170,6 +167,11 @@ async fn start(words: &mut Vec<OsString>) -> Result<(), Complaint> {
     let is_launched = environment
         .iter()
         .any(|(name, _)| gitlab_aws_agent::is_own(name));
+    if is_launched {
+        // What a launch hands over is in this process's environment for good. This closes its files in /proc to all that may
+        // not trace any process. A plain server has nothing to hide, and may be process 1, whose environment is an image's.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
     let first = words.get(1).and_then(|word| word.to_str());
     if is_launched && words.len() > 1 && !first.is_some_and(|word| COMMANDS.contains(&word)) {
         say(&format!(

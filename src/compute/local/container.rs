@@ -200,7 +200,11 @@ pub(super) async fn end(token: &str) -> Result<()> {
 
 async fn run_quietly(words: &[&str]) -> Result<()> {
     let mut command = tokio::process::Command::from(docker());
-    let done = command.args(words).output().await.map_err(no_docker)?;
+    let done = match command.args(words).output().await {
+        // Without its program it has started nothing either.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        done => done.map_err(no_docker)?,
+    };
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     // Older versions of docker fail where it is not there, --force or not.
     match done.status.success() || said.contains("No such") {

@@ -68,6 +68,15 @@ impl MachineKind for ThisHost {
         _store: &Store,
         _ui: Ui,
     ) -> std::result::Result<Launched<Coming>, Refused> {
+        if let Some(container) = &request.container
+            && let Err(error) = agent_file::find(container.agent.as_deref())
+        {
+            return Err(Refused {
+                error,
+                unanswered: false,
+                hopeless: true,
+            });
+        }
         match launch(request, job).await {
             Ok(ready) => Ok(Launched::Coming(coming(request, &ready, job))),
             Err(error) => Err(Refused {
@@ -139,10 +148,6 @@ async fn launch(request: &LocalRequest, job: &Job) -> Result<Ready> {
         )
     };
     let exe = std::env::current_exe().map_err(|e| fail("cannot find this program").because(e))?;
-    if let Some(container) = &request.container {
-        // Here too, where what is wrong can be told whole.
-        agent_file::find(container.agent.as_deref())?;
-    }
     let stderr =
         std::fs::File::create(log(job)).map_err(|e| fail("cannot write its log").because(e))?;
     let mut command = std::process::Command::new(exe);
