@@ -14,6 +14,7 @@ use crate::lab::stage::Call;
 use crate::lab::stage::Output;
 use crate::lab::tools;
 use crate::lab::traces::until;
+use crate::lab::tree::Tree;
 use crate::scripts::record;
 
 type Image = fn(&Docker) -> String;
@@ -123,6 +124,24 @@ fn an_image_without_a_shell_is_refused_by_name() {
     assert!(output.contains("has no shell"), "{output}");
     runner.cleanup().assert_success();
     runner.assert_nothing_left();
+}
+
+/// Its exit code would be nobody's: a shell without its loader, or of another architecture, is no failure of the script.
+#[test]
+fn a_shell_that_does_not_start_is_no_failure_of_the_script() {
+    let image: Image = |docker| {
+        let tree = Tree::small().file("/usr/local/bin/bash", "#!/nowhere/loader\n");
+        docker.image("broken-shell", &tree)
+    };
+    let runner = job(image).build();
+    runner.start();
+    let output = runner.run("build_script", "echo never").assert_code(2);
+    assert!(
+        output.contains("shell cannot be started: /usr/local/bin/bash"),
+        "{output}"
+    );
+    assert!(output.contains("No such file or directory"), "{output}");
+    assert_eq!(runner.exit_file(), None);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod greeting;
 mod hand_on;
 mod install;
 mod keys;
+mod lead;
 mod life;
 mod listeners;
 mod logins;
@@ -42,6 +43,7 @@ pub use ending::{COMMAND as END_CONTAINER, see_to_it as end_container};
 pub use error::Error;
 pub use install::{InstallError, install, own_program};
 pub use keys::{AuthorizedKey, HostKey};
+pub use lead::lead;
 pub use listeners::Listeners;
 pub use parameters::{Listen, PORT, ParameterError, Parameters, VARIABLE, is_own};
 pub use say::say;
@@ -112,54 +114,4 @@ pub fn choose_home(named: Option<&Path>) -> Option<PathBuf> {
             let enter = rustix::fs::Access::EXEC_OK;
             home.is_dir() && rustix::fs::access(home, enter).is_ok()
         })
-}
-
-/// A word of [`lead`]'s own, up to its digits.
-const UMASK: &str = "--umask=";
-
-/// Becomes the leader of a new session, and then the command line. Returns only if that fails.
-///
-/// Words of its own may come first: `--terminal` makes the terminal at stdin the session's, `--as NAME` gives the
-/// program another name than its path, as login shells have it.
-/// `--umask=OCTAL` sets what only a process itself can.
-///
-/// The standard library starts no process as a leader without unsafe code, hence this detour by a program of our own.
-#[must_use]
-pub fn lead(mut words: &[OsString]) -> std::io::Error {
-    use std::os::unix::process::CommandExt as _;
-    if let Err(error) = rustix::process::setsid() {
-        return error.into();
-    }
-    let mut name = None;
-    loop {
-        match words {
-            [word, rest @ ..] if word == "--terminal" => {
-                if let Err(error) = rustix::process::ioctl_tiocsctty(std::io::stdin()) {
-                    return error.into();
-                }
-                words = rest;
-            }
-            [word, given, rest @ ..] if word == "--as" => {
-                name = Some(given);
-                words = rest;
-            }
-            [word, rest @ ..] if word.to_str().is_some_and(|word| word.starts_with(UMASK)) => {
-                let digits = word.to_str().and_then(|word| word.strip_prefix(UMASK));
-                let mask = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
-                let Some(mask) = mask else {
-                    return std::io::ErrorKind::InvalidInput.into();
-                };
-                rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
-                words = rest;
-            }
-            [program, args @ ..] => {
-                let mut command = std::process::Command::new(program);
-                if let Some(name) = name {
-                    command.arg0(name);
-                }
-                return command.args(args).exec();
-            }
-            [] => return std::io::ErrorKind::InvalidInput.into(),
-        }
-    }
 }

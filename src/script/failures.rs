@@ -110,6 +110,14 @@ pub(super) fn unknown(word: &str) -> Error {
     Error::new(Kind::Protocol, what).hint(format!("Use an agent of this driver's version, {ours}."))
 }
 
+/// The image has a shell, and it does not start.
+pub(super) fn unable(reason: &str) -> Error {
+    let what = format!("the script's shell cannot be started: {}", one_line(reason));
+    Error::new(Kind::Launch, what).hint(
+        "Is the image of this machine's architecture, and does it have the libraries that its shell needs?",
+    )
+}
+
 /// The machine lacks what every script needs.
 pub(super) fn lacks(what: &str) -> Error {
     if what == "shell" {

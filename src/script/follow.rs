@@ -458,6 +458,10 @@ impl Following<'_, '_> {
                     Item::Frame(Frame::Unknown(what)) => {
                         return Err(failures::unknown(&what).into());
                     }
+                    Item::Frame(Frame::Unable(reason)) => {
+                        drop_script(script, interruptions, &mut channel).await;
+                        return Err(failures::unable(&reason).into());
+                    }
                     Item::Frame(Frame::Fail(reason)) => {
                         let what = "could not take the script";
                         return Err(failures::no_space(what, &reason).into());

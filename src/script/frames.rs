@@ -39,6 +39,8 @@ pub enum Frame {
     Lacks(String),
     /// The agent does not know this word of what it was asked: it is of another version.
     Unknown(String),
+    /// The agent could not start the script's shell, for this reason.
+    Unable(String),
     /// A process that no signal ended: pid and name.
     Left(String),
 }
@@ -188,6 +190,7 @@ fn parse(text: &str) -> Option<Frame> {
         "crowded" => Frame::Crowded,
         "lacks" => Frame::Lacks(argument.to_owned()),
         "unknown" => Frame::Unknown(argument.to_owned()),
+        "unable" => Frame::Unable(argument.to_owned()),
         "left" => Frame::Left(argument.to_owned()),
         _ => return None,
     })

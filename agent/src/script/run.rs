@@ -18,6 +18,7 @@ use super::session::Leader;
 use super::spool::{Exit, Outcome, Spool};
 use super::{copier, memory};
 use crate::agent::Agent;
+use crate::lead::NONCE;
 use crate::life::Hold;
 use crate::signals::Commands;
 
@@ -90,6 +91,7 @@ impl Script {
         let mut command = Command::new(program);
         command
             .args(first)
+            .arg(format!("{NONCE}{}", name.nonce))
             .args(umask.map(|mask| format!("--umask={mask:o}")))
             .args(shell)
             .arg(file.path());
