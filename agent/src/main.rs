@@ -237,10 +237,7 @@ async fn plain(options: Serve, home: Option<&Path>, signals: Signals) -> Result<
         home: options.home.or_else(|| choose_home(home)),
         leader: leader(),
         env: Vec::new(),
-        launch: Launch {
-            waits_for_scripts: true,
-            ..Launch::default()
-        },
+        launch: Launch::default(),
     };
     let listen = options.listen.map_or(Listen::Port(PORT), Listen::Address);
     run(settings, listen, None, signals).await

@@ -253,7 +253,8 @@ fn every_key_is_known_to_the_raw_structs_and_its_example_is_right() {
         if matches!(
             name.as_str(),
             "privileged" | "docker_socket" | "ecr_login" | "services_timeout"
-        ) {
+        ) || (header == "local" && matches!(name.as_str(), "container_image" | "agent"))
+        {
             text.push_str("container = true\n");
         }
         text.push_str(&format!("{name} = {example}\n"));

@@ -86,10 +86,7 @@ async fn data_without_a_request_are_not_taken_without_end() {
             count.fetch_add(1 << 20, Ordering::Relaxed);
         }
     });
-    while sent.load(Ordering::Relaxed) < 8 << 20 {
-        agent.run("true").await;
-    }
-    // Others are served meanwhile, and in that time much more would come.
+    // The channel is ended soon; others are served meanwhile, and in that time much would come.
     for _ in 0..50 {
         agent.run("true").await;
     }
