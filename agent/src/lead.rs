@@ -40,7 +40,7 @@ pub fn lead(words: &[OsString]) -> io::Error {
             .collect();
         // If nobody reads it, nobody reads the exit code either.
         let mut out = io::stdout().lock();
-        drop(write!(out, "\x1e{nonce} unable {reason}\n"));
+        drop(writeln!(out, "\x1e{nonce} unable {reason}"));
         drop(out.flush());
     }
     error

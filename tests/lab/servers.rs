@@ -193,11 +193,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether its login shell is bash.
-    pub(crate) fn has_bash(&self) -> bool {
-        self.login == Login::Bash
-    }
-
     /// Whether that was asked for.
     pub(crate) fn is_busybox_only(&self) -> bool {
         self.busybox_only

@@ -13,7 +13,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("a task on the cluster's capacity", OF_CHECK),
     ("a Spot instance of EC2", OF_CHECK),
     ("an instance of EC2, on demand", OF_CHECK),
-    ("this host, as the Runner's own", OF_CHECK),
     ("Ask for less or remove", REMEDY),
     ("Name each rung once", REMEDY),
     ("not both", REMEDY),

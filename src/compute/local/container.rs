@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use base64ct::{Base64, Encoding as _};
 
@@ -28,6 +29,9 @@ const SOCKET: &str = "agent.sock";
 const PARAMETERS: &str = "GITLAB_AWS_AGENT";
 /// How long nobody may log in, in seconds: this host's driver does so within seconds of the start, and again for each script.
 const IDLE: u32 = 600;
+/// How often the containers and volumes of a machine are removed, and the pause between.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
 /// How much of the container's words is kept, in bytes.
 const WORDS: u64 = 64 << 10;
 /// Builds and caches in the container, each a volume that goes with it.
@@ -48,6 +52,11 @@ pub(super) fn socket(job_directory: &Path) -> PathBuf {
 /// Returns the container's name.
 fn name(token: &str) -> String {
     format!("gitlab-aws-driver-{token}")
+}
+
+/// Returns the name of the container that installs the agent.
+fn installer(token: &str) -> String {
+    format!("{}-install", name(token))
 }
 
 /// Returns the names of its volumes, each with its place.
@@ -93,6 +102,7 @@ fn install_words(
     let mut source = bind(agent, SOURCE);
     source.push(",readonly");
     words.push(source);
+    words.push(format!("--name={}", installer(&request.token)).into());
     let rest = ["--user=0", "--network=none", "--entrypoint", SOURCE];
     words.extend(rest.map(Into::into));
     words.push((&container.image).into());
@@ -193,9 +203,20 @@ pub(super) fn keep_words(stderr: ChildStderr) -> JoinHandle<()> {
 /// Where docker does not say that it is gone.
 pub(super) async fn end(token: &str) -> Result<()> {
     let volumes = volumes(token).map(|(volume, _)| volume);
-    let name = name(token);
-    run_quietly(&["rm", "--force", "--volumes", &name]).await?;
-    run_quietly(&["volume", "rm", "--force", &volumes[0], &volumes[1]]).await
+    let (name, installer) = (name(token), installer(token));
+    let mut attempt = 1;
+    loop {
+        run_quietly(&["rm", "--force", "--volumes", &name]).await?;
+        run_quietly(&["rm", "--force", "--volumes", &installer]).await?;
+        // The daemon may be about to make a container for a client that was killed: then a volume is in use.
+        match run_quietly(&["volume", "rm", "--force", &volumes[0], &volumes[1]]).await {
+            Err(_) if attempt < ATTEMPTS => {
+                attempt += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn run_quietly(words: &[&str]) -> Result<()> {

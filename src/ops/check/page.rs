@@ -149,6 +149,10 @@ fn capacity(page: &mut Page, settings: &Settings) {
             "default capacity provider strategy decides; Fargate where it has none",
         );
     }
+    let here = match settings.local.container {
+        true => "a container of this host's docker",
+        false => "this host, as the Runner's own user: isolates nothing",
+    };
     for (i, rung) in settings.capacity.iter().enumerate() {
         let what = match rung {
             Rung::FargateSpot => "a task on Fargate Spot".to_owned(),
@@ -156,10 +160,7 @@ fn capacity(page: &mut Page, settings: &Settings) {
             Rung::Ecs(name) => format!("a task on the cluster's capacity provider {name}"),
             Rung::Ec2Spot => "a Spot instance of EC2".to_owned(),
             Rung::Ec2 => "an instance of EC2, on demand".to_owned(),
-            Rung::Local if settings.local.container => {
-                "a container of this host's docker".to_owned()
-            }
-            Rung::Local => "this host, as the Runner's own user: isolates nothing".to_owned(),
+            Rung::Local => here.to_owned(),
         };
         let not_yet = if is_here(rung) {
             ""

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 
 use super::super::aws::Account;
 use super::super::docker::Docker;
-use super::super::images;
 use super::super::proxy::Proxy;
 use super::super::servers::Kind;
 use super::super::servers::Login;
@@ -75,7 +74,7 @@ impl InContainer {
         let text = format!(
             "#!/bin/sh\n\
              case \"$*\" in\n\
-             *--name=*) shift; set -- run --volume={root}:{root} --env=LAB_ROOT={root} {options} \"$@\" ;;\n\
+             *--env=GITLAB_AWS_AGENT*) shift; set -- run --volume={root}:{root} --env=LAB_ROOT={root} {options} \"$@\" ;;\n\
              esac\n\
              exec {} \"$@\"\n",
             docker.display()
@@ -122,17 +121,12 @@ impl RunnerBuilder {
     /// driver starts its own.
     #[must_use]
     pub(crate) fn machine(mut self, machine: ServerBuilder) -> Self {
-        if let Some(container) = &mut self.container
-            && !machine.has_bash()
-        {
-            container.image = images::busybox(Docker::shared());
-        }
         self.machine = Some(machine);
         self
     }
 
     /// Runs the job in a container of that image, of the docker engine that all tests share. A machine that is given by
-    /// [`Self::machine`] has no part in it, but for its shell: where that is not bash, the image is busybox alone.
+    /// [`Self::machine`] has no part in it.
     #[must_use]
     pub(crate) fn in_container(mut self, image: fn(&Docker) -> String) -> Self {
         let docker = Docker::shared();
